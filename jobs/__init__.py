@@ -1,0 +1,1 @@
+"""What a person asks: the command line, the plan and the driver. Owns omegaconf."""
