@@ -1,0 +1,164 @@
+"""CogVideoX: load a diffusers folder and predict windows with the arithmetic of CogVideoXPipeline.
+
+Bit equality with the stock pipeline for one window is a promise of this module, so every operation keeps the
+order and the dtypes of CogVideoXPipeline.__call__.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
+from diffusers.utils.torch_utils import randn_tensor
+
+_PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_SCHEDULERS: dict[str, Any] = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
+
+
+class CogVideoX:
+    """One loaded CogVideoXPipeline, used for its parts and never called."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.transformer = pipeline.transformer
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+        leave_out: Sequence[str] = (),
+    ) -> CogVideoX:
+        """Load a folder that CogVideoXPipeline.from_pretrained reads, from local safetensors only.
+
+        leave_out names parts not to load, such as "text_encoder" where prompts come encoded.
+        """
+        refuse_pickles(folder)
+        absent: dict[str, Any] = dict.fromkeys(leave_out)
+        pipeline = CogVideoXPipeline.from_pretrained(
+            str(folder), torch_dtype=dtype, use_safetensors=True, local_files_only=True, **absent
+        )
+        return cls(pipeline.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer's weights are."""
+        return torch.device(self.transformer.device)
+
+    def make_scheduler(self, n_steps: int, kind: str | None = None) -> Any:
+        """A new scheduler with its timesteps set: the folder's own kind, or "ddim" or "dpm".
+
+        New for each shot, because a scheduler holds the state of one run.
+        """
+        stock = self.pipeline.scheduler
+        scheduler: Any = (type(stock) if kind is None else _SCHEDULERS[kind]).from_config(stock.config)
+        if type(scheduler) not in _SCHEDULERS.values():
+            # predict() leaves out scale_model_input, which is the identity for these two only
+            raise TypeError(f"{type(scheduler).__name__} is not a CogVideoX scheduler")
+        scheduler.set_timesteps(n_steps, device=self.device)
+        return scheduler
+
+    def initial_noise(
+        self,
+        generator: torch.Generator,
+        n_frames: int,
+        height: int,
+        width: int,
+        *,
+        batch: int = 1,
+        dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
+        """Noise z_BTCHW as stock draws it, for n_frames latent frames and a height and width in pixels.
+
+        dtype is that of the prompt embeddings, the transformer's unless told.
+        """
+        scale = self.pipeline.vae_scale_factor_spatial
+        shape = (batch, n_frames, self.transformer.config.in_channels, height // scale, width // scale)
+        kind = dtype or self.transformer.dtype
+        noise: torch.Tensor = randn_tensor(shape, generator=generator, device=self.device, dtype=kind)
+        sigma: float = self.pipeline.scheduler.init_noise_sigma
+        return noise * sigma
+
+    @torch.no_grad()
+    def encode_prompt(
+        self, prompt: str, negative_prompt: str = "", *, max_sequence_length: int = 226
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The prompt's and the negative prompt's embeddings, each (1, max_sequence_length, text dim)."""
+        if self.pipeline.text_encoder is None:
+            raise ValueError("this folder was loaded without its text encoder")
+        embeds, negative = self.pipeline.encode_prompt(
+            prompt, negative_prompt, True, max_sequence_length=max_sequence_length, device=self.device
+        )
+        return embeds, negative
+
+    @torch.no_grad()
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        negative_embeds: torch.Tensor | None,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        """The float32 prediction, of the shape of a window's latents (B, T, C, H, W).
+
+        timestep is (), embeddings are (B, tokens, text dim). As in stock, a scale of at most 1 turns
+        guidance off and negative_embeds is then ignored.
+        """
+        guided = guidance_scale > 1.0
+        if guided and negative_embeds is None:
+            raise ValueError("guidance needs negative embeddings")
+        embeds = (
+            torch.cat([negative_embeds, prompt_embeds])
+            if guided and negative_embeds is not None
+            else prompt_embeds
+        )
+        prediction = self._forward(torch.cat([latents] * 2) if guided else latents, timestep, embeds)
+        if not guided:
+            return prediction
+        uncond, text = prediction.chunk(2)
+        return uncond + guidance_scale * (text - uncond)
+
+    def _forward(self, latents: torch.Tensor, timestep: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+        """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock."""
+        latents = latents.to(self.device)
+        prediction: torch.Tensor = self.transformer(
+            hidden_states=latents,
+            encoder_hidden_states=embeds.to(self.device),
+            timestep=timestep.to(self.device).expand(latents.shape[0]),
+            image_rotary_emb=self._rotary(latents),
+            return_dict=False,
+        )[0]
+        return prediction.float()
+
+    def _rotary(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Rotary (cos, sin), each (tokens, head dim), or None for models without.
+
+        Counted from frame 0 in every window: the model was trained on clips that start there, and has seen
+        no position beyond a clip's length.
+        """
+        config = self.transformer.config
+        frames, height, width = latents.shape[1], latents.shape[3], latents.shape[4]
+        if config.patch_size_t is not None and frames % config.patch_size_t:
+            raise ValueError(f"a window of {frames} frames is not a multiple of {config.patch_size_t}")
+        if not config.use_rotary_positional_embeddings:
+            return None
+        scale = self.pipeline.vae_scale_factor_spatial
+        cos, sin = self.pipeline._prepare_rotary_positional_embeddings(
+            height * scale, width * scale, frames, self.device
+        )
+        return cos, sin
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _PICKLED)
+    if found:
+        raise ValueError(f"pickled weights are refused: {', '.join(found)}")
