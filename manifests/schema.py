@@ -1,0 +1,130 @@
+"""The input manifest, `manifest/1.0`: its Arrow schema and the checked way in and out of Parquet."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+VERSION_KEY = b"longtake.schema"
+VERSION = b"manifest/1.0"
+
+
+class ManifestError(Exception):
+    """A manifest that cannot be used: what is wrong, where, and what to do about it."""
+
+    def __init__(self, what: str, where: str, todo: str) -> None:
+        super().__init__(f"{what} ({where}): {todo}")
+
+
+def column(name: str, type_: pa.DataType, unit: str, doc: str) -> pa.Field:
+    """A field that carries its unit and meaning, so that a file explains itself.
+
+    Every field is nullable: an absent value must become a finding with a row, not a failed read.
+    """
+    return pa.field(name, type_, metadata={"unit": unit, "doc": doc})
+
+
+SHOT = pa.struct(
+    [
+        column("shot_id", pa.string(), "none", "Name of the shot, unique in its row; used in paths."),
+        column("prompt", pa.string(), "none", "What the shot shows; null takes the row's prompt."),
+        column("negative_prompt", pa.string(), "none", "What the shot must not show."),
+        column("duration_frames", pa.int32(), "frames", "Length in frames; exclusive with duration_s."),
+        column("duration_s", pa.float64(), "s", "Length in seconds; exclusive with duration_frames."),
+        column("seed", pa.int64(), "none", "Noise seed; null derives one from row and shot."),
+        column("first_frame_uri", pa.string(), "none", "Image that the shot starts from, a local path."),
+    ]
+)
+SEGMENT = pa.struct(
+    [
+        column("shot_id", pa.string(), "none", "Shot of the same row that the text is spoken over."),
+        column("text", pa.string(), "none", "Narration in the language of its list."),
+    ]
+)
+LANGUAGE = pa.struct(
+    [
+        column("lang", pa.string(), "BCP-47", "Language tag, such as hi-IN."),
+        column("title", pa.string(), "none", "Title of the film in this language."),
+        column("segments", pa.list_(SEGMENT), "none", "Narration, in the order of the film."),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        column("row_id", pa.string(), "none", "Name of the film, unique in the manifest; used in paths."),
+        column("title", pa.string(), "none", "Title of the film, any script."),
+        column("profile", pa.string(), "none", "Named render profile in the configuration."),
+        column("width_px", pa.int32(), "px", "Frame width; null takes the profile's."),
+        column("height_px", pa.int32(), "px", "Frame height; null takes the profile's."),
+        column("fps_num", pa.int32(), "frames", "Frame rate numerator; null takes the profile's."),
+        column("fps_den", pa.int32(), "s", "Frame rate denominator; null takes the profile's."),
+        column("seed", pa.int64(), "none", "Noise seed; null derives one from row_id."),
+        column("prompt", pa.string(), "none", "Default prompt of the row's shots."),
+        column("negative_prompt", pa.string(), "none", "Default negative prompt of the row's shots."),
+        column("shots", pa.list_(SHOT), "none", "The shots, in the order of the film."),
+        column("languages", pa.list_(LANGUAGE), "none", "Narration languages; empty means visual only."),
+    ],
+    metadata={VERSION_KEY: VERSION},
+)
+
+
+def write_manifest(table: pa.Table, path: str | Path) -> None:
+    """Write `table` as a manifest with page checksums; the file appears whole or not at all."""
+    target = Path(path)
+    _refuse_unknown_columns(table.schema, target)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        conformed = table.select(SCHEMA.names).cast(SCHEMA)
+        pq.write_table(conformed, part, compression="zstd", write_page_checksum=True)
+        os.replace(part, target)
+    except (pa.ArrowException, KeyError) as error:
+        todo = "build the table with manifests.schema.SCHEMA"
+        raise ManifestError(f"table does not fit manifest/1.0: {_brief(error)}", str(target), todo) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_manifest(path: str | Path) -> pa.Table:
+    """Read a manifest, verifying its version and every page checksum.
+
+    The schema is always given: without it Arrow takes the file's own and drops or invents columns.
+    """
+    source = Path(path)
+    _check_header(source)
+    try:
+        # No partitioning: a folder named `a=b` above the file would otherwise add a column `a`.
+        table = pq.read_table(source, schema=SCHEMA, partitioning=None, page_checksum_verification=True)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        todo = "restore it from its source or compose it again"
+        raise ManifestError(f"manifest is damaged: {_brief(error)}", str(source), todo) from error
+    return table.cast(SCHEMA)
+
+
+def _check_header(source: Path) -> None:
+    """Raise unless the footer is readable, of our version and free of unknown columns."""
+    if not source.is_file():
+        raise ManifestError("manifest not found", str(source), "check the path")
+    try:
+        found = pq.read_schema(source)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        todo = "give a manifest written by write_manifest, copied whole"
+        what = f"not a readable Parquet file: {_brief(error)}"
+        raise ManifestError(what, str(source), todo) from error
+    version = (found.metadata or {}).get(VERSION_KEY, b"none").decode(errors="replace")
+    if version != VERSION.decode():
+        todo = "compose the manifest again with this release"
+        raise ManifestError(f"schema version is {version}, expected {VERSION.decode()}", str(source), todo)
+    _refuse_unknown_columns(found, source)
+
+
+def _refuse_unknown_columns(found: pa.Schema, where: Path) -> None:
+    """Raise on a column that the schema lacks, which would otherwise be dropped without a word."""
+    unknown = sorted(set(found.names) - set(SCHEMA.names))
+    if unknown:
+        raise ManifestError(f"unknown columns {', '.join(unknown)}", str(where), "remove or rename them")
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of an error: Arrow appends its own stack to some messages."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
