@@ -25,10 +25,18 @@ def column(name: str, type_: pa.DataType, unit: str, doc: str) -> pa.Field:
     return pa.field(name, type_, metadata={"unit": unit, "doc": doc})
 
 
+PROMPT = pa.struct(
+    [
+        column("start_s", pa.float64(), "s", "Time in its shot from which the prompt holds; above 0."),
+        column("prompt", pa.string(), "none", "What the shot shows from then on."),
+        column("blend_s", pa.float64(), "s", "Length of the change, around start_s; null means at once."),
+    ]
+)
 SHOT = pa.struct(
     [
         column("shot_id", pa.string(), "none", "Name of the shot, unique in its row; used in paths."),
         column("prompt", pa.string(), "none", "What the shot shows; null takes the row's prompt."),
+        column("prompts", pa.list_(PROMPT), "none", "Later prompts of the shot, which follow `prompt`."),
         column("negative_prompt", pa.string(), "none", "What the shot must not show."),
         column("duration_frames", pa.int32(), "frames", "Length in frames; exclusive with duration_s."),
         column("duration_s", pa.float64(), "s", "Length in seconds; exclusive with duration_frames."),

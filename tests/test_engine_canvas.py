@@ -10,11 +10,13 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, UniPCMultis
 
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest, denoise_shot
+from engine.timeline import Part
 from engine.windows import Window, blend_weights, plan_windows
 
 N_FRAMES = 11
 WINDOWS = plan_windows(N_FRAMES, 5, 2)
 WEIGHTS = blend_weights(WINDOWS, N_FRAMES)
+PARTS = [Part(window, 0) for window in WINDOWS]
 SCHEDULERS = [CogVideoXDDIMScheduler, CogVideoXDPMScheduler, UniPCMultistepScheduler]
 
 
@@ -33,7 +35,7 @@ def denoiser(request: WindowRequest) -> torch.Tensor:
 
 def drive(canvas, predict=denoiser, stop_at=None, shuffle=None):
     """Run to the end, or up to the requests of step stop_at; compute in a shuffled order if told."""
-    shot = denoise_shot(canvas, WINDOWS, WEIGHTS)
+    shot = denoise_shot(canvas, PARTS, WEIGHTS)
     requests = next(shot)
     while canvas.step_index != stop_at:
         order = list(range(len(requests)))

@@ -13,6 +13,7 @@ from diffusers import (
 from engine.canvas import Canvas
 from engine.denoise import denoise_shot
 from engine.families.cogvideox import CogVideoX
+from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
 
 STEPS, SEED, FRAMES, SIZE = 4, 11, 9, 64
@@ -60,14 +61,15 @@ def our_latents(family, scale, dtype, n_frames=LATENT_FRAMES, resume_at=None):
     canvas = new_canvas(family, n_frames, dtype)
     windows = plan_windows(n_frames, LATENT_FRAMES, 2)
     weights = blend_weights(windows, n_frames)
-    shot = denoise_shot(canvas, windows, weights)
+    parts = [Part(window, 0) for window in windows]
+    shot = denoise_shot(canvas, parts, weights)
     requests = next(shot)
     while True:
         if canvas.step_index == resume_at:
             resume_at, state = None, canvas.checkpoint()
             canvas = new_canvas(family, n_frames, dtype)
             canvas.restore(state)
-            shot = denoise_shot(canvas, windows, weights)
+            shot = denoise_shot(canvas, parts, weights)
             requests = next(shot)
         try:
             requests = shot.send(

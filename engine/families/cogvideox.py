@@ -55,11 +55,7 @@ class CogVideoX:
 
         New for each shot, because a scheduler holds the state of one run.
         """
-        stock = self.pipeline.scheduler
-        scheduler: Any = (type(stock) if kind is None else _SCHEDULERS[kind]).from_config(stock.config)
-        if type(scheduler) not in _SCHEDULERS.values():
-            # predict() leaves out scale_model_input, which is the identity for these two only
-            raise TypeError(f"{type(scheduler).__name__} is not a CogVideoX scheduler")
+        scheduler = _like(self.pipeline.scheduler, kind)
         scheduler.set_timesteps(n_steps, device=self.device)
         return scheduler
 
@@ -95,6 +91,16 @@ class CogVideoX:
             prompt, negative_prompt, True, max_sequence_length=max_sequence_length, device=self.device
         )
         return embeds, negative
+
+    @torch.no_grad()
+    def embed(self, text: str, max_text_tokens: int) -> torch.Tensor:
+        """One text's embedding (1, max_text_tokens, text dim); longer texts are cut, as in stock."""
+        if self.pipeline.text_encoder is None:
+            raise ValueError("this folder was loaded without its text encoder")
+        embeds: torch.Tensor = self.pipeline.encode_prompt(
+            text, None, False, max_sequence_length=max_text_tokens, device=self.device
+        )[0]
+        return embeds
 
     @torch.no_grad()
     def predict(
@@ -153,6 +159,26 @@ class CogVideoX:
             height * scale, width * scale, frames, self.device
         )
         return cos, sin
+
+
+def load_scheduler(folder: Path, n_steps: int, kind: str | None = None) -> Any:
+    """A folder's scheduler with its timesteps set, on the CPU, without loading the rest of the folder."""
+    stock = CogVideoXDDIMScheduler.load_config(str(folder / "scheduler"), local_files_only=True)
+    named = {cls.__name__: cls for cls in _SCHEDULERS.values()}
+    if stock.get("_class_name") not in named:
+        raise TypeError(f"{stock.get('_class_name')} is not a CogVideoX scheduler")
+    scheduler = _like(named[stock["_class_name"]].from_config(stock), kind)
+    scheduler.set_timesteps(n_steps)
+    return scheduler
+
+
+def _like(stock: Any, kind: str | None) -> Any:
+    """A new scheduler configured as `stock`, of its kind or another of CogVideoX's."""
+    scheduler: Any = (type(stock) if kind is None else _SCHEDULERS[kind]).from_config(stock.config)
+    if type(scheduler) not in _SCHEDULERS.values():
+        # predict() leaves out scale_model_input, which is the identity for these two only
+        raise TypeError(f"{type(scheduler).__name__} is not a CogVideoX scheduler")
+    return scheduler
 
 
 def refuse_pickles(folder: Path) -> None:
