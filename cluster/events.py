@@ -1,0 +1,147 @@
+"""What happens to the workers and what is asked of them: the words between dispatch and a crew."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """One part of one step of an open shot; `opening` tells a reopened canvas from the lost one."""
+
+    shot: str
+    opening: int
+    step: int
+    part: int
+
+
+# Events.
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A film is to be made."""
+
+    film: FilmTasks
+
+
+@dataclass(frozen=True)
+class Hired:
+    """A worker is ready for calls, at most `capacity` at once."""
+
+    worker: str
+    role: str
+    capacity: int = 1
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A conductor stands before `step` and has laid out its requests."""
+
+    shot: str
+    opening: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A gang has predicted a window."""
+
+    gang: str
+    window: Window
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task has its marker."""
+
+    key: str
+    worker: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A call raised, the worker lives. `final`: trying again would raise again."""
+
+    key: str
+    worker: str
+    failure: Failure
+    final: bool = False
+    window: Window | None = None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker is gone, with whatever it was doing."""
+
+    worker: str
+
+
+Event = Admitted | Hired | Turned | Predicted | Done | Raised | Lost
+
+# Actions.
+
+
+@dataclass(frozen=True)
+class Run:
+    """Do a whole task."""
+
+    worker: str
+    task: Task
+
+
+@dataclass(frozen=True)
+class Open:
+    """Put a shot on a canvas, from its last checkpoint if there is one."""
+
+    conductor: str
+    task: ShotTask
+    opening: int
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict one window of an open canvas."""
+
+    gang: str
+    task: ShotTask
+    window: Window
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Hand a step's predictions to the conductor."""
+
+    conductor: str
+    task: ShotTask
+    opening: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Forget an open canvas: its shot has failed."""
+
+    conductor: str
+    shot: str
+    opening: int
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Start a worker in the lost one's place."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class FilmDone:
+    """Nothing of a film is left to do: every wanted task has an outcome or a failure."""
+
+    film: FilmTasks
+    results: Mapping[str, Outcome | Failure]
+
+
+Action = Run | Open | Predict | Advance | Drop | Replace | FilmDone
