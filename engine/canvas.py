@@ -72,15 +72,16 @@ class Canvas:
         """Predictions (B, stop - start, C, H, W) of each window, blended into one of the canvas's shape.
 
         weights is (n_windows, n_frames). The sum runs in window order, however the predictions were
-        computed, because float addition is not associative.
+        computed, because float addition is not associative; in float32, or in float64 if the canvas is.
         """
         self._check_predictions(predictions, windows, weights)
         if len(windows) == 1:
             return predictions[0]  # stock arithmetic: a pass through float32 and weights could change bits
-        total = torch.zeros(self.latents.shape, dtype=torch.float32, device=self.latents.device)
+        exact = torch.promote_types(self.latents.dtype, torch.float32)
+        total = torch.zeros(self.latents.shape, dtype=exact, device=self.latents.device)
         for prediction, window, row in zip(predictions, windows, weights, strict=True):
-            weight = torch.from_numpy(row[window.start : window.stop].astype(np.float32)).to(total.device)
-            part = prediction.to(device=total.device, dtype=torch.float32)
+            weight = torch.from_numpy(row[window.start : window.stop]).to(total)
+            part = prediction.to(total)
             total[:, window.start : window.stop] += weight.view(1, -1, 1, 1, 1) * part
         return total.to(predictions[0].dtype)
 
