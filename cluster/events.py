@@ -1,7 +1,7 @@
 """What happens to the workers and what is asked of them: the words between dispatch and a crew."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
 
@@ -21,9 +21,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A film is to be made."""
+    """A film is to be made; `results` are the tasks of it that were done before."""
 
     film: FilmTasks
+    results: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

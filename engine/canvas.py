@@ -80,7 +80,7 @@ class Canvas:
         exact = torch.promote_types(self.latents.dtype, torch.float32)
         total = torch.zeros(self.latents.shape, dtype=exact, device=self.latents.device)
         for prediction, window, row in zip(predictions, windows, weights, strict=True):
-            weight = torch.from_numpy(row[window.start : window.stop]).to(total)
+            weight = torch.tensor(row[window.start : window.stop]).to(total)
             part = prediction.to(total)
             total[:, window.start : window.stop] += weight.view(1, -1, 1, 1, 1) * part
         return total.to(predictions[0].dtype)

@@ -14,6 +14,9 @@ import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
 from diffusers.utils.torch_utils import randn_tensor
 
+from engine.canvas import Canvas
+from engine.noise import INITIAL, keyed_noise, noise_key
+
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _SCHEDULERS: dict[str, Any] = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
 
@@ -41,14 +44,19 @@ class CogVideoX:
         refuse_pickles(folder)
         absent: dict[str, Any] = dict.fromkeys(leave_out)
         pipeline = CogVideoXPipeline.from_pretrained(
-            str(folder), torch_dtype=dtype, use_safetensors=True, local_files_only=True, **absent
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # its other value wants one more library
+            **absent,
         )
         return cls(pipeline.to(device))
 
     @property
     def device(self) -> torch.device:
-        """Where the transformer's weights are."""
-        return torch.device(self.transformer.device)
+        """Where the weights are."""
+        return torch.device(self.pipeline.device)
 
     def make_scheduler(self, n_steps: int, kind: str | None = None) -> Any:
         """A new scheduler with its timesteps set: the folder's own kind, or "ddim" or "dpm".
@@ -159,6 +167,27 @@ class CogVideoX:
             height * scale, width * scale, frames, self.device
         )
         return cos, sin
+
+
+def new_canvas(
+    folder: Path,
+    *,
+    seed: int,
+    shot: str,
+    n_frames: int,
+    frame_shape: Sequence[int],
+    dtype: torch.dtype,
+    n_steps: int,
+    kind: str | None = None,
+) -> Canvas:
+    """A canvas of keyed noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
+
+    A stochastic scheduler draws from a generator of this seed and shot alone, a whole canvas at a step.
+    """
+    scheduler = load_scheduler(folder, n_steps, kind)
+    noise = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, dtype)
+    generator = torch.Generator().manual_seed(noise_key(seed, shot, 0, 0))
+    return Canvas(noise * scheduler.init_noise_sigma, scheduler, generator)
 
 
 def load_scheduler(folder: Path, n_steps: int, kind: str | None = None) -> Any:

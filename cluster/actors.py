@@ -1,0 +1,119 @@
+"""Every actor's `ray.remote` line, and handles that hide `.remote`. The classes themselves are plain.
+
+No actor is restarted by Ray: a restarted rank has lost its gang, and a restarted conductor its canvases. The
+crew puts a new one in its place, under the same name, and dispatch decides what that one does.
+"""
+
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from cluster.conductor import Conductor
+from cluster.crew import Setup
+from cluster.events import Window
+from cluster.rank import Rank
+from cluster.stages import Decoder, Encoder, Finisher
+from cluster.tasks import ShotTask, Task
+from engine.parallel import serve_rendezvous
+
+Ref = Any  # Ray types a reference by what it refers to, and a handle's calls not at all
+STAGES = {"encode": Encoder, "decode": Decoder, "finish": Finisher, "conduct": Conductor}
+RankActor: Any = ray.remote(max_restarts=0)(Rank)
+StageActors: dict[str, Any] = {
+    role: ray.remote(max_restarts=0, num_cpus=0)(stage) for role, stage in STAGES.items()
+}
+
+
+def node_address() -> str:
+    """The address by which other nodes reach this one."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+class Rendezvous:
+    """Where the ranks of all gangs find each other; it outlives every rank."""
+
+    def __init__(self) -> None:
+        self.host = node_address()
+        self.store = serve_rendezvous(self.host)
+
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.host, self.store.port
+
+
+RendezvousActor: Any = ray.remote(max_restarts=0, num_cpus=0)(Rendezvous)
+
+
+class StageHandle:
+    """An encoder, decoder, finisher or conductor."""
+
+    def __init__(self, role: str, setup: Setup) -> None:
+        arguments: dict[str, Any] = {"store_url": setup.store_url, "threads": setup.threads}
+        if role == "conduct":
+            arguments["checkpoint_every"] = setup.checkpoint_every
+        elif role == "finish":
+            arguments["identity_folder"] = setup.identity_folder
+        elif setup.stage_gpus > 0:
+            arguments["device"] = setup.device
+        gpus = setup.stage_gpus if "device" in arguments else 0
+        self.actor = StageActors[role].options(num_gpus=gpus).remote(**arguments)
+
+    def ready(self) -> Ref:
+        """Resolves when the actor lives."""
+        return self.actor.__ray_ready__.remote()
+
+    def run(self, task: Task) -> Ref:
+        """An Outcome."""
+        return self.actor.run.remote(task)
+
+    def open(self, task: ShotTask, opening: int) -> list[Ref]:
+        """A Turn, and a Request for every part."""
+        answer = self.actor.open.options(num_returns=1 + len(task.parts[0]))
+        return _listed(answer.remote(task, opening))
+
+    def advance(self, task: ShotTask, opening: int, predictions: list[Ref]) -> list[Ref]:
+        """A Turn, and a Request for every part of the next step."""
+        answer = self.actor.advance.options(num_returns=1 + len(task.parts[0]))
+        return _listed(answer.remote(task.key, opening, *predictions))
+
+    def drop(self, key: str, opening: int) -> None:
+        """Nobody waits for this."""
+        self.actor.drop.remote(key, opening)
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        ray.kill(self.actor, no_restart=True)
+
+
+class RankHandle:
+    """One rank of a gang, in its bundle of the gang's placement group."""
+
+    def __init__(self, setup: Setup, needs: dict[str, float], group: PlacementGroup, bundle: int) -> None:
+        place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
+        options = {"num_cpus": needs.get("CPU", 0), "num_gpus": needs.get("GPU", 0)}
+        self.actor = RankActor.options(**options, scheduling_strategy=place).remote(
+            store_url=setup.store_url, device=setup.device, threads=setup.threads
+        )
+
+    def form(self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float) -> Ref:
+        """Resolves when the whole gang has come together."""
+        return self.actor.form.remote(host, port, prefix, rank, size, timeout_s)
+
+    def predict(self, request: Ref, window: Window) -> list[Ref]:
+        """The seconds that it took, and the prediction: the driver looks at the first alone."""
+        return _listed(self.actor.predict.options(num_returns=2, name=_label(window)).remote(request))
+
+    def kill(self) -> None:
+        """End the process, even a stopped one."""
+        ray.kill(self.actor, no_restart=True)
+
+
+def _listed(refs: Any) -> list[Ref]:
+    return list(refs) if isinstance(refs, (list, tuple)) else [refs]
+
+
+def _label(window: Window) -> str:
+    """What Ray's own dashboard shows of a call."""
+    return f"{window.shot[:8]} step {window.step} part {window.part}"

@@ -1,0 +1,154 @@
+"""The conductor: holds the canvases of open shots, lays out each step's windows, blends and steps.
+
+It computes no prediction. What it hands out is self-contained, so any gang can take any window.
+"""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cluster.once import claim, found
+from cluster.tasks import Model, Outcome, ShotTask
+from engine.canvas import Canvas
+from engine.denoise import WindowRequest, denoise_shot
+from engine.families.cogvideox import new_canvas
+from engine.families.facts import read_facts
+from engine.tensors import Packed, from_bytes, pack, to_bytes, unpack
+from manifests.store import open_store
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A window to predict: latents (1, T, C, H, W), and the keys of the embeddings to predict it under."""
+
+    model: Model
+    latents: Packed
+    timestep: float
+    prompt: str
+    negative: str
+    guidance_scale: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where a shot stands: before `step`, or done."""
+
+    step: int
+    outcome: Outcome | None = None
+
+
+Answer = list[Turn | Request | None]  # a turn, then a request for each part
+
+
+@dataclass(eq=False)
+class OpenShot:
+    """A shot under way."""
+
+    task: ShotTask
+    opening: int
+    canvas: Canvas
+    loop: Generator[list[WindowRequest], list[torch.Tensor], torch.Tensor]
+    began: float
+    saved_step: int
+
+
+class Conductor:
+    """Conducts any number of shots; `checkpoint_every` steps it saves a canvas."""
+
+    def __init__(self, store_url: str, checkpoint_every: int, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self.store, self.checkpoint_every = open_store(store_url), checkpoint_every
+        self.shots: dict[str, OpenShot] = {}
+
+    def open(self, task: ShotTask, opening: int) -> Answer:
+        """Put a shot on a canvas, where its last checkpoint left it, and lay out the step to come."""
+        before = found(self.store, task.kind, task.key)
+        if before is not None:
+            return _done(task, before)
+        canvas = self._canvas(task)
+        parts, weights = task.parts
+        loop = denoise_shot(canvas, parts, weights)
+        shot = OpenShot(task, opening, canvas, loop, time.monotonic(), canvas.step_index)
+        self.shots[task.key] = shot
+        try:
+            return self._turn(shot, next(loop))
+        except StopIteration as end:  # a checkpoint of the last step
+            return self._close(shot, end.value)
+
+    def advance(self, key: str, opening: int, *predictions: Packed) -> Answer:
+        """Take a step's predictions, in the order of its requests, and lay out the next step."""
+        shot = self.shots[key]
+        if shot.opening != opening:
+            raise RuntimeError(f"shot {key} was opened again: {shot.opening}, not {opening}")
+        try:
+            return self._turn(shot, shot.loop.send([unpack(prediction) for prediction in predictions]))
+        except StopIteration as end:
+            return self._close(shot, end.value)
+
+    def drop(self, key: str, opening: int) -> None:
+        """Forget an open shot, unless it was opened again since."""
+        if key in self.shots and self.shots[key].opening == opening:
+            del self.shots[key]
+
+    def _canvas(self, task: ShotTask) -> Canvas:
+        folder, facts = Path(task.model.folder), read_facts(Path(task.model.folder))
+        scale = facts.spatial_compression
+        canvas = new_canvas(
+            folder,
+            seed=task.shot.seed,
+            shot=task.shot.shot_id,
+            n_frames=task.n_latent,
+            frame_shape=(facts.latent_channels, task.height_px // scale, task.width_px // scale),
+            dtype=getattr(torch, task.model.dtype),
+            n_steps=task.sampling.n_steps,
+            kind=task.sampling.scheduler or None,
+        )
+        saved = sorted(self.store.list_keys(f"checkpoints/{task.key}"))
+        data = self.store.read(saved[-1]) if saved else None
+        if data is not None:
+            canvas.restore(from_bytes(data))
+        return canvas
+
+    def _turn(self, shot: OpenShot, requests: list[WindowRequest]) -> Answer:
+        """Save the canvas if it is time, and make the requests travel."""
+        if shot.canvas.step_index - shot.saved_step >= self.checkpoint_every:
+            # put-if-absent of the same bits: whoever saved this step before saved this canvas
+            key = f"checkpoints/{shot.task.key}/{shot.canvas.step_index:06}.safetensors"
+            self.store.put_new(key, to_bytes(shot.canvas.checkpoint()))
+            shot.saved_step = shot.canvas.step_index
+        return [Turn(shot.canvas.step_index), *(_travelling(shot.task, request) for request in requests)]
+
+    def _close(self, shot: OpenShot, latents: torch.Tensor) -> Answer:
+        """Store the latents, put the marker, let the canvas and its checkpoints go."""
+        task = shot.task
+        stored = {"latents": self.store.put_artefact(to_bytes({"latents": latents}))}
+        facts = {
+            "windows": len(task.parts[0]),
+            "steps": task.sampling.n_steps,
+            "latent_frames": task.n_latent,
+        }
+        seconds = round(time.monotonic() - shot.began, 3)
+        outcome = claim(self.store, task, Outcome(task.key, task.kind, stored, facts, seconds))
+        del self.shots[task.key]
+        for key in self.store.list_keys(f"checkpoints/{task.key}"):
+            self.store.remove(key)
+        return _done(task, outcome)
+
+
+def _done(task: ShotTask, outcome: Outcome) -> Answer:
+    """The last answer of a shot: of the length that every answer has, with nothing left to predict."""
+    return [Turn(task.sampling.n_steps, outcome), *(None for _ in task.parts[0])]
+
+
+def _travelling(task: ShotTask, request: WindowRequest) -> Request:
+    return Request(
+        model=task.model,
+        latents=pack(request.latents),
+        timestep=request.timestep.item(),
+        prompt=task.prompts[request.part.prompt].key,
+        negative=task.negative.key,
+        guidance_scale=task.sampling.guidance_scale,
+    )

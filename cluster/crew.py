@@ -1,0 +1,60 @@
+"""A crew is all workers as the loop sees them: it acts, and it says what happened.
+
+Two kinds keep this contract: `cluster.local` in this process, `cluster.remote` on a Ray cluster.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.events import Action, Event
+from cluster.tasks import Failure
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How many workers of which kind, and what each is told at its start.
+
+    `threads` are torch's in one process: they are part of the numerics class, as sums split by threads round
+    differently. `stage_gpus` is the share of a GPU that an encoder
+    or decoder takes, 0 for the CPU. `group_timeout_s` bounds every collective of a gang.
+    """
+
+    store_url: str
+    identity_folder: str
+    device: str = "cpu"
+    stage_gpus: float = 0.0
+    threads: int = 1
+    checkpoint_every: int = 5
+    gangs: int = 1
+    gang_size: int = 1
+    conductors: int = 1
+    canvases_per_conductor: int = 8
+    decoders: int = 1
+    finishers: int = 1
+    group_timeout_s: float = 60.0
+
+
+class Crew(Protocol):
+    """What the loop needs of its workers."""
+
+    def act(self, action: Action) -> None:
+        """Begin an action; what comes of it is told by `wait`."""
+
+    def wait(self) -> Sequence[Event]:
+        """Block until something has happened, and say what."""
+
+    def close(self) -> None:
+        """Let all workers go; what they were doing is lost."""
+
+
+def judge(error: BaseException) -> tuple[Failure, bool]:
+    """What an error of a task means, and whether it would come again however often it were tried.
+
+    Trouble with a store or a disk may pass; wrong values do not.
+    """
+    code = getattr(error, "code", None) or ("E801_STORE" if isinstance(error, OSError) else "E900_RENDER")
+    final = isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError))
+    message = str(error) or type(error).__name__
+    hint = "" if final else "run the same command again; what is done stays done"
+    return Failure(code, f"{type(error).__name__}: {message}"[:500], hint), final

@@ -1,0 +1,51 @@
+"""A gang: the ranks that predict one window together, on one node. Formed whole, replaced whole.
+
+Its processes share a placement group that outlives them, so a replaced gang takes the same place. Each
+forming has a prefix of its own in the rendezvous: a rank of the gang before it cannot join by being late.
+"""
+
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from cluster.actors import RankHandle, Ref
+from cluster.crew import Setup
+from cluster.events import Window
+from cluster.topology import rank_needs
+
+
+class Gang:
+    """Handles of `setup.gang_size` ranks; made again by `form` after a loss."""
+
+    def __init__(self, name: str, setup: Setup, rendezvous: tuple[str, int]) -> None:
+        self.name, self.setup, self.rendezvous = name, setup, rendezvous
+        self.needs = rank_needs(setup)
+        self.place = placement_group([self.needs] * setup.gang_size, strategy="STRICT_PACK")
+        self.ranks: list[RankHandle] = []
+        self.formed = 0
+
+    def form(self) -> list[Ref]:
+        """Start the ranks anew; each reference resolves when the gang has come together."""
+        self.kill()
+        size, self.formed = self.setup.gang_size, self.formed + 1
+        self.ranks = [RankHandle(self.setup, self.needs, self.place, rank) for rank in range(size)]
+        host, port = self.rendezvous
+        prefix = f"{self.name}/{self.formed}"
+        return [
+            rank.form(host, port, prefix, number, size, self.setup.group_timeout_s)
+            for number, rank in enumerate(self.ranks)
+        ]
+
+    def predict(self, request: Ref, window: Window) -> tuple[list[Ref], Ref]:
+        """What tells how each rank fared, and the prediction, which all ranks hold alike."""
+        answers = [rank.predict(request, window) for rank in self.ranks]
+        return [fared for fared, _ in answers], answers[0][1]
+
+    def kill(self) -> None:
+        """End all ranks: half a gang is none."""
+        for rank in self.ranks:
+            rank.kill()
+        self.ranks = []
+
+    def disband(self) -> None:
+        """Give the gang's place back."""
+        self.kill()
+        remove_placement_group(self.place)

@@ -1,0 +1,101 @@
+"""The crew in one process: every action is done at once, by the same classes that Ray's actors hold."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cluster.conductor import Answer, Conductor, Request, Turn
+from cluster.crew import Setup, judge
+from cluster.dispatch import GANG
+from cluster.events import (
+    Action,
+    Advance,
+    Done,
+    Drop,
+    Event,
+    Hired,
+    Open,
+    Predict,
+    Predicted,
+    Raised,
+    Run,
+    Turned,
+    Window,
+)
+from cluster.rank import Rank
+from cluster.stages import Decoder, Encoder, Finisher
+from cluster.tasks import ShotTask
+from engine.tensors import Packed
+
+
+class LocalCrew:
+    """One worker of each role."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.stages: dict[str, Any] = {
+            "encode": Encoder(setup.store_url, setup.device, setup.threads),
+            "decode": Decoder(setup.store_url, setup.device, setup.threads),
+            "finish": Finisher(setup.store_url, setup.identity_folder, setup.threads),
+        }
+        self.conductor = Conductor(setup.store_url, setup.checkpoint_every, setup.threads)
+        self.rank = Rank(setup.store_url, setup.device, setup.threads)
+        self.requests: dict[Window, Request] = {}
+        self.predictions: dict[Window, Packed] = {}
+        self.events: deque[Event] = deque(Hired(role, role) for role in [*self.stages, GANG])
+        self.events.append(Hired("conduct", "conduct", setup.canvases_per_conductor))
+
+    def act(self, action: Action) -> None:
+        """Do it now, and keep what came of it for `wait`."""
+        match action:
+            case Run(worker, task):
+                run = self.stages[worker].run
+                self._try(task.key, worker, lambda: Done(task.key, worker, run(task)))
+            case Open(worker, shot, opening):
+                self._try(shot.key, worker, lambda: self._open(shot, opening))
+            case Advance(worker, shot, opening, step):
+                self._try(shot.key, worker, lambda: self._advance(shot, opening, step))
+            case Predict(gang, shot, window):
+                self._try(shot.key, gang, lambda: self._predict(gang, window), window)
+            case Drop(_, key, opening):
+                self.conductor.drop(key, opening)
+                self.requests = {w: r for w, r in self.requests.items() if w.shot != key}
+                self.predictions = {w: p for w, p in self.predictions.items() if w.shot != key}
+            case _:
+                raise NotImplementedError(f"a crew of one process is never asked for {action}")
+
+    def wait(self) -> Sequence[Event]:
+        """The next event; there always is one, since every action was done when it was asked for."""
+        return [self.events.popleft()]
+
+    def close(self) -> None:
+        """Nothing outlives the process."""
+
+    def _try(self, key: str, worker: str, call: Callable[[], Event], window: Window | None = None) -> None:
+        try:
+            event = call()
+        except Exception as error:  # a film's trouble is data: dispatch decides what it means
+            failure, final = judge(error)
+            event = Raised(key, worker, failure, final, window)
+        self.events.append(event)
+
+    def _open(self, task: ShotTask, opening: int) -> Event:
+        return self._turn(task, opening, self.conductor.open(task, opening))
+
+    def _turn(self, task: ShotTask, opening: int, answer: Answer) -> Event:
+        turn, *requests = answer
+        assert isinstance(turn, Turn)
+        if turn.outcome is not None:
+            return Done(task.key, "conduct", turn.outcome)
+        for part, request in enumerate(requests):
+            assert isinstance(request, Request)
+            self.requests[Window(task.key, opening, turn.step, part)] = request
+        return Turned(task.key, opening, turn.step)
+
+    def _advance(self, task: ShotTask, opening: int, step: int) -> Event:
+        windows = [Window(task.key, opening, step, part) for part in range(len(task.parts[0]))]
+        predictions = [self.predictions.pop(window) for window in windows]
+        return self._turn(task, opening, self.conductor.advance(task.key, opening, *predictions))
+
+    def _predict(self, gang: str, window: Window) -> Event:
+        _, self.predictions[window] = self.rank.predict(self.requests.pop(window))
+        return Predicted(gang, window)

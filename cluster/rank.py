@@ -1,0 +1,60 @@
+"""A rank: one process, usually one GPU, that predicts windows alone or as one of a gang."""
+
+import time
+from collections import OrderedDict
+
+import torch
+from torch.distributed import ProcessGroup
+
+from cluster.conductor import Request
+from cluster.once import found_file
+from cluster.stages import LoadedPart
+from engine.families.cogvideox_parallel import parallelise
+from engine.parallel import form_group
+from engine.tensors import Packed, from_bytes, pack, unpack
+from manifests.store import open_store
+
+EMBEDDINGS = 256  # kept in memory; a film has a few, a night thousands
+
+
+class Rank:
+    """Loads the transformer once and predicts any window of any film."""
+
+    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
+        self.store = open_store(store_url)
+        self.transformer = LoadedPart("transformer", device, threads)
+        self.embeddings: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self.group: ProcessGroup | None = None
+        self.spread_over: tuple[object, object] = (None, None)
+
+    def form(self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float) -> None:
+        """Become `rank` of a gang of `size`; every rank of it is called at once."""
+        self.group = form_group(host, port, prefix, rank, size, timeout_s)
+
+    def predict(self, request: Request) -> tuple[float, Packed]:
+        """Seconds, and the float32 prediction of a window; a gang's ranks are all asked at once."""
+        began = time.monotonic()
+        family = self.transformer.of(request.model)
+        if self.spread_over != (id(family), id(self.group)):
+            parallelise(family, self.group)
+            self.spread_over = (id(family), id(self.group))
+        prediction = family.predict(
+            unpack(request.latents),
+            torch.tensor(request.timestep),
+            self._embedding(request.prompt),
+            self._embedding(request.negative),
+            request.guidance_scale,
+        )
+        return time.monotonic() - began, pack(prediction)
+
+    def _embedding(self, key: str) -> torch.Tensor:
+        """A prompt's embedding from the store, or from memory."""
+        if key in self.embeddings:
+            self.embeddings.move_to_end(key)
+            return self.embeddings[key]
+        data = self.store.read_artefact(found_file(self.store, "prompt", key, "embedding"))
+        embedding: torch.Tensor = from_bytes(data)["embedding"]
+        self.embeddings[key] = embedding
+        if len(self.embeddings) > EMBEDDINGS:
+            self.embeddings.popitem(last=False)
+        return embedding

@@ -1,0 +1,225 @@
+"""The crew on a Ray cluster. It moves references, never tensors: windows go from conductor to gang and back.
+
+Ray tells of a dead process within milliseconds. What it cannot tell, a rank that hangs inside a collective,
+ends at the gang's own timeout. Either way the worker is reported lost and replaced; another does its work.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import exceptions as errors
+
+from cluster.actors import Ref, RendezvousActor, StageHandle, node_address
+from cluster.conductor import Turn
+from cluster.crew import Setup, judge
+from cluster.dispatch import GANG
+from cluster.events import (
+    Action,
+    Advance,
+    Done,
+    Drop,
+    Event,
+    Hired,
+    Lost,
+    Open,
+    Predict,
+    Predicted,
+    Raised,
+    Replace,
+    Run,
+    Turned,
+    Window,
+)
+from cluster.gang import Gang
+from cluster.tasks import ShotTask
+from cluster.topology import fit
+
+# The process or its node is gone. Any other error is of the task, and would come again on another worker.
+GONE = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
+HIRES = 5  # in a row that a worker may die before its first call
+WAIT_S = 1.0  # so that signals are seen
+
+
+class CrewError(Exception):
+    """Workers cannot be had, whatever is done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call under way: at whom, of what, and what its answer means."""
+
+    worker: str
+    key: str
+    answer: Callable[[Any], Event]
+    window: Window | None = None
+
+
+class RayCrew:
+    """Conductors, encoder, decoders and finishers as actors; gangs in placement groups."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = fit(setup, _living_nodes())
+        self.stages: dict[str, StageHandle] = {}
+        self.gangs: dict[str, Gang] = {}
+        self.pending: dict[Ref, Call] = {}
+        self.requests: dict[Window, Ref] = {}
+        self.predictions: dict[Window, Ref] = {}
+        self.conductors: dict[str, str] = {}  # shot -> conductor
+        self.hires: dict[str, int] = {}
+        self.events: deque[Event] = deque()
+        self.rendezvous = RendezvousActor.remote() if setup.gang_size > 1 else None
+        place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
+        for number in range(self.setup.gangs):
+            name = f"gang-{number}"
+            self.gangs[name] = Gang(name, self.setup, place)
+            self._hire(name)
+        counts = {"encode": 1, "conduct": setup.conductors, "decode": setup.decoders}
+        for role, count in (counts | {"finish": setup.finishers}).items():
+            for number in range(count):
+                self._hire(f"{role}-{number}")
+
+    def act(self, action: Action) -> None:
+        """Begin a call, or forget one."""
+        match action:
+            case Run(worker, task):
+                ref = self.stages[worker].run(task)
+                self._await([ref], Call(worker, task.key, lambda outcome: Done(task.key, worker, outcome)))
+            case Open(worker, shot, opening):
+                self.conductors[shot.key] = worker
+                self._turn(worker, shot, opening, self.stages[worker].open(shot, opening))
+            case Advance(worker, shot, opening, step):
+                windows = [Window(shot.key, opening, step, part) for part in range(len(shot.parts[0]))]
+                predictions = [self.predictions.pop(window) for window in windows]
+                self._turn(worker, shot, opening, self.stages[worker].advance(shot, opening, predictions))
+            case Predict(gang, shot, window):
+                self._predict(gang, shot, window)
+            case Drop(worker, key, opening):
+                self.stages[worker].drop(key, opening)
+                self._forget(key)
+            case Replace(worker):
+                self._hire(worker)
+
+    def wait(self) -> Sequence[Event]:
+        """What has happened, once something has."""
+        while not self.events:
+            ready, _ = ray.wait(list(self.pending), timeout=WAIT_S, fetch_local=False)
+            if ready:
+                ready, _ = ray.wait(
+                    list(self.pending), num_returns=len(self.pending), timeout=0, fetch_local=False
+                )
+            for ref in ready:
+                self._settle(ref)
+        events, self.events = list(self.events), deque()
+        return events
+
+    def close(self) -> None:
+        """End every process of this crew."""
+        for gang in self.gangs.values():
+            gang.disband()
+        for stage in self.stages.values():
+            stage.kill()
+        if self.rendezvous is not None:
+            ray.kill(self.rendezvous)
+
+    def _hire(self, worker: str) -> None:
+        """Start a worker, in its predecessor's place if it had one."""
+        self.hires[worker] = self.hires.get(worker, 0) + 1
+        if self.hires[worker] > HIRES:
+            raise CrewError(f"{worker} died {HIRES} times before its first call; see its log in Ray's folder")
+        if worker in self.gangs:
+            refs, role, capacity = self.gangs[worker].form(), GANG, 1
+        else:
+            role = worker.rpartition("-")[0]
+            self.stages[worker] = StageHandle(role, self.setup)
+            refs = [self.stages[worker].ready()]
+            capacity = self.setup.canvases_per_conductor if role == "conduct" else 1
+        self._await(refs, Call(worker, "", lambda _: Hired(worker, role, capacity)))
+
+    def _turn(self, worker: str, shot: ShotTask, opening: int, refs: list[Ref]) -> None:
+        """Wait for a conductor's answer; its requests stay where they are."""
+        head, *requests = refs
+
+        def answer(turn: Turn) -> Event:
+            self._forget(shot.key)
+            if turn.outcome is not None:
+                return Done(shot.key, worker, turn.outcome)
+            for part, request in enumerate(requests):
+                self.requests[Window(shot.key, opening, turn.step, part)] = request
+            return Turned(shot.key, opening, turn.step)
+
+        self._await([head], Call(worker, shot.key, answer))
+
+    def _predict(self, gang: str, shot: ShotTask, window: Window) -> None:
+        """Ask all ranks of a gang at once; the request is kept until one gang has answered."""
+        fared, prediction = self.gangs[gang].predict(self.requests[window], window)
+
+        def answer(_: Any) -> Event:
+            self.requests.pop(window, None)
+            self.predictions[window] = prediction
+            return Predicted(gang, window)
+
+        self._await(fared, Call(gang, shot.key, answer, window))
+
+    def _await(self, refs: Iterable[Ref], call: Call) -> None:
+        for ref in refs:
+            self.pending[ref] = call
+
+    def _settle(self, ref: Ref) -> None:
+        """Turn one answer into an event; of a gang's answers the last one, or the first that is bad."""
+        call = self.pending.pop(ref, None)
+        if call is None:  # of a worker lost a moment ago
+            return
+        try:
+            value = ray.get(ref)
+        except errors.ObjectLostError:
+            self._lose(self.conductors.get(call.key, call.worker))
+        except GONE:
+            self._lose(call.worker)
+        except errors.RayTaskError as error:
+            self._blame(call, error.cause)
+        else:
+            if call not in self.pending.values():
+                self.hires.pop(call.worker, None)
+                self.events.append(call.answer(value))
+
+    def _blame(self, call: Call, cause: BaseException) -> None:
+        """A task that raised. In a gang of several an error of the collective may be another rank's death."""
+        if call.key == "" or (call.worker in self.gangs and self.setup.gang_size > 1 and _collective(cause)):
+            self._lose(call.worker)
+            return
+        self._drop_calls(lambda other: other is call)
+        failure, final = judge(cause)
+        self.events.append(Raised(call.key, call.worker, failure, final, call.window))
+
+    def _lose(self, worker: str) -> None:
+        """Report a worker lost, once, and see to it that nothing of it lives on."""
+        self._drop_calls(lambda call: call.worker == worker)
+        if worker in self.gangs:
+            self.gangs[worker].kill()
+        else:
+            self.stages[worker].kill()
+        if worker in self.hires:  # it never came to work, so dispatch does not know it
+            self._hire(worker)
+        else:
+            self.events.append(Lost(worker))
+
+    def _drop_calls(self, which: Callable[[Call], bool]) -> None:
+        self.pending = {ref: call for ref, call in self.pending.items() if not which(call)}
+
+    def _forget(self, key: str) -> None:
+        """Let a shot's windows go: a new step or a new canvas takes their place."""
+        self.requests = {window: ref for window, ref in self.requests.items() if window.shot != key}
+        self.predictions = {window: ref for window, ref in self.predictions.items() if window.shot != key}
+
+
+def _living_nodes() -> list[dict[str, float]]:
+    """What every node of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _collective(cause: BaseException) -> bool:
+    """Whether an error may come from a peer: torch raises RuntimeError and its kin for those."""
+    return isinstance(cause, RuntimeError)

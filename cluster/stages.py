@@ -1,0 +1,187 @@
+"""The stages around denoising, as plain classes: each does whole tasks, one at a time.
+
+A stage loads what it needs at its first task, inside its own process, so weights never cross the wire.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster.once import Made, done_once, found_file
+from cluster.tasks import MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
+from engine.decode import frames_uint8, stream_decode
+from engine.families.loading import load_part
+from engine.film.encode import Picture, encode_segment
+from engine.film.finish import Line, Version, make_version
+from engine.film.join import count_frames, join_segments
+from engine.film.provenance import Claim, make_development_identity
+from engine.film.scale import scaled
+from engine.film.sheet import contact_sheet
+from engine.tensors import from_bytes, to_bytes
+from manifests.store import open_store
+
+
+class LoadedPart:
+    """One part of one model, kept until another model is asked for."""
+
+    def __init__(self, part: str, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.part, self.device = part, device
+        self.model: Model | None = None
+        self.family: Any = None
+
+    def of(self, model: Model) -> Any:
+        """The family that holds this part of `model`."""
+        if model != self.model:
+            self.family = None  # let the old weights go before the new ones come
+            self.family = load_part(Path(model.folder), self.part, model.dtype, self.device)
+            self.model = model
+        return self.family
+
+
+class Encoder:
+    """Turns texts into embeddings."""
+
+    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
+        self.store, self.text = open_store(store_url), LoadedPart("text", device, threads)
+
+    def run(self, task: PromptTask) -> Outcome:
+        """Embed one text."""
+        return done_once(self.store, task, lambda folder: self._embed(task, folder))
+
+    def _embed(self, task: PromptTask, folder: Path) -> Made:
+        embedding = self.text.of(task.model).embed(task.text, task.max_text_tokens)
+        path = folder / "embedding.safetensors"
+        path.write_bytes(to_bytes({"embedding": embedding}))
+        return {"embedding": path}, {}
+
+
+class Decoder:
+    """Turns latents into pictures, and pictures into a segment, one chunk in memory at a time."""
+
+    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
+        self.store, self.device = open_store(store_url), device
+        self.vae = LoadedPart("vae", device, threads)
+
+    def run(self, task: SegmentTask) -> Outcome:
+        """Decode and encode one shot."""
+        return done_once(self.store, task, lambda folder: self._segment(task, folder))
+
+    def _segment(self, task: SegmentTask, folder: Path) -> Made:
+        latents = from_bytes(
+            self.store.read_artefact(found_file(self.store, "shot", task.source.key, "latents"))
+        )["latents"]
+        picture, path = task.picture, folder / "segment.mp4"
+        frames = _first(self._frames(task.source.model, latents), task.source.shot.n_frames)
+        count = encode_segment(
+            scaled(frames, picture.width_px, picture.height_px),
+            path,
+            picture.fps,
+            crf=picture.crf,
+            preset=picture.preset,
+        )
+        return {"segment": path}, {"frame_count": count}
+
+    def _frames(self, model: Model, latents_BTCHW: torch.Tensor) -> Iterator[Picture]:
+        """Every pixel frame (H, W, 3) of a shot's latents."""
+        vae = self.vae.of(model).pipeline.vae
+        z_BCTHW = latents_BTCHW.to(self.device).permute(0, 2, 1, 3, 4)
+        for chunk in stream_decode(vae, z_BCTHW / vae.config.scaling_factor):
+            yield from frames_uint8(chunk)
+
+
+class Finisher:
+    """Joins segments, and makes a film's language versions."""
+
+    def __init__(self, store_url: str, identity_folder: str, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self.store, self.identity_folder = open_store(store_url), Path(identity_folder)
+
+    def run(self, task: MasterTask | VersionTask) -> Outcome:
+        """Do a master or a version."""
+        if isinstance(task, MasterTask):
+            return done_once(self.store, task, lambda folder: self._master(task, folder))
+        return done_once(self.store, task, lambda folder: self._version(task, folder))
+
+    def _master(self, task: MasterTask, folder: Path) -> Made:
+        path = folder / "master.mp4"
+        segments = self._segments(task.segments, folder)
+        count = join_segments(segments, path)
+        sheet = folder / "sheet.jpg"
+        contact_sheet(segments, [segment.source.shot.shot_id for segment in task.segments], sheet)
+        return {"master": path, "sheet": sheet}, {"frame_count": count}
+
+    def _version(self, task: VersionTask, folder: Path) -> Made:
+        segments = self._segments(task.segments, folder)
+        picture = task.segments[0].picture
+        version = Version(
+            lang=task.lang,
+            title=task.title,
+            lines=_lines(task, [count_frames(path) for path in segments]),
+            claim=_claim(task),
+            fps=picture.fps,
+            crf=picture.crf,
+            preset=picture.preset,
+        )
+        film, identity = folder / "film.mp4", make_development_identity(self.identity_folder)
+        facts = make_version(segments, film, version, identity, folder)
+        files = {"film": film} | ({"captions": facts.captions} if facts.captions else {})
+        sha256 = hashlib.file_digest(film.open("rb"), "sha256").hexdigest()
+        return files, {
+            "frame_count": facts.frame_count,
+            "duration_s": facts.duration_s,
+            "width_px": facts.width_px,
+            "height_px": facts.height_px,
+            "size_bytes": facts.size_bytes,
+            "sha256": sha256,
+        }
+
+    def _segments(self, tasks: Iterable[SegmentTask], folder: Path) -> list[Path]:
+        """Local copies of the segments, in order."""
+        paths = []
+        for index, task in enumerate(tasks):
+            path = folder / f"{index:04}.mp4"
+            self.store.fetch_artefact(found_file(self.store, "segment", task.key, "segment"), path)
+            paths.append(path)
+        return paths
+
+
+def _first(frames: Iterable[Picture], count: int) -> Iterator[Picture]:
+    """The frames that are shown; a shot's latents may decode to a few more."""
+    for _, frame in zip(range(count), frames, strict=False):
+        yield frame
+
+
+def _lines(task: VersionTask, counts: list[int]) -> tuple[Line, ...]:
+    """The narrations, each from the start of its shot and no longer than it."""
+    spoken = {narration.shot_id: narration.text for narration in task.narrations}
+    lines, start = [], 0
+    fps = task.segments[0].picture.fps
+    for segment, count in zip(task.segments, counts, strict=True):
+        text = spoken.get(segment.source.shot.shot_id)
+        if text:
+            lines.append(Line(text, float(start / fps), float(count / fps)))
+        start += count
+    return tuple(lines)
+
+
+def _claim(task: VersionTask) -> Claim:
+    """What the film says of its making: hashes of its texts, never the texts."""
+    source = task.segments[0].source
+    prompts = [span.prompt for segment in task.segments for span in segment.source.shot.prompts]
+    inputs = json.dumps(task.identity, ensure_ascii=False, sort_keys=True, default=str)
+    return Claim(
+        title=task.title,
+        manifest_row_hash=_sha256(inputs),
+        model=source.model.digest,
+        seed=source.shot.seed,
+        prompt_hashes=tuple(_sha256(prompt) for prompt in prompts),
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

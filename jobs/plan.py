@@ -1,0 +1,177 @@
+"""A manifest's rows as tasks: numbers from the row, the rest from its profile.
+
+Durations become frames here, and nowhere else: seconds times an exact frame rate, rounded half up.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from cluster.tasks import (
+    VISUAL_ONLY,
+    FilmTasks,
+    Layout,
+    MasterTask,
+    Model,
+    Narration,
+    Picture,
+    Sampling,
+    SegmentTask,
+    ShotTask,
+    VersionTask,
+)
+from engine.families.facts import ModelFacts, folder_digest, read_facts
+from engine.film import voice
+from engine.timeline import PromptSpan, Shot
+from jobs.spec import JobSpec, Profile
+from manifests.validate import Limits
+
+LANGUAGES = frozenset(f"{language}-IN" for language in voice.LANGUAGES)  # those with a voice and a typeface
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A profile with what its model folder says."""
+
+    profile: Profile
+    facts: ModelFacts
+    model: Model
+
+    @property
+    def size_multiple_px(self) -> int:
+        """Film sizes are multiples of this: the model draws at 1/upscale of them."""
+        return self.facts.size_multiple_px * self.profile.picture.upscale
+
+
+def stock(spec: JobSpec) -> dict[str, Stock]:
+    """Every profile of the job with its model. Raises ValueError for a folder that is no model."""
+    models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
+    stocked = {}
+    for name, profile in spec.profiles.items():
+        folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
+        key = (str(folder), dtype)
+        if key not in models:
+            models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
+        stocked[name] = Stock(profile, *models[key])
+    return stocked
+
+
+def limits_of(stocked: Mapping[str, Stock], spec: JobSpec) -> dict[str, Limits]:
+    """What validation holds a row of each profile to."""
+    return {name: _limits(one, spec) for name, one in stocked.items()}
+
+
+def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
+    """The tasks of one validated row."""
+    one = stocked[row["profile"]]
+    picture = _picture(row, one.profile)
+    segments = tuple(
+        SegmentTask(_shot_task(row, shot, one, picture), picture) for shot in _shots(row, picture.fps)
+    )
+    versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
+    if not versions:
+        versions = (VersionTask(segments, VISUAL_ONLY, "", ()),)
+    return FilmTasks(row["row_id"], MasterTask(segments), versions)
+
+
+def plan(rows: Iterable[Row], stocked: Mapping[str, Stock]) -> Iterator[FilmTasks]:
+    """The films of a manifest, one at a time."""
+    for row in rows:
+        yield film_tasks(row, stocked)
+
+
+def frames_of(seconds: float, fps: Fraction) -> int:
+    """Frames in a time, rounded half up."""
+    return math.floor(Fraction(seconds) * fps + Fraction(1, 2))
+
+
+def fps_of(row: Row, profile: Profile) -> Fraction:
+    """The row's frame rate, or its profile's."""
+    if row.get("fps_num") is None:
+        return profile.picture.fps
+    return Fraction(row["fps_num"], row["fps_den"])
+
+
+def _picture(row: Row, profile: Profile) -> Picture:
+    stock = profile.picture
+    return Picture(
+        width_px=row.get("width_px") or stock.width_px,
+        height_px=row.get("height_px") or stock.height_px,
+        fps=fps_of(row, profile),
+        crf=stock.crf,
+        preset=stock.preset,
+    )
+
+
+def _shots(row: Row, fps: Fraction) -> Iterator[Shot]:
+    """The row's shots, with what they leave out taken from the row."""
+    for shot in row["shots"]:
+        frames = shot.get("duration_frames")
+        later = [
+            PromptSpan(
+                span["prompt"], frames_of(span["start_s"], fps), frames_of(span.get("blend_s") or 0, fps)
+            )
+            for span in shot.get("prompts") or []
+        ]
+        yield Shot(
+            shot_id=shot["shot_id"],
+            n_frames=frames if frames is not None else frames_of(shot["duration_s"], fps),
+            prompts=(PromptSpan(shot.get("prompt") or row["prompt"]), *later),
+            negative_prompt=shot.get("negative_prompt") or row.get("negative_prompt") or "",
+            seed=_seed(row, shot),
+        )
+
+
+def _seed(row: Row, shot: Row) -> int:
+    """The shot's seed, the row's, or one that the row's name gives: never the time of day."""
+    for given in (shot.get("seed"), row.get("seed")):
+        if given is not None:
+            return int(given)
+    return int.from_bytes(hashlib.blake2b(row["row_id"].encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _shot_task(row: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
+    profile, facts = one.profile, one.facts
+    window, sampling = profile.window, profile.sampling
+    return ShotTask(
+        model=one.model,
+        shot=shot,
+        sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
+        layout=Layout(
+            window.size or facts.window_frames, window.overlap, window.lead_in, facts.temporal_compression
+        ),
+        height_px=picture.height_px // profile.picture.upscale,
+        width_px=picture.width_px // profile.picture.upscale,
+        max_text_tokens=facts.max_text_tokens,
+    )
+
+
+def _version(row: Row, language: Row, segments: tuple[SegmentTask, ...]) -> VersionTask:
+    narrations = tuple(
+        Narration(segment["shot_id"], segment["text"]) for segment in language.get("segments") or []
+    )
+    return VersionTask(
+        segments, language["lang"], language.get("title") or row.get("title") or "", narrations
+    )
+
+
+def _limits(one: Stock, spec: JobSpec) -> Limits:
+    limits, picture = one.profile.limits, one.profile.picture
+    return Limits(
+        size_multiple_px=one.size_multiple_px,
+        max_width_px=limits.max_width_px,
+        max_height_px=limits.max_height_px,
+        max_shot_s=limits.max_shot_s,
+        max_film_s=limits.max_film_s,
+        max_prompt_chars=limits.max_prompt_chars,
+        fps_num=picture.fps_num,
+        fps_den=picture.fps_den,
+        images=False,  # text-to-video models only, so far
+        languages=LANGUAGES,
+        roots=tuple(Path(root) for root in spec.roots),
+    )

@@ -1,0 +1,261 @@
+"""The driver: validate everything, then plan, render, publish and record. Running it again goes on.
+
+Nothing is written before the whole manifest is known to be sound and the store to be usable.
+"""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from manifests.findings import Finding
+
+from cluster.crew import Crew, Setup
+from cluster.dispatch import Limits, State
+from cluster.events import Done, Event, FilmDone, Lost, Raised
+from cluster.loop import render
+from cluster.tasks import FilmTasks, Outcome
+from jobs.checks import deep_findings
+from jobs.outcome import JobResult, captions_key, film_key, rows_of, sheet_key, verdict
+from jobs.plan import Stock, fps_of, limits_of, plan, stock
+from jobs.report import write_report
+from jobs.spec import JobSpec, as_plain
+from manifests.ledger import Ledger, claim_epoch
+from manifests.results import write_results
+from manifests.source import Manifest, read_source
+from manifests.store import Store, open_store
+from manifests.validate import validate
+
+RESULTS_KEY, REPORT_KEY = "results.parquet", "report/index.html"
+MIB = 1 << 20
+LEAST_ROOM = 256 * MIB  # free space below which no job is begun
+
+
+class Invalid(Exception):
+    """The manifest has findings, and the job's policy is to reject it."""
+
+    def __init__(self, findings: Sequence[Finding], n_rows: int) -> None:
+        super().__init__(f"{len(findings)} findings in {n_rows} rows")
+        self.findings, self.n_rows = findings, n_rows
+
+
+class Show(Protocol):
+    """Whoever tells a person how a job goes."""
+
+    def begin(self, job: "Job") -> None:
+        """The job is about to render."""
+
+    def event(self, event: Event, state: State) -> None:
+        """Something happened to a worker or a task."""
+
+    def film(self, film: FilmDone) -> None:
+        """A film is done, or failed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked manifest with all that rendering it needs."""
+
+    job_id: str
+    manifest: Manifest
+    spec: JobSpec
+    stocked: dict[str, Stock]
+    findings: tuple[Finding, ...]
+
+    @property
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows without findings."""
+        bad = {finding.row_index for finding in self.findings}
+        return (row for index, row in enumerate(self.manifest.rows()) if index not in bad)
+
+    @property
+    def films(self) -> Iterator[FilmTasks]:
+        """The films to make."""
+        return plan(self.rows, self.stocked)
+
+    @property
+    def n_films(self) -> int:
+        """How many rows will be rendered."""
+        return self.manifest.n_rows - len({finding.row_index for finding in self.findings})
+
+
+def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
+    """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left."""
+    manifest, stocked = read_source(source), stock(spec)
+    findings = check(manifest, stocked, spec)
+    bad = {finding.row_index for finding in findings}
+    if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):
+        raise Invalid(findings, manifest.n_rows)
+    return Job(job_id or _job_id(source, manifest, spec), manifest, spec, stocked, tuple(findings))
+
+
+def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[Finding]:
+    """All findings: those of the table, then, where it is sound, those that need voice and typefaces."""
+    findings = validate(manifest.table, limits_of(stocked, spec))
+    bad = {finding.row_index for finding in findings}
+    if -1 in bad:
+        return findings
+    sound = ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)
+    deep = deep_findings(sound, lambda row: fps_of(row, stocked[row["profile"]].profile))
+    return sorted([*findings, *deep], key=lambda finding: finding.row_index)
+
+
+def setup_of(job: Job, store: Store) -> Setup:
+    """What the crew is told."""
+    cluster = job.spec.cluster
+    return Setup(
+        store_url=store.url,
+        identity_folder=str(Path(job.spec.identity).expanduser()),
+        threads=cluster.threads,
+        checkpoint_every=cluster.checkpoint_every,
+        gangs=cluster.gangs,
+        gang_size=cluster.gang_size,
+        conductors=cluster.conductors,
+        decoders=cluster.decoders,
+        finishers=cluster.finishers,
+        group_timeout_s=cluster.group_timeout_s,
+    )
+
+
+def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
+    """Render a job into `out`. Raises StoreError if `out` is no use; a film's trouble is only its own."""
+    began, store = time.monotonic(), open_store(out)
+    store.probe(LEAST_ROOM)
+    epoch = claim_epoch(store, job.job_id)
+    store.put_marker(f"jobs/{job.job_id}/job.json", _record(job))
+    show.begin(job)
+    with (
+        tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
+        Ledger(store, job.job_id, epoch) as ledger,
+    ):
+        spool = Spool(Path(folder, "results.jsonl"), job.job_id, epoch)
+        for finding in job.findings:
+            spool.add([_invalid(finding)])
+        spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
+
+        def watch(event: Event, state: State) -> None:
+            _note(ledger, event)
+            show.event(event, state)
+
+        limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
+        for film in render(job.films, partial(hire, setup_of(job, store)), store, limits, watch):
+            publish(store, film)
+            spool.add(list(rows_of(film)))
+            show.film(film)
+        result = _conclude(job, store, spool, time.monotonic() - began)
+    store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
+    return result
+
+
+class Spool:
+    """Rows of results on the local disk until the job ends, so that their number costs no memory."""
+
+    def __init__(self, path: Path, job_id: str, epoch: int) -> None:
+        self.path, self.common = path, {"job_id": job_id, "driver_epoch": epoch}
+        self.films: Counter[str] = Counter()
+        path.touch()
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append one film's rows and count the film: it is done only in all its languages."""
+        common = self.common | {"finished_at": datetime.now(UTC).isoformat()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row | common, ensure_ascii=False) + "\n" for row in rows)
+        statuses = {row["status"] for row in rows}
+        self.films[statuses.pop() if len(statuses) == 1 else "failed"] += 1
+        self.films["reused"] += all(row.get("reused") for row in rows)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows again, in the order of their addition."""
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                yield row | {"finished_at": datetime.fromisoformat(row["finished_at"])}
+
+
+def publish(store: Store, film: FilmDone) -> None:
+    """Give a film's artefacts the names that people look for; again after a resume, to the same effect."""
+    row_id = film.film.row_id
+    for version in film.film.versions:
+        result = film.results[version.key]
+        if isinstance(result, Outcome):
+            store.publish(result.files["film"], film_key(row_id, version.lang))
+            if "captions" in result.files:
+                store.publish(result.files["captions"], captions_key(row_id, version.lang))
+    master = film.results[film.film.master.key]
+    if isinstance(master, Outcome):
+        store.publish(master.files["sheet"], sheet_key(row_id))
+
+
+def _conclude(job: Job, store: Store, spool: Spool, seconds: float) -> JobResult:
+    """Write results and report, and count."""
+    films = spool.films
+    status, code = verdict(films["done"], films["failed"], films["invalid"])
+    write_results(spool.rows(), store, RESULTS_KEY)
+    result = JobResult(
+        job_id=job.job_id,
+        status=status,
+        exit_code=code,
+        films=job.manifest.n_rows,
+        done=films["done"],
+        failed=films["failed"],
+        invalid=films["invalid"],
+        reused=films["reused"],
+        seconds=round(seconds, 1),
+        out=store.url,
+        results=f"{store.url.rstrip('/')}/{RESULTS_KEY}",
+        report=f"{store.url.rstrip('/')}/{REPORT_KEY}",
+    )
+    write_report(store, REPORT_KEY, result, spool.rows)
+    return result
+
+
+def _invalid(finding: Finding) -> dict[str, Any]:
+    """A finding as a row of results."""
+    return {
+        "row_id": finding.row_id,
+        "lang": "und",
+        "status": "invalid",
+        "code": finding.code,
+        "message": finding.message,
+        "json_path": finding.json_path,
+        "hint": finding.hint,
+    }
+
+
+def _note(ledger: Ledger, event: Event) -> None:
+    """Record what a later reader will ask for."""
+    match event:
+        case Done(key, worker, outcome):
+            name = "cached" if outcome.reused else "done"
+            ledger.record(event=name, task_key=key, kind=outcome.kind, worker=worker, seconds=outcome.seconds)
+        case Raised(key, worker, failure):
+            ledger.record(
+                event="failed", task_key=key, worker=worker, code=failure.code, message=failure.message
+            )
+        case Lost(worker):
+            ledger.record(event="lost", worker=worker)
+
+
+def _record(job: Job) -> dict[str, Any]:
+    """What the job is, for `status` and for whoever asks next year how a film was made."""
+    return {
+        "job_id": job.job_id,
+        "manifest": job.manifest.source,
+        "manifest_digest": job.manifest.digest,
+        "films": job.n_films,
+        "spec": as_plain(job.spec),
+    }
+
+
+def _job_id(source: str, manifest: Manifest, spec: JobSpec) -> str:
+    """The manifest's name and a hash of what is asked: the same command is the same job."""
+    text = json.dumps([manifest.digest, as_plain(spec)], sort_keys=True)
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(source).stem)[:60]
+    return f"{stem}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

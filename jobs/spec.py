@@ -1,0 +1,173 @@
+"""What a job is told: typed defaults, then a YAML file, then `key.sub=value`. Alone in knowing OmegaConf.
+
+The result is frozen; cross-field rules sit in the smallest dataclass that sees both fields.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CHALK = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
+
+
+class SpecError(Exception):
+    """A configuration that cannot be used; the message says which key, and why."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A diffusers folder, at the same path on every node; "chalk" is the embedded model."""
+
+    folder: str = "chalk"
+    dtype: str = "float32"
+
+    @property
+    def path(self) -> Path:
+        """Where the folder lies."""
+        return CHALK if self.folder == "chalk" else Path(self.folder)
+
+
+@dataclass(frozen=True)
+class SamplingSpec:
+    """How long and how strictly a shot is denoised; scheduler "" is the model's own, else ddim or dpm."""
+
+    n_steps: int = 12
+    guidance_scale: float = 4.0
+    scheduler: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_steps <= 1000:
+            raise SpecError(f"sampling.n_steps={self.n_steps} must lie in 1 to 1000")
+        if self.scheduler not in ("", "ddim", "dpm"):
+            raise SpecError(f"sampling.scheduler={self.scheduler!r} must be ddim, dpm or empty")
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """Windows in latent frames; a size of 0 takes the length that the model was trained on."""
+
+    size: int = 0
+    overlap: int = 4
+    lead_in: int = 1
+
+    def __post_init__(self) -> None:
+        if self.lead_in < 0 or self.overlap < max(2 * self.lead_in, 1):
+            raise SpecError(
+                f"window.overlap={self.overlap} latent frames must be at least 1 and at least twice "
+                f"window.lead_in={self.lead_in}"
+            )
+        if self.size and self.size <= self.overlap:
+            raise SpecError(f"window.size={self.size} must exceed window.overlap={self.overlap}")
+
+
+@dataclass(frozen=True)
+class PictureSpec:
+    """The film's size where a row names none. The model draws at 1/upscale of it."""
+
+    width_px: int = 384
+    height_px: int = 256
+    upscale: int = 4
+    fps_num: int = 8
+    fps_den: int = 1
+    crf: int = 18
+    preset: str = "medium"
+
+    def __post_init__(self) -> None:
+        if self.fps_num < 1 or self.fps_den < 1:
+            raise SpecError(f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den} must be above 0")
+        if not 1 <= self.upscale <= 8:
+            raise SpecError(f"picture.upscale={self.upscale} must lie in 1 to 8")
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames a second."""
+        return Fraction(self.fps_num, self.fps_den)
+
+
+@dataclass(frozen=True)
+class LimitSpec:
+    """What a row may ask for."""
+
+    max_width_px: int = 1920
+    max_height_px: int = 1920
+    max_shot_s: float = 60.0
+    max_film_s: float = 3600.0
+    max_prompt_chars: int = 2000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One way to render, named by a row's `profile`."""
+
+    model: ModelSpec = field(default_factory=ModelSpec)
+    sampling: SamplingSpec = field(default_factory=SamplingSpec)
+    window: WindowSpec = field(default_factory=WindowSpec)
+    picture: PictureSpec = field(default_factory=PictureSpec)
+    limits: LimitSpec = field(default_factory=LimitSpec)
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """The workers. gangs=0 takes as many as the cluster has room for."""
+
+    gangs: int = 0
+    gang_size: int = 1
+    conductors: int = 1
+    decoders: int = 1
+    finishers: int = 1
+    threads: int = 1
+    checkpoint_every: int = 5
+    max_canvases: int = 4
+    max_films: int = 8
+    group_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("conductors", "decoders", "finishers", "threads", "gang_size"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"cluster.{name}={getattr(self, name)} must be at least 1")
+        for name in ("checkpoint_every", "max_canvases", "max_films"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"cluster.{name}={getattr(self, name)} must be at least 1")
+        if self.gangs < 0:
+            raise SpecError(f"cluster.gangs={self.gangs} must not be negative")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """Everything but the manifest. `roots` are the folders that images may come from."""
+
+    profiles: dict[str, Profile] = field(default_factory=lambda: {"chalk": Profile()})
+    cluster: ClusterSpec = field(default_factory=ClusterSpec)
+    on_invalid: str = "reject"
+    roots: tuple[str, ...] = ()
+    identity: str = "~/.local/share/longtake"
+
+    def __post_init__(self) -> None:
+        if self.on_invalid not in ("reject", "skip"):
+            raise SpecError(f"on_invalid={self.on_invalid!r} must be reject or skip")
+
+
+def load_spec(path: Path | None = None, overrides: Sequence[str] = ()) -> JobSpec:
+    """The job's configuration. Raises SpecError that names the key, for anything unknown or out of range."""
+    try:
+        layers: list[Any] = [OmegaConf.structured(JobSpec)]
+        if path is not None:
+            layers.append(OmegaConf.load(path))
+        layers.append(OmegaConf.from_dotlist(list(overrides)))
+        spec = OmegaConf.to_object(OmegaConf.merge(*layers))
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror}") from error
+    except (OmegaConfBaseException, ValueError) as error:
+        raise SpecError(" ".join(str(error).split())) from error
+    assert isinstance(spec, JobSpec)
+    return spec
+
+
+def as_plain(spec: JobSpec) -> Any:
+    """The spec as plain JSON values, for the record."""
+    return OmegaConf.to_container(OmegaConf.structured(spec))

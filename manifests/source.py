@@ -1,0 +1,61 @@
+"""A manifest from wherever it lies: Parquet or a file that people write, on this disk or in a store."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+from fsspec.utils import get_protocol
+
+from manifests.compose import compose
+from manifests.schema import ManifestError, read_manifest
+
+_BATCH_ROWS = 256  # as Python objects at a time; the table itself stays in Arrow's memory
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A table of rows, where it came from, and the BLAKE2b-256 of its file."""
+
+    source: str
+    digest: str
+    table: pa.Table
+
+    @property
+    def n_rows(self) -> int:
+        """How many films it asks for."""
+        return int(self.table.num_rows)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows in order, as plain values."""
+        for batch in self.table.to_batches(max_chunksize=_BATCH_ROWS):
+            yield from batch.to_pylist()
+
+
+def read_source(source: str) -> Manifest:
+    """Read a .parquet, .yaml, .jsonl or .csv manifest at a path, file:// or s3:// URL. Raises ManifestError."""
+    protocol = get_protocol(source)
+    if protocol == "file":
+        return _read(Path(source.removeprefix("file://")), source)
+    with tempfile.TemporaryDirectory(prefix="longtake-manifest-") as folder:
+        copy = Path(folder, Path(source).name)
+        try:
+            fsspec.filesystem(protocol).get_file(source, str(copy))
+        except (OSError, ValueError, ImportError) as error:
+            raise ManifestError(
+                f"cannot read: {error}", source, "check the URL and the credentials"
+            ) from error
+        return _read(copy, source)
+
+
+def _read(path: Path, source: str) -> Manifest:
+    if not path.is_file():
+        raise ManifestError("there is no such file", source, "give the path of a manifest")
+    table = read_manifest(path) if path.suffix == ".parquet" else compose(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+    return Manifest(source, digest, table)
