@@ -10,6 +10,7 @@ What changes bits only within a numerics class (gang size, kernels, device) is r
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -238,7 +239,23 @@ class FilmTasks:
                 found[prompt.key] = prompt
             found[segment.source.key] = segment.source
             found[segment.key] = segment
-        return found | {task.key: task for task in (self.master, *self.versions)}
+        return found | {task.key: task for task in self.wanted}
+
+    @property
+    def wanted(self) -> tuple[Task, ...]:
+        """The tasks whose artefacts are the film."""
+        return (self.master, *self.versions)
+
+    def unfinished(self, done: Collection[str]) -> dict[str, Task]:
+        """The tasks that lead to a wanted one which is not done, each after what it needs.
+
+        What only done tasks needed is left out: its artefacts may be gone for good.
+        """
+        kept = {task.key for task in self.wanted}
+        for task in reversed(self.tasks.values()):
+            if task.key in kept and task.key not in done:
+                kept |= set(task.needs)
+        return {key: task for key, task in self.tasks.items() if key in kept}
 
 
 @dataclass(frozen=True)
