@@ -1,0 +1,166 @@
+"""Films at a glance: a contact sheet with a row for every shot, and a poster.
+
+Decides: which frames stand for a shot, and how a sheet is laid out. Does not decide what a shot is called.
+
+Shapes: f_HWC picture, uint8 RGB.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
+from PIL import Image, ImageDraw, ImageFont
+
+from engine.film.encode import Picture, whole_file
+from engine.film.join import video_stream
+
+# FFmpeg's fast conversion darkens by about one level in 255, which would show where a re-encoded segment
+# meets a copied one; with these flags, RGB converted back is the same luma to the bit.
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+WIDTH_PX = 1600
+MARGIN_PX, GAP_PX, HEAD_PX, ROW_GAP_PX = 48, 12, 36, 32
+LABEL_PX, NOTE_PX = 20, 15
+PAPER, INK, QUIET = (18, 20, 24), (240, 240, 236), (134, 140, 150)
+LARGEST = 2.0  # small drafts are enlarged at most this much: more would only show blur
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The frames that stand for a shot, as thumbnails, and how long it is."""
+
+    stills: tuple[Image.Image, ...]
+    frame_count: int
+    length_s: float
+
+
+def read_pictures(path: Path) -> Iterator[Picture]:
+    """Decode a file to RGB pictures, one in memory at a time; ValueError when frames cannot be read."""
+    count = 0
+    with av.open(path) as container:
+        stream = video_stream(container, path)
+        for frame in _decoded(container, stream, path):
+            count += 1
+            rgb = frame.reformat(format="rgb24", interpolation=EXACT)
+            yield rgb.to_ndarray().astype(np.uint8, copy=False)
+        if count != stream.frames:
+            raise ValueError(f"{path} is damaged: {count} of {stream.frames} frames are readable")
+
+
+def _decoded(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[av.VideoFrame]:
+    """The stream's frames; a decoder's error does not name the file, so it is told with the path."""
+    try:
+        yield from container.decode(stream)
+    except av.FFmpegError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def contact_sheet(
+    segments: Sequence[Path], labels: Sequence[str], out: Path, *, columns: int = 3, width_px: int = WIDTH_PX
+) -> tuple[int, int]:
+    """Draw `columns` frames of every shot, first to last, in a row under its label; returns width and height.
+
+    One segment is one shot. Each is decoded once, and only thumbnails are kept. `out` is PNG or JPEG by its
+    ending; labels are printable ASCII, which is all that the built-in typeface has.
+    """
+    if not segments or len(segments) != len(labels) or columns < 1:
+        raise ValueError(f"{len(segments)} segments, {len(labels)} labels, {columns} columns make no sheet")
+    for label in labels:
+        if not (label.isascii() and label.isprintable()):
+            raise ValueError(f"the label {label!r} is not printable ASCII")
+    room_px = (width_px - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // columns
+    if room_px < 1:
+        raise ValueError(f"{columns} columns do not fit a sheet of {width_px} px")
+    shots = [_shot(segment, columns, room_px) for segment in segments]
+    sheet = _draw(shots, labels, columns)
+    _save(sheet, out)
+    return sheet.size
+
+
+def poster(segment: Path, out: Path, *, at: float = 0.5) -> tuple[int, int]:
+    """Save the frame at the share `at` (0 first, 1 last) of a segment, unscaled; returns width and height."""
+    if not 0 <= at <= 1:
+        raise ValueError(f"a poster is taken at a share between 0 and 1, not {at}")
+    count, _ = _length(segment)
+    wanted = round(at * (count - 1))
+    (picture,) = (picture for index, picture in enumerate(read_pictures(segment)) if index == wanted)
+    image = Image.fromarray(picture)
+    _save(image, out)
+    return image.size
+
+
+def still_indices(frame_count: int, columns: int) -> list[int]:
+    """Which frames stand for a shot: evenly spaced from the first to the last; a single one is the middle."""
+    if columns == 1:
+        return [frame_count // 2]
+    return [round(column * (frame_count - 1) / (columns - 1)) for column in range(columns)]
+
+
+def _length(segment: Path) -> tuple[int, float]:
+    """Frame count and length in seconds, as the header says; reading the pictures checks the count."""
+    with av.open(segment) as container:
+        stream = video_stream(container, segment)
+        if not stream.frames or not stream.average_rate:
+            raise ValueError(f"{segment} does not say how many frames it has, or how fast they are")
+        return stream.frames, float(Fraction(stream.frames) / stream.average_rate)
+
+
+def _shot(segment: Path, columns: int, room_px: int) -> Shot:
+    """Decode a segment once and keep thumbnails of the frames that stand for it."""
+    count, length_s = _length(segment)
+    wanted = still_indices(count, columns)
+    # A short shot shows a frame more than once.
+    stills = {
+        index: _thumbnail(picture, room_px)
+        for index, picture in enumerate(read_pictures(segment))
+        if index in wanted
+    }
+    return Shot(tuple(stills[index] for index in wanted), count, length_s)
+
+
+def _thumbnail(picture: Picture, room_px: int) -> Image.Image:
+    """The picture as wide as there is room for, or as it bears to be enlarged."""
+    height, width, _ = picture.shape
+    scale = min(room_px / width, LARGEST)
+    size = (round(width * scale), max(1, round(height * scale)))
+    return Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+
+
+def _draw(shots: Sequence[Shot], labels: Sequence[str], columns: int) -> Image.Image:
+    """Lay the rows out under each other on dark paper."""
+    cell_px = max(shot.stills[0].width for shot in shots)
+    width = 2 * MARGIN_PX + columns * cell_px + (columns - 1) * GAP_PX
+    rows = [HEAD_PX + shot.stills[0].height + ROW_GAP_PX for shot in shots]
+    sheet = Image.new("RGB", (width, 2 * MARGIN_PX + sum(rows) - ROW_GAP_PX), PAPER)
+    top = MARGIN_PX
+    for shot, label, height in zip(shots, labels, rows, strict=True):
+        _draw_head(ImageDraw.Draw(sheet), shot, label, top, width)
+        for column, still in enumerate(shot.stills):
+            sheet.paste(still, (MARGIN_PX + column * (cell_px + GAP_PX), top + HEAD_PX))
+        top += height
+    return sheet
+
+
+def _draw_head(pen: ImageDraw.ImageDraw, shot: Shot, label: str, top: int, width: int) -> None:
+    """Write the shot's label on the left, and its length on the right where there is room."""
+    large, small = ImageFont.load_default(LABEL_PX), ImageFont.load_default(NOTE_PX)
+    baseline, right = top + HEAD_PX - GAP_PX, width - MARGIN_PX
+    pen.text((MARGIN_PX, baseline), label, fill=INK, font=large, anchor="ls")
+    note = f"{shot.frame_count} frames, {shot.length_s:.1f} s"
+    if MARGIN_PX + large.getlength(label) + 2 * GAP_PX + small.getlength(note) <= right:
+        pen.text((right, baseline), note, fill=QUIET, font=small, anchor="rs")
+
+
+def _save(image: Image.Image, out: Path) -> None:
+    """Write the image whole or not at all."""
+    kind = FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{out} must end in one of {', '.join(FORMATS)}")
+    with whole_file(out) as partial:
+        image.save(partial, format=kind, quality=92)
