@@ -52,6 +52,9 @@ def to_bytes(state: dict[str, Any]) -> bytes:
             tensors[name] = value.detach().cpu().contiguous().clone()  # views would share storage
             return {"tensor": name}
         if isinstance(value, dict):
+            odd = [key for key in value if not isinstance(key, str)]
+            if odd:
+                raise TypeError(f"a key of type {type(odd[0]).__name__} is not stored: JSON's are str")
             return {"dict": {key: outline(item) for key, item in value.items()}}
         if isinstance(value, list):
             return {"list": [outline(item) for item in value]}
@@ -70,7 +73,7 @@ def from_bytes(data: bytes) -> dict[str, Any]:
         size = int.from_bytes(data[:8], "little")
         text = json.loads(data[8 : 8 + size])["__metadata__"][_META]
         state = _fill(json.loads(text), tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a stored state: {error}") from error
     if not isinstance(state, dict):
         raise ValueError("not a stored state: no mapping at its root")
@@ -84,4 +87,8 @@ def _fill(outline: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         return tensors[content]
     if kind == "dict":
         return {key: _fill(item, tensors) for key, item in content.items()}
-    return [_fill(item, tensors) for item in content] if kind == "list" else content
+    if kind == "list":
+        return [_fill(item, tensors) for item in content]
+    if kind != "value":
+        raise ValueError(f"{kind!r} is no kind of value")
+    return content
