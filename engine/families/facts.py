@@ -34,22 +34,22 @@ class ModelFacts:
 def read_facts(folder: Path) -> ModelFacts:
     """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
     family = _read(folder / "model_index.json").get("_class_name")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{folder}: a {family} is not among the families {', '.join(FAMILIES)}")
     transformer, vae = _read(folder / "transformer" / "config.json"), _read(folder / "vae" / "config.json")
     try:
-        temporal = int(vae["temporal_compression_ratio"])
+        temporal = int(_fact(vae, "temporal_compression_ratio", int | float))
         return ModelFacts(
             family=family,
-            latent_channels=transformer["in_channels"],
-            spatial_compression=2 ** (len(vae["block_out_channels"]) - 1),
+            latent_channels=_fact(transformer, "in_channels", int),
+            spatial_compression=2 ** (len(_fact(vae, "block_out_channels", list)) - 1),
             temporal_compression=temporal,
-            patch=transformer["patch_size"],
-            window_frames=(transformer["sample_frames"] - 1) // temporal + 1,
-            max_text_tokens=transformer["max_text_seq_length"],
+            patch=_fact(transformer, "patch_size", int),
+            window_frames=(_fact(transformer, "sample_frames", int) - 1) // temporal + 1,
+            max_text_tokens=_fact(transformer, "max_text_seq_length", int),
         )
-    except KeyError as error:
-        raise ValueError(f"{folder}: its configuration lacks {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
 
 
 def folder_digest(folder: Path) -> str:
@@ -63,10 +63,20 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _fact(config: dict[str, Any], key: str, kind: Any) -> Any:
+    """One value of a part's configuration, of this type and not zero or empty."""
+    value = config.get(key)
+    if not isinstance(value, kind) or not value:
+        raise ValueError(f"its configuration says {key}={value!r}")
+    return value
+
+
 def _read(path: Path) -> dict[str, Any]:
-    """One JSON file of the folder."""
+    """One JSON object of the folder."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__} instead of an object")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no readable part of a diffusers folder: {error}") from error
     return content
