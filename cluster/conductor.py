@@ -7,8 +7,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from cluster.once import claim, found
 from cluster.tasks import Model, Outcome, ShotTask
@@ -16,6 +15,7 @@ from engine.canvas import Canvas
 from engine.denoise import WindowRequest, denoise_shot
 from engine.families.cogvideox import new_canvas
 from engine.families.facts import read_facts
+from engine.numerics import set_threads
 from engine.tensors import Packed, from_bytes, pack, to_bytes, unpack
 from manifests.store import open_store
 
@@ -26,7 +26,7 @@ class Request:
 
     model: Model
     latents: Packed
-    timestep: float
+    timestep: Packed
     prompt: str
     negative: str
     guidance_scale: float
@@ -50,7 +50,7 @@ class OpenShot:
     task: ShotTask
     opening: int
     canvas: Canvas
-    loop: Generator[list[WindowRequest], list[torch.Tensor], torch.Tensor]
+    loop: Generator[list[WindowRequest], list[Any], Any]  # of tensors
     began: float
     saved_step: int
 
@@ -59,7 +59,7 @@ class Conductor:
     """Conducts any number of shots; `checkpoint_every` steps it saves a canvas."""
 
     def __init__(self, store_url: str, checkpoint_every: int, threads: int = 1) -> None:
-        torch.set_num_threads(threads)
+        set_threads(threads)
         self.store, self.checkpoint_every = open_store(store_url), checkpoint_every
         self.shots: dict[str, OpenShot] = {}
 
@@ -102,7 +102,7 @@ class Conductor:
             shot=task.shot.shot_id,
             n_frames=task.n_latent,
             frame_shape=(facts.latent_channels, task.height_px // scale, task.width_px // scale),
-            dtype=getattr(torch, task.model.dtype),
+            dtype=task.model.dtype,
             n_steps=task.sampling.n_steps,
             kind=task.sampling.scheduler or None,
         )
@@ -121,7 +121,7 @@ class Conductor:
             shot.saved_step = shot.canvas.step_index
         return [Turn(shot.canvas.step_index), *(_travelling(shot.task, request) for request in requests)]
 
-    def _close(self, shot: OpenShot, latents: torch.Tensor) -> Answer:
+    def _close(self, shot: OpenShot, latents: Any) -> Answer:
         """Store the latents, put the marker, let the canvas and its checkpoints go."""
         task = shot.task
         stored = {"latents": self.store.put_artefact(to_bytes({"latents": latents}))}
@@ -147,7 +147,7 @@ def _travelling(task: ShotTask, request: WindowRequest) -> Request:
     return Request(
         model=task.model,
         latents=pack(request.latents),
-        timestep=request.timestep.item(),
+        timestep=pack(request.timestep),
         prompt=task.prompts[request.part.prompt].key,
         negative=task.negative.key,
         guidance_scale=task.sampling.guidance_scale,

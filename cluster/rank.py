@@ -2,9 +2,7 @@
 
 import time
 from collections import OrderedDict
-
-import torch
-from torch.distributed import ProcessGroup
+from typing import Any
 
 from cluster.conductor import Request
 from cluster.once import found_file
@@ -23,8 +21,8 @@ class Rank:
     def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
         self.store = open_store(store_url)
         self.transformer = LoadedPart("transformer", device, threads)
-        self.embeddings: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self.group: ProcessGroup | None = None
+        self.embeddings: OrderedDict[str, Any] = OrderedDict()
+        self.group: Any = None  # torch's process group; None is a gang of one
         self.spread_over: tuple[object, object] = (None, None)
 
     def form(self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float) -> None:
@@ -40,20 +38,20 @@ class Rank:
             self.spread_over = (id(family), id(self.group))
         prediction = family.predict(
             unpack(request.latents),
-            torch.tensor(request.timestep),
+            unpack(request.timestep),
             self._embedding(request.prompt),
             self._embedding(request.negative),
             request.guidance_scale,
         )
         return time.monotonic() - began, pack(prediction)
 
-    def _embedding(self, key: str) -> torch.Tensor:
+    def _embedding(self, key: str) -> Any:
         """A prompt's embedding from the store, or from memory."""
         if key in self.embeddings:
             self.embeddings.move_to_end(key)
             return self.embeddings[key]
         data = self.store.read_artefact(found_file(self.store, "prompt", key, "embedding"))
-        embedding: torch.Tensor = from_bytes(data)["embedding"]
+        embedding = from_bytes(data)["embedding"]
         self.embeddings[key] = embedding
         if len(self.embeddings) > EMBEDDINGS:
             self.embeddings.popitem(last=False)

@@ -5,22 +5,22 @@ A stage loads what it needs at its first task, inside its own process, so weight
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cluster.once import Made, done_once, found_file
 from cluster.tasks import MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
-from engine.decode import frames_uint8, stream_decode
+from engine.decode import shown_frames
 from engine.families.loading import load_part
-from engine.film.encode import Picture, encode_segment
+from engine.film.encode import encode_segment
 from engine.film.finish import Line, Version, make_version
 from engine.film.join import count_frames, join_segments
 from engine.film.provenance import Claim, make_development_identity
 from engine.film.scale import scaled
 from engine.film.sheet import contact_sheet
+from engine.numerics import set_threads
 from engine.tensors import from_bytes, to_bytes
 from manifests.store import open_store
 
@@ -29,7 +29,7 @@ class LoadedPart:
     """One part of one model, kept until another model is asked for."""
 
     def __init__(self, part: str, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
+        set_threads(threads)
         self.part, self.device = part, device
         self.model: Model | None = None
         self.family: Any = None
@@ -76,7 +76,8 @@ class Decoder:
             self.store.read_artefact(found_file(self.store, "shot", task.source.key, "latents"))
         )["latents"]
         picture, path = task.picture, folder / "segment.mp4"
-        frames = _first(self._frames(task.source.model, latents), task.source.shot.n_frames)
+        vae = self.vae.of(task.source.model).pipeline.vae
+        frames = islice(shown_frames(vae, latents, self.device), task.source.shot.n_frames)
         count = encode_segment(
             scaled(frames, picture.width_px, picture.height_px),
             path,
@@ -86,19 +87,12 @@ class Decoder:
         )
         return {"segment": path}, {"frame_count": count}
 
-    def _frames(self, model: Model, latents_BTCHW: torch.Tensor) -> Iterator[Picture]:
-        """Every pixel frame (H, W, 3) of a shot's latents."""
-        vae = self.vae.of(model).pipeline.vae
-        z_BCTHW = latents_BTCHW.to(self.device).permute(0, 2, 1, 3, 4)
-        for chunk in stream_decode(vae, z_BCTHW / vae.config.scaling_factor):
-            yield from frames_uint8(chunk)
-
 
 class Finisher:
     """Joins segments, and makes a film's language versions."""
 
     def __init__(self, store_url: str, identity_folder: str, threads: int = 1) -> None:
-        torch.set_num_threads(threads)
+        set_threads(threads)
         self.store, self.identity_folder = open_store(store_url), Path(identity_folder)
 
     def run(self, task: MasterTask | VersionTask) -> Outcome:
@@ -148,12 +142,6 @@ class Finisher:
             self.store.fetch_artefact(found_file(self.store, "segment", task.key, "segment"), path)
             paths.append(path)
         return paths
-
-
-def _first(frames: Iterable[Picture], count: int) -> Iterator[Picture]:
-    """The frames that are shown; a shot's latents may decode to a few more."""
-    for _, frame in zip(range(count), frames, strict=False):
-        yield frame
 
 
 def _lines(task: VersionTask, counts: list[int]) -> tuple[Line, ...]:

@@ -50,6 +50,15 @@ def stream_decode(vae: AutoencoderKLCogVideoX, z_BCTHW: Tensor) -> Iterator[Tens
     return _chunks(vae, z_BCTHW)
 
 
+def shown_frames(
+    vae: AutoencoderKLCogVideoX, latents_BTCHW: Tensor, device: str = "cpu"
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pixel frames (H, W, 3) of one shot's latents (1, F, C, H, W), as a canvas left them."""
+    z_BCTHW = latents_BTCHW.to(device).permute(0, 2, 1, 3, 4)
+    for chunk in stream_decode(vae, z_BCTHW / vae.config.scaling_factor):
+        yield from frames_uint8(chunk)
+
+
 def frames_uint8(chunk_BCTHW: Tensor) -> npt.NDArray[np.uint8]:
     """Bytes (T, H, W, 3) of one chunk (1, 3, T, H, W) in [-1, 1], rounded as diffusers' VideoProcessor does.
 

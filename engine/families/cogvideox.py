@@ -176,16 +176,17 @@ def new_canvas(
     shot: str,
     n_frames: int,
     frame_shape: Sequence[int],
-    dtype: torch.dtype,
+    dtype: str,
     n_steps: int,
     kind: str | None = None,
 ) -> Canvas:
     """A canvas of keyed noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
+    dtype is the name of torch's.
 
     A stochastic scheduler draws from a generator of this seed and shot alone, a whole canvas at a step.
     """
     scheduler = load_scheduler(folder, n_steps, kind)
-    noise = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, dtype)
+    noise = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, getattr(torch, dtype))
     generator = torch.Generator().manual_seed(noise_key(seed, shot, 0, 0))
     return Canvas(noise * scheduler.init_noise_sigma, scheduler, generator)
 
