@@ -68,6 +68,10 @@ class NarrationTooLong(ValueError):
         self.natural_s, self.fastest_s, self.max_s = natural_s, fastest_s, max_s
         self.words_to_cut = words_to_cut
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Travel between processes: an exception is otherwise rebuilt from its message alone."""
+        return type(self), (self.natural_s, self.fastest_s, self.max_s, self.words_to_cut)
+
 
 def speak(text: str, language: str, rate: float = 1.0) -> Speech:
     """Speak text in a BCP-47 language; rate 1.0 is the voice's own pace."""
