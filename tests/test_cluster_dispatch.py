@@ -1,0 +1,658 @@
+"""Claims about dispatch: however workers answer, raise and die, every film ends and nothing is left.
+
+`Night` is a crew without workers. It keeps its own books of what was asked and answered, and checks every
+action of dispatch against them, also in the examples below.
+"""
+
+from collections import Counter, deque
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache, partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.dispatch import ROLES, Limits, State, decide
+from cluster.events import (
+    Admitted,
+    Advance,
+    Done,
+    Drop,
+    FilmDone,
+    Hired,
+    Lost,
+    Open,
+    Predict,
+    Predicted,
+    Raised,
+    Replace,
+    Run,
+    Turned,
+)
+from cluster.tasks import (
+    Failure,
+    FilmTasks,
+    Layout,
+    MasterTask,
+    Model,
+    Outcome,
+    Picture,
+    Sampling,
+    SegmentTask,
+    ShotTask,
+    VersionTask,
+)
+from engine.timeline import PromptSpan, Shot
+
+N_STEPS = 2
+FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows
+
+
+@cache
+def shot_task(name, n_windows=1, prompt="a prompt"):
+    shot = Shot(name, FRAMES[n_windows], (PromptSpan(prompt),), "a negative prompt", seed=1)
+    layout = Layout(size=5, overlap=2, lead_in=1)
+    return ShotTask(Model("/m", "float32", "m"), shot, Sampling(N_STEPS, 6.0), layout, 16, 16, 8)
+
+
+@cache
+def segment_task(shot, crf=20):
+    return SegmentTask(shot, Picture(32, 32, Fraction(8), crf, "fast"))
+
+
+def film(row_id, *shots, langs=(), crf=20, title="a title"):
+    segments = tuple(segment_task(shot, crf) for shot in shots)
+    versions = tuple(VersionTask(segments, lang, title, ()) for lang in langs)
+    return FilmTasks(row_id, MasterTask(segments), versions)
+
+
+def workers(gangs=1, conductors=1, canvases=8, encoders=1, decoders=1, finishers=1):
+    counts = {"denoise": gangs, "encode": encoders, "decode": decoders, "finish": finishers}
+    simple = [Hired(f"{role}-{k}", role) for role, n in counts.items() for k in range(n)]
+    return [*simple, *(Hired(f"conduct-{k}", "conduct", canvases) for k in range(conductors))]
+
+
+class Night:
+    """Films made by workers that answer, raise and die as the bytes of `tape` say; without it all is calm."""
+
+    def __init__(self, films, staff, limits, tape=b"", troubles=0):
+        self.limits, self.state, self.log = limits, State(limits), []
+        self.films, self.hires, self.staff = deque(films), deque(staff), {h.worker: h for h in staff}
+        self.tape, self.troubles = deque(tape), troubles
+        self.store, self.checkpoints = {}, {}  # what outlives any worker
+        self.living, self.calls, self.late = {}, [], []  # `late`: calls of workers given up for lost
+        self.canvases, self.steps = {}, {}  # shot -> its Open; opening -> step it stands before
+        self.predicted, self.advanced = {}, set()  # (opening, step) -> parts
+        self.known, self.ended = set(), {}  # keys with an outcome that dispatch was told of; row -> FilmDone
+        self.final, self.raised, self.died = set(), Counter(), Counter()
+
+    def pick(self, n):
+        return (self.tape.popleft() if self.tape else 0) % n
+
+    def trouble(self, unlikely=6):
+        struck = self.troubles > 0 and self.pick(unlikely) == unlikely - 1
+        self.troubles -= struck
+        return struck
+
+    # What happens.
+
+    def run(self, stop=lambda: False, skip=lambda call: False):
+        """Let things happen until nothing can, or until `stop()`; calls to `skip` are never answered."""
+        for _ in range(20_000):
+            options = [partial(self.answer, call) for call in [*self.calls, *self.late] if not skip(call)]
+            options += [self.hire] * bool(self.hires) + [self.admit] * (bool(self.films) and self.room)
+            if not options or stop():
+                return self
+            if self.living and self.trouble():
+                self.lose(sorted(self.living)[self.pick(len(self.living))])
+            else:
+                options[self.pick(len(options))]()
+        pytest.fail("dispatch goes round in circles")
+
+    @property
+    def room(self):
+        return len(self.state.films) < self.limits.max_films
+
+    def begin(self):
+        """Hire everybody and admit every film."""
+        while self.hires:
+            self.hire()
+        while self.films:
+            self.admit()
+        return self
+
+    def admit(self):
+        made = self.films.popleft()
+        self.tell(Admitted(made, self.found(made)))
+
+    def found(self, made):
+        """What the store has of a film: wanted artefacts first, and below them only where one is wanting."""
+        found, waiting = {}, [task.key for task in made.wanted]
+        for key in waiting:
+            if key in self.store:
+                found[key] = self.store[key]
+            else:
+                waiting += made.tasks[key].needs
+        return found
+
+    def hire(self):
+        hired = self.hires[self.pick(len(self.hires))]
+        self.hires.remove(hired)
+        self.living[hired.worker] = hired
+        self.late = [call for call in self.late if worker_of(call) != hired.worker]  # its process has ended
+        self.tell(hired)
+
+    def lose(self, worker):
+        """A worker dies; what it was at is lost, or answered late."""
+        mine = [call for call in self.calls if worker_of(call) == worker]
+        held = [opened for opened in self.canvases.values() if opened.conductor == worker]
+        for piece in [*(piece_of(call) for call in mine), *(self.piece_of_canvas(opened) for opened in held)]:
+            if piece is not None and self.wants(piece[0]):
+                self.died[piece] += 1
+        del self.living[worker]
+        self.calls = [call for call in self.calls if call not in mine]
+        self.late += [call for call in mine if self.pick(2)]
+        self.canvases = {key: o for key, o in self.canvases.items() if o.conductor != worker}
+        self.tell(Lost(worker))
+
+    def lose_at(self, shot, step):
+        """Lose a shot's conductor when its canvas stands before `step`."""
+        self.run(
+            stop=lambda: (
+                shot.key in self.canvases and self.piece_of_canvas(self.canvases[shot.key])[1] == step
+            )
+        )
+        self.lose(self.canvases[shot.key].conductor)
+
+    def piece_of_canvas(self, opened):
+        return opened.task.key, self.steps.get(opened.opening, -1), -1
+
+    def answer(self, call):
+        """A worker comes back from a call. A conductor answers for one shot in the order of the calls."""
+        if isinstance(call, (Open, Advance)):
+            same = [c for c in [*self.calls, *self.late] if isinstance(c, (Open, Advance))]
+            call = next(c for c in same if (c.conductor, c.task) == (call.conductor, call.task))
+        late = call in self.late
+        (self.late if late else self.calls).remove(call)
+        if self.trouble():
+            self.raise_at(call, late, final=self.pick(3) == 2)
+            return
+        match call:
+            case Run(worker, task):
+                self.finish(worker, task)
+            case Predict(gang, _, window):
+                if not late:
+                    self.predicted.setdefault((window.opening, window.step), set()).add(window.part)
+                self.tell(Predicted(gang, window))
+            case Open(conductor, task, opening) if task.key in self.store:
+                self.finish(conductor, task)
+            case Open(conductor, task, opening):
+                self.turn(task, opening, self.checkpoints.get(task.key, 0))
+            case Advance(conductor, task, opening, step) if step + 1 == N_STEPS:
+                self.finish(conductor, task)
+            case Advance(conductor, task, opening, step):
+                if self.pick(2):
+                    self.checkpoints[task.key] = step + 1
+                self.turn(task, opening, step + 1)
+
+    def finish(self, worker, task):
+        outcome = self.store.setdefault(task.key, Outcome(task.key, task.kind, {}))
+        if task.key in self.canvases and self.canvases[task.key].conductor == worker:
+            del self.canvases[task.key]
+        self.tell(Done(task.key, worker, outcome))
+
+    def turn(self, task, opening, step):
+        self.steps[opening] = step
+        self.tell(Turned(task.key, opening, step))
+
+    def raise_at(self, call, late=False, final=False, code="E900_RENDER"):
+        """A call raises. It counts against its task unless nobody waits for it any more."""
+        if call in self.calls:
+            self.calls.remove(call)
+        window = call.window if isinstance(call, Predict) else None
+        key, opened = call.task.key, self.canvases.get(call.task.key)
+        stale = not isinstance(call, Run) and opened is None
+        stale |= window is not None and opened is not None and opened.opening != window.opening
+        if not late and not stale and self.wants(key):
+            self.raised[key] += 1
+            self.final |= {key} if final else set()
+        self.tell(Raised(key, worker_of(call), Failure(code, "raised"), final, window))
+
+    def wants(self, key):
+        return key not in self.known and any(key in made.tasks for made in self.state.films.values())
+
+    # What must hold.
+
+    def tell(self, event):
+        match event:
+            case Done(key, _, _) if self.wants(key):
+                self.known.add(key)
+            case Admitted(_, results):
+                self.known |= results.keys()
+        self.state, actions = decide(self.state, event)
+        for action in actions:
+            self.check(action)
+            self.log.append(action)
+        needed = {key for made in self.state.films.values() for key in made.tasks}
+        self.known &= needed
+        self.raised = Counter({key: n for key, n in self.raised.items() if key in needed})
+        self.died = Counter({piece: n for piece, n in self.died.items() if piece[0] in needed})
+        self.check_books()
+
+    def check(self, action):
+        match action:
+            case Run(worker, task):
+                self.check_can_take(worker, ROLES[task.kind])
+                self.check_may_begin(task)
+                self.calls.append(action)
+            case Open(conductor, task, opening):
+                self.check_can_take(conductor, "conduct")
+                self.check_may_begin(task)
+                assert all(opening > opened.opening for opened in self.log if isinstance(opened, Open))
+                assert len(self.canvases) + len(self.undecoded()) < self.limits.max_canvases
+                self.canvases[task.key] = action
+                self.calls.append(action)
+            case Predict(gang, task, window):
+                self.check_can_take(gang, "denoise")
+                opened = self.canvases[window.shot]
+                assert (opened.task, opened.opening) == (task, window.opening), "a stale opening"
+                assert self.steps[window.opening] == window.step, "not the step that the canvas stands before"
+                assert window.part not in self.predicted.get((window.opening, window.step), ()), "done before"
+                assert window not in [c.window for c in self.calls if isinstance(c, Predict)], "twice at once"
+                self.calls.append(action)
+            case Advance(conductor, task, opening, step):
+                opened = self.canvases[task.key]
+                assert (opened.conductor, opened.opening) == (conductor, opening), "a stale opening"
+                assert self.steps[opening] == step, "steps go up by one from where the conductor began"
+                assert self.predicted[opening, step] == set(range(len(task.parts[0]))), "a part is missing"
+                assert (opening, step) not in self.advanced, "advanced twice"
+                self.advanced.add((opening, step))
+                self.calls.append(action)
+            case Drop(conductor, shot, opening):
+                assert conductor in self.living
+                assert self.canvases.pop(shot).opening == opening
+            case Replace(worker):
+                assert worker not in self.living and self.staff[worker] not in self.hires
+                self.hires.append(self.staff[worker])
+            case FilmDone(made, results):
+                assert made.row_id not in self.ended, "a film ends once"
+                self.ended[made.row_id] = action
+                for task in made.wanted:
+                    self.check_result(made, task, results[task.key])
+
+    def check_can_take(self, worker, role):
+        """A worker lives, does such work, and has a hand free for a call, or a conductor for a canvas."""
+        assert self.living[worker].role == role
+        canvases = [opened for opened in self.canvases.values() if opened.conductor == worker]
+        calls = [call for call in self.calls if worker_of(call) == worker and role != "conduct"]
+        assert len(canvases) + len(calls) < self.living[worker].capacity, f"{worker} has its hands full"
+
+    def check_may_begin(self, task):
+        """Somebody wants it, it can be done, it was not done, and nobody is at it."""
+        assert self.wants(task.key)
+        assert self.known.issuperset(task.needs)
+        assert task.key not in self.canvases
+        assert task.key not in [call.task.key for call in self.calls if isinstance(call, Run)]
+
+    def check_result(self, made, task, result):
+        """A task has an outcome, or it needs one that raised for good or lost too many workers."""
+        if isinstance(result, Outcome):
+            assert task.key in self.known and result.key == task.key
+            return
+        keys, waiting = set(), [task.key]
+        for key in waiting:
+            keys.add(key)
+            waiting += made.tasks[key].needs
+        tired = {key for key, n in self.raised.items() if n >= self.limits.max_tries}
+        deadly = {key for (key, _, _), n in self.died.items() if n >= self.limits.max_losses}
+        assert keys & (self.final | tired | deadly), f"{task.kind} failed without a cause: {result}"
+
+    def undecoded(self):
+        segments = [s for made in self.state.films.values() for s in made.master.segments]
+        return {s.source.key for s in segments if s.source.key in self.known and s.key not in self.known}
+
+    def check_books(self):
+        """Dispatch believes of every living worker what is so: none is forgotten, none is overworked."""
+        runs = {call.task.key: call.worker for call in self.calls if isinstance(call, Run)}
+        conducted = {key: opened.conductor for key, opened in self.canvases.items()}
+        assert dict(self.state.running) == runs | conducted
+        predicting = {call.window: call.gang for call in self.calls if isinstance(call, Predict)}
+        assert dict(self.state.predicting) == predicting
+        openings = {key: canvas.opening for key, canvas in self.state.canvases.items()}
+        assert openings == {key: opened.opening for key, opened in self.canvases.items()}
+        assert self.state.workers.keys() == self.living.keys()
+
+    def check_end(self, rows):
+        """Every film has ended and the state is as on the first day."""
+        assert self.ended.keys() == set(rows)
+        assert replace(self.state, workers={}, openings=0) == State(self.limits)
+
+
+def worker_of(call):
+    match call:
+        case Run(worker, _) | Open(worker, _, _) | Predict(worker, _, _) | Advance(worker, _, _, _):
+            return worker
+
+
+def piece_of(call):
+    match call:
+        case Run(_, task):
+            return task.key, -1, -1
+        case Predict(_, _, window):
+            return window.shot, window.step, window.part
+
+
+# Any night.
+
+SHOTS = (
+    shot_task("s0", 1),
+    shot_task("s1", 2),
+    shot_task("s2", 3),
+    shot_task("s3", 2, "another prompt"),
+    shot_task("s4", 1, "a third prompt"),
+)
+FILMS = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(SHOTS), min_size=1, max_size=3, unique=True),
+        st.sampled_from([(), ("hi",), ("hi", "ta")]),
+        st.sampled_from([20, 30]),
+    ),
+    min_size=1,
+    max_size=5,
+).map(lambda rows: [film(f"row {k}", *s, langs=langs, crf=crf) for k, (s, langs, crf) in enumerate(rows)])
+STAFF = st.builds(
+    workers,
+    gangs=st.integers(1, 3),
+    conductors=st.integers(1, 2),
+    canvases=st.integers(1, 3),
+    encoders=st.integers(1, 2),
+    decoders=st.integers(1, 2),
+    finishers=st.integers(1, 2),
+)
+LIMITS = st.builds(
+    Limits,
+    max_canvases=st.integers(1, 3),
+    max_films=st.integers(1, 4),
+    max_tries=st.integers(1, 3),
+    max_losses=st.integers(1, 4),
+)
+TAPE = st.binary(min_size=500, max_size=500)
+
+
+@settings(max_examples=400, deadline=None)
+@given(FILMS, STAFF, LIMITS, TAPE, st.integers(0, 25))
+def test_whatever_happens_every_film_ends_once_for_a_reason_and_nothing_is_left(
+    films, staff, limits, tape, troubles
+):
+    night = Night(films, staff, limits, tape, troubles).run()
+    night.check_end(made.row_id for made in films)
+
+
+@settings(max_examples=100, deadline=None)
+@given(FILMS, STAFF, LIMITS, TAPE)
+def test_without_trouble_every_task_is_done_once_in_any_order_of_answers(films, staff, limits, tape):
+    night = Night(films, staff, limits, tape).run()
+    night.check_end(made.row_id for made in films)
+    begun = Counter(action.task.key for action in night.log if isinstance(action, (Run, Open)))
+    assert begun == Counter({key for made in films for key in made.tasks})
+    steps = Counter((a.task.key, a.step) for a in night.log if isinstance(a, Advance))
+    shots = {segment.source.key for made in films for segment in made.master.segments}
+    assert steps == Counter((key, step) for key in shots for step in range(N_STEPS))
+
+
+@settings(max_examples=20, deadline=None)
+@given(FILMS, STAFF, LIMITS, TAPE)
+def test_the_same_events_give_the_same_actions(films, staff, limits, tape):
+    first, second = (Night(films, staff, limits, tape, troubles=10).run() for _ in range(2))
+    assert first.log == second.log
+
+
+# Examples.
+
+
+def night_of(*films, staff=None, **limits):
+    return Night(films, staff or workers(), Limits(**limits)).begin()
+
+
+def results_of(night, row_id):
+    return night.ended[row_id].results
+
+
+def predicted_shots(night):
+    return [action.task.shot.shot_id for action in night.log if isinstance(action, Predict)]
+
+
+def is_call(kind, of):
+    """Whether a call is of such a kind, for such a task, shot or role."""
+    return lambda call: isinstance(call, kind) and of in (call.task.kind, getattr(call.task, "lang", None))
+
+
+def is_predicting(shot):
+    return lambda call: isinstance(call, Predict) and call.task == shot
+
+
+def first(night, test):
+    return next((call for call in night.calls if test(call)), None)
+
+
+def test_the_oldest_film_comes_first():
+    old, young = shot_task("old", 3), shot_task("young", 3)
+    night = night_of(film("old", old), film("young", young)).run()
+    assert list(night.ended) == ["old", "young"]
+    waiting = predicted_shots(night)
+    # the young film gets the gang only while the old one's conductor blends
+    assert waiting == ["old"] * 3 + ["young"] + ["old"] * 3 + ["young"] * 5
+
+
+def test_the_oldest_film_comes_first_also_when_its_shot_had_to_be_opened_again():
+    old, young = shot_task("old", 3), shot_task("young", 3)
+    staff = workers(conductors=2, canvases=1)
+    night = night_of(film("old", old), film("young", young), staff=staff)
+    night.run(stop=lambda: first(night, is_predicting(old)))
+    night.lose(night.canvases[old.key].conductor)
+    night.run(stop=lambda: old.key in night.canvases and night.state.canvases[old.key].missing)
+    night.run(stop=lambda: not first(night, is_predicting(young)))
+    assert first(night, is_predicting(old)), "the young film's windows must wait"
+
+
+def test_windows_of_two_films_share_the_gangs():
+    one, two = shot_task("one"), shot_task("two")
+    night = night_of(film("1", one), film("2", two), staff=workers(gangs=2))
+    night.run(stop=lambda: first(night, is_predicting(one)) and first(night, is_predicting(two)))
+    assert len([call for call in night.calls if isinstance(call, Predict)]) == 2
+    alone = night_of(film("1", one), film("2", two), staff=workers(gangs=1)).run()
+    served = {(a.gang, a.task.shot.shot_id) for a in alone.log if isinstance(a, Predict)}
+    assert served == {("denoise-0", "one"), ("denoise-0", "two")}
+
+
+def test_a_prompt_and_a_shot_that_two_films_share_are_made_once():
+    shared = shot_task("shared", 2)
+    night = night_of(film("1", shared), film("2", shared, crf=30)).run()
+    kinds = Counter(action.task.kind for action in night.log if isinstance(action, (Run, Open)))
+    assert kinds == {"prompt": 2, "shot": 1, "segment": 2, "master": 2}
+
+
+def test_a_version_that_fails_does_not_fail_the_other_language():
+    made = film("1", shot_task("s"), langs=("hi", "ta"))
+    night = night_of(made)
+    night.run(stop=lambda: first(night, is_call(Run, "hi")))
+    night.raise_at(first(night, is_call(Run, "hi")), final=True, code="E703_FONT")
+    night.run()
+    hi, ta = made.versions
+    results = results_of(night, "1")
+    assert results[hi.key] == Failure("E703_FONT", "raised")
+    assert isinstance(results[ta.key], Outcome) and isinstance(results[made.master.key], Outcome)
+
+
+def test_a_prompt_that_fails_fails_only_the_films_that_use_it():
+    bad, good = shot_task("s", prompt="bad"), shot_task("s", prompt="good")
+    films = film("1", bad, langs=("hi",)), film("2", good), film("3", good, bad)
+    night = night_of(*films)
+    night.run(stop=lambda: first(night, lambda call: getattr(call.task, "text", "") == "bad"))
+    night.raise_at(first(night, lambda call: getattr(call.task, "text", "") == "bad"), final=True)
+    night.run()
+    night.check_end(["1", "2", "3"])
+    failed = [
+        row for row, done in night.ended.items() if isinstance(done.results[done.film.master.key], Failure)
+    ]
+    assert failed == ["1", "3"]
+    assert isinstance(results_of(night, "1")[films[0].versions[0].key], Failure)
+    assert "bad" not in {
+        action.task.shot.prompts[0].prompt for action in night.log if isinstance(action, Open)
+    }
+
+
+def test_a_slow_decoder_stops_the_denoising_ahead_of_it():
+    shots = [shot_task(f"s{k}") for k in range(6)]
+    decoding = is_call(Run, "segment")
+    night = night_of(film("1", *shots), max_canvases=2, staff=workers(gangs=3)).run(skip=decoding)
+    opened = [action.task for action in night.log if isinstance(action, Open)]
+    assert opened == shots[:2] and not night.canvases
+    night.answer(first(night, decoding))
+    night.run(skip=decoding)
+    assert [action.task for action in night.log if isinstance(action, Open)] == shots[:3]
+    night.run().check_end(["1"])
+
+
+def test_a_lost_gang_costs_one_window():
+    shot = shot_task("s", 3)
+    night = night_of(film("1", shot), staff=workers(gangs=2))
+    night.run(stop=lambda: first(night, is_predicting(shot)))
+    lost = first(night, is_predicting(shot))
+    night.lose(lost.gang)
+    night.run().check_end(["1"])
+    counts = Counter(action.window for action in night.log if isinstance(action, Predict))
+    assert counts.pop(lost.window) == 2
+    assert len(counts) == 3 * N_STEPS - 1 and set(counts.values()) == {1}
+    assert Counter(type(action) for action in night.log)[Open] == 1
+
+
+def test_a_late_prediction_of_a_lost_gang_does_not_advance_the_canvas_twice():
+    shot = shot_task("s", 1)
+    night = night_of(film("1", shot), staff=workers(gangs=2))
+    night.run(stop=lambda: first(night, is_predicting(shot)))
+    lost = first(night, is_predicting(shot))
+    night.lose(lost.gang)
+    again = first(night, is_predicting(shot))
+    assert again.window == lost.window and again.gang != lost.gang
+    night.tell(Predicted(lost.gang, lost.window))
+    assert not first(night, lambda call: isinstance(call, Advance))
+    night.run().check_end(["1"])
+
+
+def test_a_lost_conductor_reopens_its_shots():
+    shots = shot_task("one", 2), shot_task("two", 2)
+    night = night_of(*(film(shot.shot.shot_id, shot) for shot in shots), staff=workers(gangs=4))
+    night.run(stop=lambda: [night.steps.get(o.opening) for o in night.canvases.values()] == [1, 1])
+    night.lose("conduct-0")
+    assert not night.state.canvases and not night.state.queue
+    night.run().check_end(["one", "two"])
+    openings = Counter(action.task.shot.shot_id for action in night.log if isinstance(action, Open))
+    assert openings == {"one": 2, "two": 2}
+    assert all(isinstance(done.results[done.film.master.key], Outcome) for done in night.ended.values())
+
+
+def test_a_window_that_kills_its_gangs_is_given_up_and_its_film_alone_fails():
+    poison, sound = shot_task("poison", 3), shot_task("sound", 3)
+    night = night_of(film("bad", poison), film("good", sound), staff=workers(gangs=2), max_losses=4)
+
+    def deadly(call):
+        return (
+            isinstance(call, Predict)
+            and call.task == poison
+            and (call.window.step, call.window.part) == (1, 2)
+        )
+
+    losses = 0
+    while "bad" not in night.ended:
+        night.run(stop=lambda: first(night, deadly) or "bad" in night.ended)
+        night.lose(first(night, deadly).gang)
+        losses += 1
+    night.run().check_end(["bad", "good"])
+    assert losses == 4
+    (failure,) = {r for r in results_of(night, "bad").values() if isinstance(r, Failure)}
+    assert failure.code == "E910_POISON" and "4 workers" in failure.message and failure.hint
+    assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
+    assert Counter(type(action) for action in night.log)[Drop] == 1
+
+
+def test_a_long_shot_outlives_any_number_of_workers_that_die_at_different_windows():
+    shot = shot_task("s", 3)
+    night = night_of(film("1", shot), max_losses=2)
+    struck = set()
+    while len(struck) < 3 * N_STEPS:
+        night.run(stop=lambda: (c := first(night, is_predicting(shot))) and piece_of(c) not in struck)
+        call = first(night, is_predicting(shot))
+        struck.add(piece_of(call))
+        night.lose(call.gang)
+    night.run().check_end(["1"])
+    assert not any(isinstance(r, Failure) for r in results_of(night, "1").values())
+
+
+def test_a_conductor_that_dies_at_every_step_does_not_fail_a_shot_that_goes_on():
+    shot = shot_task("s", 2)
+    night = night_of(film("1", shot), max_losses=2)
+    for step in range(N_STEPS):
+        night.checkpoints[shot.key] = step
+        night.lose_at(shot, step)
+    night.run().check_end(["1"])
+    assert not any(isinstance(r, Failure) for r in results_of(night, "1").values())
+
+
+def test_a_step_that_kills_its_conductors_is_given_up():
+    shot = shot_task("s", 2)
+    night = night_of(film("1", shot), max_losses=2)
+    night.lose_at(shot, 1)
+    night.lose_at(shot, 1)
+    assert {r.code for r in results_of(night, "1").values() if isinstance(r, Failure)} == {"E910_POISON"}
+    night.run().check_end(["1"])
+
+
+@pytest.mark.parametrize(("final", "tries"), [(False, 3), (True, 1)])
+@pytest.mark.parametrize("kind", [Run, Open, Predict, Advance])
+def test_what_raises_is_tried_max_tries_times_and_once_where_trying_again_is_no_use(kind, final, tries):
+    shot = shot_task("s", 2)
+    night = night_of(film("1", shot), max_tries=3)
+    for _ in range(tries):
+        assert not night.ended
+        night.run(stop=lambda: first(night, lambda call: isinstance(call, kind)))
+        night.raise_at(first(night, lambda call: isinstance(call, kind)), final=final)
+    night.run().check_end(["1"])
+    assert Failure("E900_RENDER", "raised") in results_of(night, "1").values()
+    begun = Counter(type(action) for action in night.log)
+    assert begun[Run if kind is Run else Open] == tries
+
+
+def test_a_late_result_counts_and_stops_who_does_it_again():
+    shot = shot_task("s", 1)
+    night = night_of(film("1", shot), staff=workers(conductors=2, canvases=1))
+    night.run(stop=lambda: first(night, lambda call: isinstance(call, Advance) and call.step == N_STEPS - 1))
+    late = first(night, lambda call: isinstance(call, Advance))
+    night.lose(late.conductor)
+    again = night.canvases[shot.key]
+    assert again.conductor != late.conductor
+    night.finish(late.conductor, shot)
+    assert night.log[-2:] == [
+        Drop(again.conductor, shot.key, again.opening),
+        Run("decode-0", segment_task(shot)),
+    ]
+    night.run().check_end(["1"])
+
+
+def test_a_film_that_was_made_before_asks_for_no_work():
+    made = film("1", shot_task("s"), langs=("hi",))
+    first_night = night_of(made).run()
+    night = Night([made], workers(), Limits())
+    night.store = first_night.store
+    night.begin().check_end(["1"])
+    assert [type(action) for action in night.log] == [FilmDone]
+
+
+def test_what_was_done_before_is_not_done_again_even_where_it_is_needed_for_the_rest():
+    shot = shot_task("s", 2)
+    night = Night([film("1", shot, langs=("hi", "ta"))], workers(), Limits())
+    night.store = night_of(film("0", shot, langs=("hi",))).run().store
+    night.begin().run().check_end(["1"])
+    assert [a.task.lang for a in night.log if isinstance(a, Run)] == ["ta"]
+    assert not any(isinstance(action, Open) for action in night.log)
