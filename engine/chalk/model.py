@@ -47,7 +47,7 @@ class Size:
 
 
 FULL = Size(
-    vae_widths=(16, 32, 64, 64), vae_groups=4, latent_channels=8,
+    vae_widths=(16, 32, 32, 64), vae_groups=4, latent_channels=8,
     heads=6, head_dim=32, layers=8, time_dim=32, text_dim=96, text_layers=2,
 )  # fmt: skip
 TINY = Size(

@@ -2,7 +2,7 @@
 
 Decides how a prompt becomes token ids. Does not decide which words the lessons use: `engine.chalk.captions`.
 
-A Unigram model whose pieces are given rather than trained: the same words give the same file on every machine,
+A Unigram model whose pieces are given rather than trained: the same words give the same file everywhere,
 a caption costs about as many tokens as it has words, and any other English, Hindi or Tamil word is spelled.
 """
 

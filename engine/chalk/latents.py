@@ -1,0 +1,50 @@
+"""Encode lesson clips ahead, so that the transformer's steps never run the autoencoder.
+
+Shapes: clips are uint8 f_NTHWC, latents float16 z_NTCHW with 13 frames of a 49-frame clip. Decides the order
+and the precision. Does not decide the scale of the latents: that is folded into the autoencoder beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from torch import Tensor
+
+from engine.chalk.clips import Clips, to_float
+
+Latents = npt.NDArray[np.float16]
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKLCogVideoX, f_NTHWC: Clips, *, bf16: bool = True) -> Tensor:
+    """The posterior's means z_NTCHW in float32, times the scaling factor."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        z_BCTHW = vae.encode(to_float(f_NTHWC)).latent_dist.mode()
+    z: Tensor = z_BCTHW.float().permute(0, 2, 1, 3, 4) * vae.config.scaling_factor
+    return z
+
+
+def channel_std(vae: AutoencoderKLCogVideoX, clips: Clips) -> Tensor:
+    """Standard deviation (C,) of every latent channel over these clips."""
+    return torch.cat([encode(vae, clips[i : i + 1]) for i in range(len(clips))]).std(dim=(0, 1, 3, 4))
+
+
+def encode_clips(path: Path, vae: AutoencoderKLCogVideoX, clips: Clips) -> Latents:
+    """Latents (N, 13, C, H/8, W/8) of all clips; encoded once, then read from path."""
+    if not path.exists():
+        part = path.with_suffix(".part.npy")
+        first = encode(vae, clips[:1])
+        shape = (len(clips), *first.shape[1:])
+        latents: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
+        for i in range(len(clips)):
+            latents[i] = encode(vae, clips[i : i + 1])[0].numpy()
+        latents.flush()
+        os.replace(part, path)
+    stored: Latents = np.load(path)
+    return stored

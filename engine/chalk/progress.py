@@ -1,0 +1,76 @@
+"""Where a training run stands: averaged weights, checkpoints, sample grids.
+
+Decides how a run is resumed and how its pictures are laid out. Does not decide what is trained.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+@dataclass
+class Average:
+    """An exponential average of parameters, which draws better than the last step's."""
+
+    shadow: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Average:
+        """Start at the model's present parameters."""
+        return cls({name: p.detach().clone() for name, p in model.state_dict().items()})
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int, slowest: float) -> None:
+        """Move towards the model; faster in the first steps, whose weights are not worth keeping."""
+        keep = min(slowest, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            self.shadow[name].lerp_(value, 1 - keep)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replace path with the state, at no moment half-written."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The state saved at path, or None where there is none; never runs pickled code."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+def rate_at(step: int, n_steps: int, peak: float, warm_up: int) -> float:
+    """Learning rate: a linear rise over warm_up steps, the peak, a linear fall to 2 % in the last 30 %.
+
+    A trapezoid, since its plateau does not know n_steps: a run may be lengthened before its fall begins.
+    """
+    rise = min(1.0, (step + 1) / warm_up)
+    fall = min(1.0, max(0.02, (n_steps - step) / (0.3 * n_steps)))
+    return peak * min(rise, fall)
+
+
+def frames_of(x_CTHW: Tensor, picks: Iterable[int]) -> npt.NDArray[np.uint8]:
+    """Chosen frames of a clip in [-1, 1], side by side (H, n W, 3)."""
+    bytes_CTHW = ((x_CTHW.float() * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    row: npt.NDArray[np.uint8] = torch.cat([bytes_CTHW[:, t] for t in picks], dim=2).permute(1, 2, 0).numpy()
+    return row
+
+
+def save_grid(path: Path, rows: list[npt.NDArray[np.uint8]], zoom: int = 2) -> None:
+    """Write the rows below each other as one PNG, enlarged without smoothing."""
+    picture = Image.fromarray(np.concatenate(rows, axis=0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(path)

@@ -1,0 +1,231 @@
+"""chalk's lessons, its folder, and that its training repeats itself."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.chalk.captions import LANGUAGES, caption, vocabulary
+from engine.chalk.clips import draw_clips, pixel_batch
+from engine.chalk.latents import channel_std, encode, encode_clips
+from engine.chalk.model import build_pipeline, save
+from engine.chalk.progress import load_checkpoint
+from engine.chalk.scenes import Scene, Shape, random_scene
+from engine.chalk.teacher import SIZES, draw, teach
+from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
+from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
+from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
+from engine.families.cogvideox import CogVideoX
+
+SEEDS = range(60)
+# a word of each thing, in English, Hindi and Tamil
+RAIN = {"en": ("rain", "raindrops"), "hi": ("बारिश",), "ta": ("மழை",)}
+SUN = {"en": ("sun", "sunrise", "sunset"), "hi": ("सूरज",), "ta": ("சூரியன்",)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("chalk")
+    save(path, build_pipeline(0, tiny=True))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return draw_clips(tmp_path_factory.mktemp("clips") / "clips.npy", 3, 100)
+
+
+def still(scene, n_frames=2, size=(64, 96), seed=0):
+    return draw(scene, np.random.default_rng(seed), n_frames=n_frames, size=size).astype(float)
+
+
+def test_a_lesson_is_its_seed():
+    first, again, other = teach(5, n_frames=9), teach(5, n_frames=9), teach(6, n_frames=9)
+    assert np.array_equal(first.frames, again.frames) and first.caption == again.caption
+    assert not np.array_equal(first.frames, other.frames)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_lesson_has_the_size_and_length_asked_for(size):
+    lesson = teach(1, n_frames=5, size=size)
+    assert lesson.frames.shape == (5, *size, 3) and lesson.frames.dtype == np.uint8
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_captions_name_rain_and_sun_where_the_scene_has_them_and_only_there(language):
+    for seed in SEEDS:
+        scene = random_scene(np.random.default_rng(seed))
+        words = caption(scene, language, np.random.default_rng(seed)).replace(",", " ").split()
+        assert any(word in RAIN[language] for word in words) == (scene.weather == "rain")
+        assert any(word in SUN[language] for word in words) == (
+            scene.light in ("shining", "rising", "setting")
+        )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_word_of_a_caption_is_one_token_and_captions_fit_the_model(language):
+    tokenizer = build_tokenizer(vocabulary())
+    known = {word.lower() for word in vocabulary()}
+    for seed in SEEDS:
+        text = teach(seed, n_frames=1, language=language).caption
+        words = text.replace(",", " ").split()
+        assert {word.lower() for word in words} <= known
+        assert len(tokenizer(text).input_ids) == len(words) + 1 <= MAX_TOKENS
+
+
+def test_words_outside_the_lessons_are_spelled_in_three_scripts_without_unknown_tokens():
+    tokenizer = build_tokenizer(vocabulary())
+    for text in ("Zebra quartz 42", "ज्ञान और विज्ञान", "ஔவையார் கல்வி"):
+        ids = tokenizer(text).input_ids
+        assert tokenizer.unk_token_id not in ids and len(ids) > 3
+
+
+def test_the_sun_rises_and_sets():
+    def yellow_height(light, frame):
+        # 3 s lie between the frames; nothing else is nearly as orange as the sun
+        frames = still(Scene("sea", light), n_frames=25)
+        strength = np.clip(frames[frame, ..., 0] - frames[frame, ..., 2] - 140, 0, None)
+        return (strength.sum(axis=1) * np.arange(64)).sum() / strength.sum()
+
+    assert yellow_height("rising", 24) < yellow_height("rising", 0) - 3
+    assert yellow_height("setting", 24) > yellow_height("setting", 0) + 3
+
+
+@pytest.mark.parametrize(("motion", "sign"), [("left", -1), ("right", 1)])
+def test_a_shape_moves_the_way_its_caption_says(motion, sign):
+    frames = still(Scene(shape=Shape("circle", "red", motion)), n_frames=17)
+    inside = frames[..., 2] < 120
+    columns = [(picture.sum(axis=0) * np.arange(96)).sum() / picture.sum() for picture in inside]
+    assert sign * (columns[-1] - columns[0]) == pytest.approx(10, abs=1)
+
+
+@given(
+    light=st.sampled_from(["", "shining", "rising", "setting", "moon"]),
+    land=st.sampled_from(["sea", "river"]),
+)
+@settings(max_examples=10, deadline=None)
+def test_rain_changes_the_picture_of_any_landscape(light, land):
+    dry = still(Scene(land, light, "grey", "still"))
+    wet = still(Scene(land, light, "grey", "still", "rain"))
+    assert np.abs(dry - wet).mean() > 2
+
+
+def test_scenes_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="grey clouds"):
+        Scene("sea", weather="rain")
+    with pytest.raises(ValueError, match="from hills"):
+        Scene("hills", weather="vapour")
+    with pytest.raises(ValueError, match="together"):
+        Scene("hills", cloud="white")
+
+
+def test_clips_are_drawn_once_and_then_read(tmp_path, clips):
+    assert np.array_equal(clips[1], teach(101).frames)
+    path = tmp_path / "c.npy"
+    draw_clips(path, 1, 7)
+    before = path.stat().st_mtime_ns
+    assert len(draw_clips(path, 1, 7)) == 1 and path.stat().st_mtime_ns == before
+
+
+def test_stock_diffusers_draws_from_the_folder(folder):
+    pipeline = CogVideoXPipeline.from_pretrained(str(folder), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    clip = pipeline(
+        "the sun shines", height=64, width=96, num_frames=9, num_inference_steps=2,
+        max_sequence_length=MAX_TOKENS, output_type="np", generator=torch.Generator().manual_seed(0),
+    ).frames  # fmt: skip
+    assert clip.shape == (1, 9, 64, 96, 3) and np.isfinite(clip).all() and clip.std() > 0
+
+
+def test_our_loader_reads_the_folder_and_predicts(folder):
+    model = CogVideoX.load(folder, dtype=torch.float32)
+    prompt, negative = model.encode_prompt("Rain falls.", max_sequence_length=MAX_TOKENS)
+    noise = model.initial_noise(torch.Generator().manual_seed(0), 3, 64, 96)
+    timestep = model.make_scheduler(2).timesteps[0]
+    prediction = model.predict(noise, timestep, prompt, negative, 6.0)
+    assert prediction.shape == noise.shape and prediction.std() > 0
+
+
+def test_the_folder_holds_safetensors_and_is_small(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert sum(path.stat().st_size for path in files) < 300_000
+
+
+def test_equal_seeds_build_equal_weights_and_leave_the_global_generator_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first, again, other = (build_pipeline(seed, tiny=True) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    names = ("patch_embed.proj.weight",)
+    for name in names:
+        weights = [pipeline.transformer.get_parameter(name) for pipeline in (first, again, other)]
+        assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_unit_scale_makes_channels_equal_and_keeps_the_pixels(clips):
+    vae = build_pipeline(0, tiny=True).vae
+    z = encode(vae, clips[:1, :9], bf16=False)
+    with torch.no_grad():
+        before = vae.decode(z.permute(0, 2, 1, 3, 4)).sample
+        std_C = channel_std(vae, clips[:1])
+        unit_scale(vae, std_C)
+        after = vae.decode(encode(vae, clips[:1, :9], bf16=False).permute(0, 2, 1, 3, 4)).sample
+    assert torch.allclose(before, after, atol=1e-4)
+    assert torch.allclose(channel_std(vae, clips[:1]), torch.ones(len(std_C)), atol=0.03)
+
+
+def test_autoencoder_training_resumes_with_the_numbers_of_an_undisturbed_run(tmp_path, clips):
+    def trained(work, *stops):
+        work.mkdir()
+        for stop in stops:
+            vae = build_pipeline(0, tiny=True).vae
+            # the rate's course depends on the number of steps, so both runs get the same peak and plateau
+            train_vae(vae, clips, clips[:1], VaePlan(steps=stop, every=1), work)
+        return load_checkpoint(work / "vae.ckpt")
+
+    whole, halves = trained(tmp_path / "a", 2), trained(tmp_path / "b", 1, 2)
+    assert whole["step"] == halves["step"] == 2
+    assert all(torch.equal(value, halves["model"][name]) for name, value in whole["model"].items())
+
+
+def test_transformer_training_resumes_with_the_numbers_of_an_undisturbed_run(tmp_path, clips):
+    plan = TransformerPlan(steps=4, first_clip_seed=100, tokens=26, bf16=False)
+    start = build_pipeline(0, tiny=True)
+    latents = encode_clips(tmp_path / "latents.npy", start.vae, clips)
+    whole = Learner(start, plan)
+    expected = [whole.train_step(latents) for _ in range(4)]
+    first = Learner(build_pipeline(0, tiny=True), plan)
+    losses = [first.train_step(latents) for _ in range(2)]
+    first.save(tmp_path / "t.ckpt")
+    second = Learner(build_pipeline(9, tiny=True), plan)
+    second.resume(tmp_path / "t.ckpt")
+    losses += [second.train_step(latents) for _ in range(2)]
+    assert losses == expected
+    assert all(
+        torch.equal(value, second.average.shadow[name]) for name, value in whole.average.shadow.items()
+    )
+
+
+def test_transformer_training_learns_and_writes_its_log_and_grid(tmp_path, clips):
+    pipeline = build_pipeline(0, tiny=True)
+    latents = encode_clips(tmp_path / "latents.npy", pipeline.vae, clips) * np.float16(0.1)
+    plan = TransformerPlan(steps=20, first_clip_seed=100, tokens=26, bf16=False, every=20, rate=1e-2)
+    train_transformer(pipeline, latents, plan, tmp_path)
+    assert (tmp_path / "transformer_00020.png").exists()
+    assert '"step": 20' in (tmp_path / "transformer.jsonl").read_text()
+    assert all(torch.isfinite(p).all() for p in pipeline.transformer.parameters())
+    assert pipeline.transformer.proj_out.weight.abs().max() > 0
+
+
+@given(step=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_a_batch_is_its_step(clips, step):
+    pairs = itertools.repeat(step, 2)
+    first, again = (pixel_batch(clips, np.random.default_rng((0, s)), 2, 5) for s in pairs)
+    assert torch.equal(first, again) and first.shape == (2, 3, 5, 64, 96) and first.abs().max() <= 1
