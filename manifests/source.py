@@ -37,7 +37,7 @@ class Manifest:
 
 
 def read_source(source: str) -> Manifest:
-    """Read a .parquet, .yaml, .jsonl or .csv manifest at a path, file:// or s3:// URL. Raises ManifestError."""
+    """Read a .parquet, .yaml, .jsonl or .csv manifest at a path or URL. Raises ManifestError."""
     protocol = get_protocol(source)
     if protocol == "file":
         return _read(Path(source.removeprefix("file://")), source)
