@@ -1,0 +1,206 @@
+"""Claims about tasks: a key changes with all that changes the artefact, and with nothing else."""
+
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.tasks import (
+    FilmTasks,
+    Layout,
+    MasterTask,
+    Model,
+    Narration,
+    Picture,
+    Sampling,
+    SegmentTask,
+    ShotTask,
+    VersionTask,
+)
+from engine.timeline import PromptSpan, Shot
+
+GOLDEN = {
+    "prompt": "26b8f9368a35227df0b5e82724ff0e4f",
+    "shot": "734bafd803ec61fe8adbf0614ca7710f",
+    "segment": "e3a066ee57c8a7775b0fcabeddf963a8",
+    "master": "db9dd1409a5434f8f2c271e61c15e7ea",
+    "version": "810a47d1f36d0dc949bda29ba43ece69",
+}
+
+
+def shot_task(shot_id="s1", n_frames=48, **changes):
+    spans = (PromptSpan("a leaf"), PromptSpan("its veins", start=24, blend=8))
+    task = ShotTask(
+        model=Model("/models/chalk", "float32", "digest"),
+        shot=Shot(shot_id, n_frames, spans, "blurry", seed=7),
+        sampling=Sampling(n_steps=20, guidance_scale=6.0, scheduler="ddim"),
+        layout=Layout(size=9, overlap=4, lead_in=1),
+        height_px=64,
+        width_px=96,
+        max_text_tokens=64,
+    )
+    return dataclasses.replace(task, **changes)
+
+
+def segment_task(source=None, **changes):
+    picture = Picture(width_px=192, height_px=128, fps=Fraction(8), crf=20, preset="fast")
+    return dataclasses.replace(SegmentTask(source or shot_task(), picture), **changes)
+
+
+def version_task(lang="hi", segments=None):
+    segments = segments or (segment_task(shot_task("s1")), segment_task(shot_task("s2")))
+    return VersionTask(segments, lang, "पत्ती", (Narration("s1", "यह एक पत्ती है।"),))
+
+
+def film(row_id="row 1", segments=None, langs=("hi", "en")):
+    segments = segments or (segment_task(shot_task("s1")), segment_task(shot_task("s2")))
+    return FilmTasks(row_id, MasterTask(segments), tuple(version_task(lang, segments) for lang in langs))
+
+
+def one_of_each():
+    version = version_task()
+    shot = version.segments[0].source
+    return shot.prompts[0], shot, version.segments[0], MasterTask(version.segments), version
+
+
+def changed_leaves(value, path=""):
+    """Every way to change one leaf of nested dataclasses and tuples, as (path, changed value)."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            for where, changed in changed_leaves(getattr(value, field.name), f"{path}.{field.name}"):
+                yield from _if_possible(
+                    where, lambda c=changed, n=field.name: dataclasses.replace(value, **{n: c})
+                )
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            for where, changed in changed_leaves(item, f"{path}[{index}]"):
+                yield from _if_possible(where, lambda c=changed, i=index: (*value[:i], c, *value[i + 1 :]))
+    elif isinstance(value, str):
+        yield path, value + "x"
+    else:
+        yield path, value + 1
+
+
+def _if_possible(where, make):
+    try:
+        yield where, make()
+    except ValueError:  # a shot's first prompt starts at frame 0 and nowhere else
+        assert where.endswith("prompts[0].start"), where
+
+
+@pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
+def test_a_key_changes_with_every_field_but_the_folder_of_the_model_and_frames_that_share_a_latent(task):
+    same = {path for path, changed in changed_leaves(task) if changed.key == task.key}
+    folder = {path for path, _ in changed_leaves(task) if path.endswith("model.folder")}
+    assert folder
+    assert same == folder | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
+
+
+@pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
+def test_every_leaf_changed_one_by_one_gives_another_key(task):
+    keys = [changed.key for _, changed in changed_leaves(task) if changed.key != task.key]
+    assert len(keys) == len(set(keys)) and len(keys) >= 3
+
+
+def test_a_shot_keeps_its_latents_when_only_unseen_frames_change_and_its_segment_does_not_keep():
+    longer, shorter = shot_task(n_frames=49), shot_task(n_frames=48)
+    assert longer.n_latent == shorter.n_latent and longer.key == shorter.key
+    assert segment_task(longer).key != segment_task(shorter).key
+    assert shot_task(n_frames=50).key != longer.key
+
+
+def test_the_order_of_segments_is_part_of_a_film():
+    one, two = segment_task(shot_task("s1")), segment_task(shot_task("s2"))
+    assert MasterTask((one, two)).key != MasterTask((two, one)).key
+    assert version_task(segments=(one, two)).key != version_task(segments=(two, one)).key
+
+
+def test_rows_alike_share_every_key_and_rows_with_one_shot_alike_share_its_key():
+    assert film("row 1").tasks.keys() == film("row 2").tasks.keys()
+    shared = segment_task(shot_task("s1"))
+    first = film("row 1", (shared, segment_task(shot_task("s2"))), langs=("hi",))
+    second = film("row 2", (shared, segment_task(shot_task("s3"))), langs=("ta",))
+    common = first.tasks.keys() & second.tasks.keys()
+    assert {shared.key, shared.source.key} < common
+    assert {first.tasks[key].kind for key in common} == {"prompt", "shot", "segment"}
+
+
+def test_a_word_changed_in_a_narration_renders_no_picture_again():
+    before, after = film(langs=("hi", "en")), film(langs=("hi", "en"))
+    hindi = dataclasses.replace(after.versions[0], narrations=(Narration("s1", "वह एक पत्ती है।"),))
+    after = dataclasses.replace(after, versions=(hindi, after.versions[1]))
+    assert [after.tasks[key].kind for key in after.tasks.keys() - before.tasks.keys()] == ["version"]
+
+
+def test_text_cannot_slip_from_one_field_into_the_next():
+    segments = (segment_task(),)
+    first = VersionTask(segments, "hi", "ab", (Narration("c", "d"),))
+    second = VersionTask(segments, "hi", "a", (Narration("bc", "d"),))
+    assert first.key != second.key
+
+
+@given(st.integers(1, 2000), st.integers(1, 8))
+def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole_shot(n_frames, compression):
+    shot = Shot("s", n_frames, (PromptSpan("a"),), "", 0)
+    layout = Layout(9, 4, 1, temporal_compression=compression)
+    n_latent = shot_task(shot=shot, layout=layout).n_latent
+    assert n_latent % 2 == 1
+    assert (n_latent - 1) * compression + 1 >= n_frames
+    assert n_latent == 1 or (n_latent - 3) * compression + 1 < n_frames
+
+
+def test_parts_cover_the_canvas_under_the_prompts_that_hold_there():
+    task = shot_task()
+    parts, weights = task.parts
+    assert weights.shape == (len(parts), task.n_latent)
+    np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-12)
+    assert {part.prompt for part in parts} == {0, 1}
+
+
+def test_tasks_come_after_what_they_need_and_nothing_needed_is_missing():
+    made = film()
+    seen = set()
+    for key, task in made.tasks.items():
+        assert key == task.key and seen.issuperset(task.needs)
+        seen.add(key)
+    assert seen.issuperset(task.key for task in made.wanted)
+    kinds = [task.kind for task in made.tasks.values()]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "prompt": 3,  # two prompts and a negative one, shared by both shots
+        "shot": 2,
+        "segment": 2,
+        "master": 1,
+        "version": 2,
+    }
+
+
+@given(st.data())
+def test_unfinished_is_what_wanted_tasks_still_need_in_order_and_nothing_below_a_done_one(data):
+    made = film()
+    done = data.draw(st.sets(st.sampled_from(sorted(made.tasks))))
+    waiting, needed = [task.key for task in made.wanted if task.key not in done], set()
+    for key in waiting:
+        needed.add(key)
+        waiting += [need for need in made.tasks[key].needs if need not in done]
+    left = made.unfinished(done)
+    assert left.keys() - done == needed
+    below = {need for key in needed for need in made.tasks[key].needs}
+    assert left.keys() == needed | below | {task.key for task in made.wanted}
+    assert list(left) == [key for key in made.tasks if key in left]
+
+
+def test_a_film_that_was_made_needs_nothing_below_what_is_wanted_of_it():
+    made = film()
+    wanted = {task.key for task in made.wanted}
+    assert made.unfinished(wanted).keys() == wanted
+
+
+def test_keys_are_the_same_in_every_process_and_every_release():
+    keys = {task.kind: task.key for task in one_of_each()}
+    assert keys == GOLDEN, (
+        "keys have changed, so nothing rendered before will be found again. If that is meant, and artefacts "
+        f"change as well, raise cluster.tasks.RENDERING; then run this test again and let GOLDEN be {keys}"
+    )
