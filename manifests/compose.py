@@ -13,9 +13,12 @@ from manifests.schema import SCHEMA, SHOT, ManifestError
 
 Row = dict[str, Any]
 ROW_COLUMNS = [field.name for field in SCHEMA if not pa.types.is_list(field.type)]
-# A CSV line holds a row and one shot of it; names that both have get a prefix on the shot's side.
+# A CSV line holds a row and one shot of it; names that both have get a prefix on the shot's side. Lists nest
+# deeper than a line can.
 SHOT_COLUMNS = {
-    field.name if field.name not in ROW_COLUMNS else f"shot_{field.name}": field.name for field in SHOT
+    field.name if field.name not in ROW_COLUMNS else f"shot_{field.name}": field.name
+    for field in SHOT
+    if not pa.types.is_list(field.type)
 }
 
 
@@ -200,6 +203,11 @@ def _write_csv(rows: list[Row], target: Path) -> None:
         where = f"{target} row {_label(index, row)}"
         if row.get("languages"):
             raise ManifestError("CSV cannot hold languages", where, "write .yaml or .jsonl")
+        for shot in row.get("shots") or []:
+            if shot and shot.get("prompts"):
+                raise ManifestError("CSV cannot hold later prompts of a shot", where, "write .yaml or .jsonl")
+            if not shot or not set(shot) & set(SHOT_COLUMNS.values()):  # its line would be read as no shot
+                raise ManifestError("CSV cannot hold a shot without values", where, "write .yaml or .jsonl")
         if not row.get("row_id") or row["row_id"] in seen:
             raise ManifestError("CSV needs a unique row_id", where, "rename the row, or write .yaml")
         seen.add(row["row_id"])

@@ -61,6 +61,37 @@ def test_csv_refuses_rows_with_languages(tmp_path: Path) -> None:
     assert not (tmp_path / "out.csv").exists()
 
 
+LATER = {"start_s": 2.0, "prompt": "the rain stops", "blend_s": 0.5}
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "yml", "jsonl"])
+def test_later_prompts_survive(tmp_path: Path, suffix: str) -> None:
+    shot = {
+        "shot_id": "s1",
+        "prompt": "rain",
+        "duration_s": 4.0,
+        "prompts": [LATER, LATER | {"start_s": 3.0}],
+    }
+    table = pa.Table.from_pylist([{"row_id": "a", "shots": [shot]}], schema=SCHEMA)
+    decompose(table, tmp_path / f"out.{suffix}")
+    assert compose(tmp_path / f"out.{suffix}").equals(table)
+
+
+@pytest.mark.parametrize(
+    ("shot", "message"),
+    [
+        ({"shot_id": "s1", "prompts": [LATER]}, r"CSV cannot hold later prompts.*row 0 \(a\)"),
+        ({"prompts": []}, r"CSV cannot hold a shot without values.*row 0 \(a\)"),
+        (None, r"CSV cannot hold a shot without values.*row 0 \(a\)"),
+    ],
+)
+def test_csv_refuses_shots_that_it_would_lose(tmp_path: Path, shot: object, message: str) -> None:
+    table = pa.Table.from_pylist([{"row_id": "a", "shots": [shot]}], schema=SCHEMA)
+    with pytest.raises(ManifestError, match=message):
+        decompose(table, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_csv_refuses_rows_that_would_merge(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([{"row_id": "a"}, {"row_id": "a"}], schema=SCHEMA)
     with pytest.raises(ManifestError, match=r"unique row_id.*row 1"):
@@ -77,6 +108,8 @@ BAD = [
     ("m.yaml", "- {row_id: a}\n- {row_id: b, width_px: wide}\n", r"width_px does not fit int32.*row 1 \(b\)"),
     ("m.jsonl", '{"row_id": "a"}\n{oops\n', "not JSON.*line 2"),
     ("m.csv", "row_id,colour\na,red\n", "unknown key 'colour'"),
+    ("m.csv", "row_id,prompts\na,x\n", "unknown key 'prompts'"),
+    ("m.yaml", "- {row_id: b, shots: [{prompts: [{at: 3}]}]}\n", "unknown key '/shots/0/prompts/0/at'"),
     ("m.csv", "title\na\n", "row_id absent"),
     ("m.csv", "row_id,seed\na,x\n", "seed 'x' is not int64.*line 2"),
     ("m.csv", "row_id,title\na,x\na,y\n", "title differs.*line 3"),

@@ -1,17 +1,36 @@
 """Each problem of a manifest gives its finding, at its place; a sound manifest gives none."""
 
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import manifests.validate
+from manifests.bounds import whole_frames
+from manifests.findings import Finding
 from manifests.schema import SCHEMA
-from manifests.validate import Finding, Limits, validate
+from manifests.validate import Limits, validate
 
-
-def limits(*roots: Path) -> Limits:
-    return Limits(16, 1920, 1088, 60.0, frozenset({"hi-IN", "ta-IN", "bn-IN"}), roots=roots)
+LIMITS = Limits(
+    size_multiple_px=16,
+    max_width_px=1920,
+    max_height_px=1088,
+    fps_num=8,
+    fps_den=1,
+    max_shot_s=60.0,
+    max_film_s=150.0,
+    languages=frozenset({"hi-IN", "ta-IN", "bn-IN"}),
+    images=True,
+)
+SMALL = replace(LIMITS, size_multiple_px=64, max_width_px=512, max_shot_s=5.0, images=False)
 
 
 def shot(**changes: Any) -> dict[str, Any]:
@@ -24,13 +43,19 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def findings(*rows: dict[str, Any], roots: tuple[Path, ...] = ()) -> list[Finding]:
-    return validate(pa.Table.from_pylist(list(rows), schema=SCHEMA), limits(*roots))
+    known = {"p": replace(LIMITS, roots=roots), "small": SMALL}
+    return validate(pa.Table.from_pylist(list(rows), schema=SCHEMA), known)
 
 
 def spoken(
     lang: str | None = "hi-IN", shot_id: str | None = "s1", text: str | None = "नदी"
 ) -> dict[str, Any]:
     return {"languages": [{"lang": lang, "segments": [{"shot_id": shot_id, "text": text}]}]}
+
+
+def later(*prompts: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A row whose shot of 4 s at 24 frames a second has later prompts."""
+    return row(shots=[shot(prompts=[{"start_s": 2.0, "prompt": "a boat"} | p for p in prompts])], **changes)
 
 
 def test_sound_manifest_has_no_findings() -> None:
@@ -55,11 +80,30 @@ CASES = [
     ("duplicate shot", row(shots=[shot(), shot()]), "E104_DUPLICATE_SHOT", "/shots/1/shot_id"),
     ("no shots", row(shots=[]), "E105_NO_SHOTS", "/shots"),
     ("null shots", row(shots=None), "E105_NO_SHOTS", "/shots"),
+    ("later prompt without text", later({"prompt": " "}), "E101_MISSING", "/shots/0/prompts/0/prompt"),
+    ("later prompt without time", later({"start_s": None}), "E101_MISSING", "/shots/0/prompts/0/start_s"),
+    ("row id with a newline", row(row_id="a\n"), "E102_BAD_ID", "/row_id"),
+    ("row id too long", row(row_id="a" * 129), "E102_BAD_ID", "/row_id"),
+    ("unknown profile", row(profile="none{}"), "E202_UNKNOWN_PROFILE", "/profile"),
+    (
+        "language twice",
+        row(languages=[{"lang": "hi-IN"}, {"lang": "ta-IN"}, {"lang": "hi-IN"}]),
+        "E205_DUPLICATE_LANG",
+        "/languages/2/lang",
+    ),
+    (
+        "shot narrated twice",
+        row(languages=[{"lang": "hi-IN", "segments": [{"shot_id": "s1", "text": "नदी"}] * 2}]),
+        "E206_DUPLICATE_SEGMENT",
+        "/languages/0/segments/1/shot_id",
+    ),
     ("unknown language", row(**spoken(lang="xx-XX")), "E203_UNKNOWN_LANG", "/languages/0/lang"),
     ("unknown shot", row(**spoken(shot_id="s9")), "E204_UNKNOWN_SHOT", "/languages/0/segments/0/shot_id"),
     ("size not a multiple", row(width_px=1281), "E301_SIZE_MULTIPLE", "/width_px"),
     ("size too large", row(height_px=1104), "E302_SIZE_RANGE", "/height_px"),
     ("size zero", row(width_px=0), "E302_SIZE_RANGE", "/width_px"),
+    ("size negative", row(width_px=-16), "E302_SIZE_RANGE", "/width_px"),
+    ("half a size", row(height_px=None), "E304_SIZE_HALF", "/height_px"),
     ("fps zero", row(fps_num=0), "E303_FPS", "/fps_num"),
     ("fps half given", row(fps_den=None), "E303_FPS", "/fps_den"),
     ("both durations", row(shots=[shot(duration_frames=9)]), "E401_DURATION_CHOICE", "/shots/0/duration_s"),
@@ -74,12 +118,63 @@ CASES = [
     ),
     ("long duration", row(shots=[shot(duration_s=60.5)]), "E403_DURATION_LONG", "/shots/0/duration_s"),
     (
+        "rounds to no frame at the profile's rate",
+        row(fps_num=None, fps_den=None, shots=[shot(duration_s=0.01)]),
+        "E402_DURATION_ZERO",
+        "/shots/0/duration_s",
+    ),
+    ("negative duration", row(shots=[shot(duration_s=-4.0)]), "E402_DURATION_ZERO", "/shots/0/duration_s"),
+    ("endless", row(shots=[shot(duration_s=float("inf"))]), "E403_DURATION_LONG", "/shots/0/duration_s"),
+    (
+        "long film",
+        row(shots=[shot(shot_id=f"s{i}", duration_s=50.5) for i in range(3)]),
+        "E404_FILM_LONG",
+        "/shots",
+    ),
+    ("prompt at the start", later({"start_s": 0.0}), "E405_PROMPT_TIME", "/shots/0/prompts/0/start_s"),
+    ("prompt in the first frame", later({"start_s": 0.01}), "E405_PROMPT_TIME", "/shots/0/prompts/0/start_s"),
+    ("prompt before the start", later({"start_s": -1.0}), "E405_PROMPT_TIME", "/shots/0/prompts/0/start_s"),
+    ("prompt at the end", later({"start_s": 4.0}), "E405_PROMPT_TIME", "/shots/0/prompts/0/start_s"),
+    ("prompt never", later({"start_s": float("nan")}), "E405_PROMPT_TIME", "/shots/0/prompts/0/start_s"),
+    ("prompts at once", later({}, {}), "E405_PROMPT_TIME", "/shots/0/prompts/1/start_s"),
+    ("prompts back", later({}, {"start_s": 1.0}), "E405_PROMPT_TIME", "/shots/0/prompts/1/start_s"),
+    ("negative blend", later({"blend_s": -0.01}), "E405_PROMPT_TIME", "/shots/0/prompts/0/blend_s"),
+    ("endless blend", later({"blend_s": float("inf")}), "E405_PROMPT_TIME", "/shots/0/prompts/0/blend_s"),
+    ("blend before the shot", later({"blend_s": 4.1}), "E405_PROMPT_TIME", "/shots/0/prompts/0/blend_s"),
+    (
+        "blend after the shot",
+        later({"start_s": 3.5, "blend_s": 1.1}),
+        "E405_PROMPT_TIME",
+        "/shots/0/prompts/0/blend_s",
+    ),
+    (
+        "blends overlap",
+        later({"blend_s": 1.0}, {"start_s": 3.0, "blend_s": 1.1}),
+        "E405_PROMPT_TIME",
+        "/shots/0/prompts/1/blend_s",
+    ),
+    (
         "long in frames",
         row(shots=[shot(duration_s=None, duration_frames=1441)]),
         "E403_DURATION_LONG",
         "/shots/0/duration_frames",
     ),
     ("long prompt", row(shots=[shot(prompt="x" * 2001)]), "E501_PROMPT_LONG", "/shots/0/prompt"),
+    ("long row prompt", row(prompt="x" * 10_000), "E501_PROMPT_LONG", "/prompt"),
+    ("long negative", row(negative_prompt="x" * 2001), "E501_PROMPT_LONG", "/negative_prompt"),
+    ("long later prompt", later({"prompt": "x" * 2001}), "E501_PROMPT_LONG", "/shots/0/prompts/0/prompt"),
+    (
+        "control in later prompt",
+        later({"prompt": "a\x1bb"}),
+        "E502_CONTROL_CHAR",
+        "/shots/0/prompts/0/prompt",
+    ),
+    (
+        "control in narration",
+        row(**spoken(text="a\x00")),
+        "E502_CONTROL_CHAR",
+        "/languages/0/segments/0/text",
+    ),
     ("control in prompt", row(prompt="a\x00b"), "E502_CONTROL_CHAR", "/prompt"),
     ("control in title", row(title="a\nb"), "E502_CONTROL_CHAR", "/title"),
 ]
@@ -113,6 +208,126 @@ def test_messages_have_numbers_and_units() -> None:
 
 def test_prompt_may_have_lines_and_fall_back_to_the_row() -> None:
     assert findings(row(prompt="a\nriver\n", shots=[shot(prompt=None)])) == []
+
+
+def test_rows_are_held_to_their_own_profile() -> None:
+    found = findings(
+        row(row_id="a", width_px=576, height_px=320, shots=[shot(duration_s=6.0)]),
+        row(row_id="b", profile="small", width_px=576, height_px=320, shots=[shot(duration_s=6.0)]),
+        row(row_id="c", profile="small", width_px=320, height_px=400),
+        row(row_id="d", width_px=320, height_px=400),
+    )
+    assert [(f.row_index, f.row_id, f.code) for f in found] == [
+        (1, "b", "E302_SIZE_RANGE"),
+        (1, "b", "E403_DURATION_LONG"),
+        (2, "c", "E301_SIZE_MULTIPLE"),
+    ]
+
+
+def test_unknown_profile_gets_the_list_and_no_other_profiles_limits() -> None:
+    (found,) = findings(row(profile="none", width_px=9999, height_px=9999))
+    assert found.message == "profile 'none' is not configured" and found.hint == "use one of p, small"
+
+
+def test_size_and_rate_may_be_left_to_the_profile() -> None:
+    nothing = dict.fromkeys(["width_px", "height_px", "fps_num", "fps_den"])
+    assert findings(row(**nothing)) == []
+
+
+def test_the_profiles_rate_turns_frames_into_seconds() -> None:
+    one = shot(duration_s=None, duration_frames=481)
+    assert findings(row(shots=[one])) == []
+    (found,) = findings(row(fps_num=None, fps_den=None, shots=[one]))
+    assert found.message == "481 frames is longer than 60 s"
+
+
+def test_an_image_for_a_model_without_images_is_refused() -> None:
+    bad = row(profile="small", width_px=320, height_px=320, shots=[shot(first_frame_uri="a.png")])
+    (found,) = findings(bad)
+    assert (found.code, found.json_path) == ("E313_NO_IMAGE_INPUT", "/shots/0/first_frame_uri")
+    assert "small" in found.hint
+
+
+def test_prompts_may_follow_one_another_and_touch() -> None:
+    touching = [{"start_s": 1.0, "blend_s": 2.0}, {"start_s": 2.5, "blend_s": 1.0}, {"start_s": 3.0}]
+    assert findings(later(*touching)) == []
+    assert findings(later({"start_s": 2.0, "blend_s": 4.0})) == []
+
+
+def test_prompts_of_neighbouring_shots_do_not_meet() -> None:
+    prompts = [{"start_s": 2.0, "prompt": "a boat", "blend_s": 3.0}]
+    shots = [shot(shot_id="a", prompts=prompts), shot(shot_id="b", prompts=prompts), shot(shot_id="c")]
+    assert findings(row(shots=shots)) == []
+
+
+def test_blends_that_meet_only_after_rounding_are_found() -> None:
+    """At 1 frame a second 1.4 s is frame 1, 0.5 s are one frame, and 2.0 s and 2.4 s are both frame 2."""
+    slow = {"fps_num": 1, "fps_den": 1}
+    assert findings(later({"start_s": 1.4, "blend_s": 0.5}, {"blend_s": 0.5}, **slow)) == []
+    (found,) = findings(later({}, {"start_s": 2.4}, **slow))
+    assert (found.code, found.json_path) == ("E405_PROMPT_TIME", "/shots/0/prompts/1/start_s")
+
+
+@given(
+    st.lists(st.floats(0, 4000) | st.integers(0, 4000).map(lambda n: n / 10), min_size=1, max_size=20),
+    st.sampled_from([(8, 1), (5, 1), (24000, 1001), (30, 7)]),
+)
+def test_times_round_to_frames_exactly_half_up(seconds: list[float], rate: tuple[int, int]) -> None:
+    exact = [floor(Fraction(s) * Fraction(*rate) + Fraction(1, 2)) for s in seconds]
+    num, den = (np.full(len(seconds), float(part)) for part in rate)
+    assert whole_frames(np.array(seconds), num, den).tolist() == exact
+
+
+def test_findings_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(row_id=f"r{i % 7}", **spoken(shot_id=f"s{i % 2}")) for i in range(11)]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    pieces = pa.concat_tables([table.slice(0, 3), table.slice(3, 5), table.slice(8)])
+    whole = validate(table, {"p": LIMITS})
+    assert {f.code for f in whole} == {"E103_DUPLICATE_ROW", "E204_UNKNOWN_SHOT"}
+    monkeypatch.setattr(manifests.validate, "BATCH_ROWS", 2)
+    assert validate(pieces, {"p": LIMITS}) == whole
+
+
+def python_calls(n_rows: int) -> int:
+    """How many Python functions the validation of a sound manifest calls."""
+    table = pa.Table.from_pylist([row(row_id=f"r{i}", **spoken()) for i in range(n_rows)], schema=SCHEMA)
+    events: list[str] = []
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        assert validate(table, {"p": LIMITS, "small": SMALL}) == []
+    finally:
+        sys.setprofile(None)
+    return events.count("call")
+
+
+def test_no_python_loop_runs_over_sound_rows() -> None:
+    python_calls(2)  # the first call imports
+    assert python_calls(3000) == python_calls(30)
+
+
+WORDS = st.sampled_from(
+    ["", " ", "s1", "p", "small", "hi-IN", "{v}", "a.png", "\x00", "नदी", "x" * 2001, ".."]
+)
+INTEGERS = st.sampled_from([0, -1, 1, 16, 2**31 - 1, -(2**31)])
+
+
+def anything(type_: pa.DataType) -> st.SearchStrategy[Any]:
+    """Values of an Arrow type, null at any depth."""
+    if pa.types.is_struct(type_):
+        return st.none() | st.fixed_dictionaries({field.name: anything(field.type) for field in type_})
+    if pa.types.is_list(type_):
+        return st.none() | st.lists(anything(type_.value_type), max_size=2)
+    if pa.types.is_integer(type_):
+        return st.none() | INTEGERS
+    return st.none() | (st.floats() if pa.types.is_floating(type_) else WORDS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(anything(pa.struct(list(SCHEMA))).map(lambda r: r or {}), min_size=1, max_size=4))
+def test_no_table_of_the_schema_makes_validation_fail(rows: list[dict[str, Any]]) -> None:
+    found = findings(*rows, roots=(Path("/nowhere"),))
+    assert all(isinstance(f, Finding) and 0 <= f.row_index < len(rows) and f.message for f in found)
+    assert [f.row_index for f in found] == sorted(f.row_index for f in found)
 
 
 def image(uri: str, root: Path) -> list[str]:

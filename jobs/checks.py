@@ -1,0 +1,104 @@
+"""The second, deeper pass of validation: what needs the engine's typefaces and its voice.
+
+Decides whether a title can be drawn and whether a narration fits its shot. Does not decide what the table
+alone can tell (manifests.validate); the rows that come here have passed that.
+"""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from engine.film import voice
+from engine.film.titles import check_text, draw_title
+from jobs.pace import surely_fits, surely_too_long
+from jobs.plan import frames_of
+from manifests.findings import Finding, short
+
+Row = Mapping[str, Any]
+Fault = tuple[str, str, str]  # code, message, hint
+CACHED = 65_536  # answers; equal narrations of a series' opening and closing are spoken once
+
+
+def deep_findings(
+    rows: Iterable[tuple[int, Row]],
+    fps_of: Callable[[Row], Fraction],
+    size_of: Callable[[Row], tuple[int, int]] | None = None,
+) -> Iterator[Finding]:
+    """Findings of (place in the manifest, sound row) pairs, in that order.
+
+    `fps_of` gives a row's frames a second; `size_of` its (width, height) in px, without which no title is
+    checked for fitting its picture.
+    """
+    for index, row in rows:
+        size, fps = size_of(row) if size_of else None, fps_of(row)
+        told: set[tuple[str, Fault]] = set()
+        for path, fault in [*_titles(row, size), *_narrations(row, fps)]:
+            if (path, fault) not in told:  # a row's title serves every language without its own
+                told.add((path, fault))
+                code, message, hint = fault
+                yield Finding(index, row["row_id"], code, path, message, hint)
+
+
+def _titles(row: Row, size: tuple[int, int] | None) -> Iterator[tuple[str, Fault]]:
+    """Faults of the titles that will be drawn: each language's own, or the row's."""
+    for place, language in enumerate(row.get("languages") or []):
+        own = language.get("title")
+        text = own or row.get("title")
+        fault = _title_fault(text, language["lang"], size) if text else None
+        if fault:
+            yield (f"/languages/{place}/title" if own else "/title"), fault
+
+
+@lru_cache(CACHED)
+def _title_fault(text: str, lang: str, size: tuple[int, int] | None) -> Fault | None:
+    shown = repr(short(text))
+    if all(sign.isspace() or unicodedata.category(sign) == "Cf" for sign in text):
+        return "E602_TITLE_GLYPHS", f"title {shown} has nothing to draw", "leave it out"
+    report = check_text(text, lang)
+    if not report.ok:
+        what = [f"no typeface has {' '.join(map(repr, report.missing[:10]))}"] if report.missing else []
+        if report.dotted_circles:
+            what.append(f"signs without a letter to sit on: {report.dotted_circles}")
+        return "E602_TITLE_GLYPHS", f"title {shown}: {'; '.join(what)}", "write the title without them"
+    try:
+        if size:
+            draw_title(text, lang, *size)
+    except ValueError as error:
+        message = str(error).replace(repr(text), shown)
+        return "E603_TITLE_FIT", message, "shorten the title, or leave it out"
+    return None
+
+
+def _narrations(row: Row, fps: Fraction) -> Iterator[tuple[str, Fault]]:
+    """Faults of the narrations, each held against the shot that it is spoken over."""
+    length_s = {shot["shot_id"]: float(_frames(shot, fps) / fps) for shot in row["shots"]}
+    for place, language in enumerate(row.get("languages") or []):
+        for number, segment in enumerate(language.get("segments") or []):
+            text, most = segment["text"], length_s[segment["shot_id"]]
+            if surely_fits(text, language["lang"], most):
+                continue
+            fault = _narration_fault(text, language["lang"], most)
+            if fault:
+                yield f"/languages/{place}/segments/{number}/text", fault
+
+
+@lru_cache(CACHED)
+def _narration_fault(text: str, lang: str, max_s: float) -> Fault | None:
+    if surely_too_long(text, max_s):
+        message = f"the narration has {len(text)} characters and the shot has {max_s:.2f} s"
+        return "E601_NARRATION_LONG", message, f"cut it to about {15 * max_s:.0f} characters"
+    try:
+        voice.fit(text, lang, max_s)
+    except voice.NarrationTooLong as error:
+        return "E601_NARRATION_LONG", str(error), "cut it, or lengthen the shot"
+    except voice.VoiceError as error:  # one text that the voice chokes on must not stop the other rows
+        return "E604_NARRATION_UNSPOKEN", f"the voice cannot speak it: {error}", "rewrite the text"
+    return None
+
+
+def _frames(shot: Row, fps: Fraction) -> int:
+    """A shot's length as planning will count it."""
+    frames = shot.get("duration_frames")
+    return frames if frames is not None else frames_of(shot["duration_s"], fps)

@@ -1,0 +1,184 @@
+"""What rows of one profile may ask for: sizes, times, lengths of prompts, languages and images.
+
+Decides whether numbers lie within a profile's limits, in the frames that planning will round them to.
+Does not decide what is wrong whatever the profile (validate).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.findings import Finding, Level, Levels, empty, floats
+from manifests.images import image_findings, refused_images
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a profile's model and the configuration accept; fps is the rate of rows without their own."""
+
+    size_multiple_px: int
+    max_width_px: int
+    max_height_px: int
+    fps_num: int
+    fps_den: int
+    max_shot_s: float
+    max_film_s: float
+    languages: frozenset[str]
+    images: bool = False
+    max_prompt_chars: int = 2000
+    roots: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Times:
+    """Frame rates and lengths of shots as numpy float64; NaN where the row does not say them soundly."""
+
+    num: Any  # frame rate of each row
+    den: Any
+    frames: Any  # of each shot
+
+    def seconds(self, shots: Level) -> Any:
+        """Length of each shot."""
+        return self.frames * self.den[shots.rows] / self.num[shots.rows]
+
+
+def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Finding]:
+    """The findings of rows that all name `profile`."""
+    times = _times(levels, limits)
+    yield from _sizes(levels.rows, limits)
+    yield from _durations(levels, times, limits)
+    yield from _prompt_times(levels, times)
+    yield from _prompt_lengths(levels, limits.max_prompt_chars)
+    yield from _known_languages(levels.languages, limits.languages)
+    if limits.images:
+        yield from image_findings(levels.shots, limits.roots)
+    else:
+        yield from refused_images(levels.shots, profile)
+
+
+def whole_frames(seconds: Any, num: Any, den: Any) -> Any:
+    """Frames in times, all numpy float64 (n,): seconds x num / den rounded half up, exactly; NaN stays NaN.
+
+    The rate's parts hold integers. Floats decide alone except beside a half frame, where 0.3 s at 5 frames a
+    second is 1.4999… and multiplies to 1.5.
+    """
+    exact = np.where(np.isfinite(seconds), seconds * num / den, np.nan)
+    frames = np.floor(exact + 0.5)
+    close = np.abs(exact + 0.5 - np.rint(exact + 0.5)) < 1e-9 * (1 + np.abs(exact))
+    for i in np.flatnonzero(close & (exact != frames)):
+        rate = Fraction(int(num[i]), int(den[i]))
+        frames[i] = math.floor(Fraction(float(seconds[i])) * rate + Fraction(1, 2))
+    return frames
+
+
+def _times(levels: Levels, limits: Limits) -> _Times:
+    rows, shots = levels.rows, levels.shots
+    num, den = floats(rows.column("fps_num")), floats(rows.column("fps_den"))
+    stock = np.isnan(num) & np.isnan(den)
+    sound = (num > 0) & (den > 0)
+    num = np.where(stock, limits.fps_num, np.where(sound, num, np.nan))
+    den = np.where(stock, limits.fps_den, np.where(sound, den, np.nan))
+    given, seconds = floats(shots.column("duration_frames")), floats(shots.column("duration_s"))
+    rounded = whole_frames(seconds, num[shots.rows], den[shots.rows])
+    chosen = np.where(np.isnan(seconds), given, np.where(np.isnan(given), rounded, np.nan))
+    return _Times(num, den, np.where(chosen >= 0, chosen, np.nan))
+
+
+def _sizes(rows: Level, limits: Limits) -> Iterator[Finding]:
+    """Width and height: within the limits and a multiple of the model's step."""
+    step = limits.size_multiple_px
+    for field, most in (("width_px", limits.max_width_px), ("height_px", limits.max_height_px)):
+        size = rows.column(field)
+        remainder = pc.subtract(size, pc.multiply(pc.divide(size, step), step))
+        yield from rows.report(
+            pc.not_equal(remainder, 0),
+            "E301_SIZE_MULTIPLE",
+            field,
+            f"{{v}} px is not a multiple of {step} px",
+            f"use a multiple of {step} px",
+        )
+        outside = pc.or_(pc.less_equal(size, 0), pc.greater(size, most))
+        message = f"{{v}} is outside 1 to {most} px"
+        yield from rows.report(outside, "E302_SIZE_RANGE", field, message, f"use at most {most} px")
+
+
+def _durations(levels: Levels, times: _Times, limits: Limits) -> Iterator[Finding]:
+    """A shot has at least one frame, and neither it nor the film is too long."""
+    shots, length, most = levels.shots, times.seconds(levels.shots), limits.max_shot_s
+    seconds = shots.column("duration_s")
+    vanishes = (times.frames < 1) & (floats(seconds) > 0)
+    message, hint = "{v} s rounds to 0 frames", "give a duration of at least one frame"
+    yield from shots.report(pa.array(vanishes), "E402_DURATION_ZERO", "duration_s", message, hint)
+    hint = f"split the shot into shots of at most {most:g} s"
+    in_frames = pc.and_(pc.is_valid(shots.column("duration_frames")), pa.array(length > most))
+    for field, unit, long in (
+        ("duration_frames", "frames", in_frames),
+        ("duration_s", "s", pc.greater(seconds, most)),
+    ):
+        message = f"{{v}} {unit} is longer than {most:g} s"
+        yield from shots.report(long, "E403_DURATION_LONG", field, message, hint)
+    fair = np.where(length <= most, length, 0.0)  # a longer one has its finding
+    total = np.bincount(shots.rows, weights=fair, minlength=len(levels.rows.data))
+    message = f"the shots together are longer than {limits.max_film_s:g} s"
+    hint = f"split the film into rows of at most {limits.max_film_s:g} s"
+    long = pa.array(total > limits.max_film_s)
+    yield from levels.rows.report(long, "E404_FILM_LONG", "shots", message, hint)
+
+
+def _prompt_times(levels: Levels, times: _Times) -> Iterator[Finding]:
+    """Later prompts start in order inside their shot; their blends neither overlap nor leave it.
+
+    In whole frames, since rounding can make two blends meet that are apart in seconds.
+    """
+    prompts, shot = levels.prompts, levels.prompts.parent
+    num, den = times.num[prompts.rows], times.den[prompts.rows]
+    seconds = floats(prompts.column("blend_s"))
+    start = whole_frames(floats(prompts.column("start_s")), num, den)
+    seconds = np.where(pc.is_null(prompts.column("blend_s")), 0.0, seconds)
+    blend = whole_frames(seconds, num, den)
+    wrong = ~((seconds >= 0) & np.isfinite(seconds))
+    length = times.frames[shot]
+    follows = np.diff(shot, prepend=-1) == 0
+    before = np.where(follows, np.roll(start, 1), 0.0)
+    free = np.where(follows, np.roll(start + blend / 2, 1), 0.0)
+    outside = ~((start > 0) & (np.isnan(length) | (start < length)))
+    apart = (start - blend / 2 >= free) & (np.isnan(length) | (start + blend / 2 <= length))
+    known = ~np.isnan(num) & pc.is_valid(prompts.column("start_s")).to_numpy(zero_copy_only=False)
+    for bad, field, message, hint in (
+        (outside, "start_s", "{v} s is not inside the shot", "start it after 0 s and before the shot's end"),
+        (~outside & (start <= before), "start_s", "{v} s is not after the prompt before", "order by start"),
+        (wrong, "blend_s", "{v} s is not a length", "give 0 s or more"),
+        (
+            ~outside & (start > before) & ~wrong & ~apart,
+            "blend_s",
+            "a change of {v} s around its start overlaps the one before or leaves the shot",
+            "shorten the blend or move the start",
+        ),
+    ):
+        yield from prompts.report(pa.array(bad & known), "E405_PROMPT_TIME", field, message, hint)
+
+
+def _prompt_lengths(levels: Levels, most: int) -> Iterator[Finding]:
+    """Prompts of a bounded length."""
+    texts = [
+        (level, field) for level in (levels.rows, levels.shots) for field in ("prompt", "negative_prompt")
+    ]
+    for level, field in [*texts, (levels.prompts, "prompt")]:
+        size = pc.utf8_length(level.column(field))
+        note = f"prompt is longer than {most} characters"
+        yield from level.report(pc.greater(size, most), "E501_PROMPT_LONG", field, note, "shorten it")
+
+
+def _known_languages(languages: Level, allowed: frozenset[str]) -> Iterator[Finding]:
+    """Languages that a voice exists for."""
+    tags, known = languages.column("lang"), sorted(allowed)
+    unknown = pc.invert(pc.or_(pc.is_in(tags, value_set=pa.array(known, pa.string())), empty(tags)))
+    hint = f"use one of {', '.join(known)}"
+    yield from languages.report(unknown, "E203_UNKNOWN_LANG", "lang", "language {v!r} is not known", hint)
