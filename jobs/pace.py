@@ -14,7 +14,7 @@ MARKS = ",.;:!?\u0964\u0965\u061f\u060c\u06d4"  # with dandas and the Arabic mar
 ABSURD_PER_S = 200  # characters; a brisk voice has 20
 # Least characters a second, and the letters and signs that the voice reads as sounds. Measured with eSpeak NG
 # 1.52 at its own pace on 600 texts of random letters and signs a language: the slowest one in fifty had 6.8
-# to 9.7, sentences have 13 to 19. Of 163 or more further texts a language, none lasted over 88 % of the bound.
+# to 9.7, sentences have 13 to 19. Of 163 or more further texts a language, none passed 88 % of the bound.
 _PACE = {
     "as": (
         6.5,
