@@ -97,15 +97,16 @@ def fps_of(row: Row, profile: Profile) -> Fraction:
     return Fraction(row["fps_num"], row["fps_den"])
 
 
+def size_of(row: Row, profile: Profile) -> tuple[int, int]:
+    """The film's width and height in pixels, or its profile's."""
+    picture = profile.picture
+    return row.get("width_px") or picture.width_px, row.get("height_px") or picture.height_px
+
+
 def _picture(row: Row, profile: Profile) -> Picture:
-    stock = profile.picture
-    return Picture(
-        width_px=row.get("width_px") or stock.width_px,
-        height_px=row.get("height_px") or stock.height_px,
-        fps=fps_of(row, profile),
-        crf=stock.crf,
-        preset=stock.preset,
-    )
+    width_px, height_px = size_of(row, profile)
+    picture = profile.picture
+    return Picture(width_px, height_px, fps_of(row, profile), picture.crf, picture.preset)
 
 
 def _shots(row: Row, fps: Fraction) -> Iterator[Shot]:

@@ -24,7 +24,7 @@ from cluster.loop import render
 from cluster.tasks import FilmTasks, Outcome
 from jobs.checks import deep_findings
 from jobs.outcome import JobResult, captions_key, film_key, rows_of, sheet_key, verdict
-from jobs.plan import Stock, fps_of, limits_of, plan, stock
+from jobs.plan import Stock, fps_of, limits_of, plan, size_of, stock
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
 from manifests.ledger import Ledger, claim_epoch
@@ -103,7 +103,12 @@ def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[
     if -1 in bad:
         return findings
     sound = ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)
-    deep = deep_findings(sound, lambda row: fps_of(row, stocked[row["profile"]].profile))
+    profiles = {name: one.profile for name, one in stocked.items()}
+    deep = deep_findings(
+        sound,
+        lambda row: fps_of(row, profiles[row["profile"]]),
+        lambda row: size_of(row, profiles[row["profile"]]),
+    )
     return sorted([*findings, *deep], key=lambda finding: finding.row_index)
 
 
