@@ -122,10 +122,15 @@ def _shots(row: Row, fps: Fraction) -> Iterator[Shot]:
         yield Shot(
             shot_id=shot["shot_id"],
             n_frames=frames if frames is not None else frames_of(shot["duration_s"], fps),
-            prompts=(PromptSpan(shot.get("prompt") or row["prompt"]), *later),
-            negative_prompt=shot.get("negative_prompt") or row.get("negative_prompt") or "",
+            prompts=(PromptSpan(_text(shot, "prompt") or _text(row, "prompt")), *later),
+            negative_prompt=_text(shot, "negative_prompt") or _text(row, "negative_prompt"),
             seed=_seed(row, shot),
         )
+
+
+def _text(row: Row, name: str) -> str:
+    """A text without the space around it: validation counts a text of spaces as none."""
+    return (row.get(name) or "").strip()
 
 
 def _seed(row: Row, shot: Row) -> int:
