@@ -1,8 +1,10 @@
 # Every target sets up what it needs; a second call finds it there.
 PY := .venv/bin/python
 export HF_HUB_OFFLINE := 1
+export RAY_USAGE_STATS_ENABLED := 0
+DEMO := out/demo
 
-.PHONY: test lint setup
+.PHONY: demo test chaos bench lint setup
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -10,10 +12,24 @@ setup: .venv/.ready
 	$(PY) -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
+demo: setup
+	.venv/bin/longtake run jobs/examples/water_cycle.yaml --out $(DEMO)
+	.venv/bin/longtake verify $(DEMO)/films/*.mp4
+	@echo "films    $(DEMO)/films"
+	@echo "results  $(DEMO)/results.parquet"
+	@echo "report   $(DEMO)/report/index.html"
+
+test: setup
+	$(PY) -m pytest --cov --cov-report=term
+
+# The tests of recovery with many more moments of death; slow.
+chaos: setup
+	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
+
+bench: setup
+	$(PY) tests/bench/bench_memory.py
+
 lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-
-test: setup
-	$(PY) -m pytest --cov --cov-report=term
