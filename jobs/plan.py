@@ -27,7 +27,7 @@ from cluster.tasks import (
 from engine.families.facts import ModelFacts, folder_digest, read_facts
 from engine.film import voice
 from engine.timeline import PromptSpan, Shot
-from jobs.spec import JobSpec, Profile
+from jobs.spec import JobSpec, Profile, SpecError
 from manifests.validate import Limits
 
 LANGUAGES = frozenset(f"{language}-IN" for language in voice.LANGUAGES)  # those with a voice and a typeface
@@ -49,16 +49,37 @@ class Stock:
 
 
 def stock(spec: JobSpec) -> dict[str, Stock]:
-    """Every profile of the job with its model. Raises ValueError for a folder that is no model."""
+    """Every profile of the job with its model.
+
+    Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
+    """
     models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
     stocked = {}
     for name, profile in spec.profiles.items():
         folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
         key = (str(folder), dtype)
         if key not in models:
-            models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
+            try:
+                models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
+            except (OSError, ValueError) as error:
+                raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
         stocked[name] = Stock(profile, *models[key])
+        _check(name, stocked[name])
     return stocked
+
+
+def _check(name: str, one: Stock) -> None:
+    """Refuse what would fail every row of a profile, and only once rendering had begun."""
+    picture, window, step = one.profile.picture, one.profile.window, one.size_multiple_px
+    for side in ("width_px", "height_px"):
+        size = getattr(picture, side)
+        if size < 1 or size % step:
+            raise SpecError(f"profiles.{name}.picture.{side}={size} px must be a multiple of {step} px")
+    size = window.size or one.facts.window_frames
+    if window.overlap >= size:
+        raise SpecError(
+            f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
+        )
 
 
 def limits_of(stocked: Mapping[str, Stock], spec: JobSpec) -> dict[str, Limits]:

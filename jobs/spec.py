@@ -3,6 +3,7 @@
 The result is frozen; cross-field rules sit in the smallest dataclass that sees both fields.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -11,7 +12,20 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+PRESETS = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+)  # x264's
+DTYPES = ("float32", "bfloat16", "float16")
 CHALK = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 
 
@@ -25,6 +39,10 @@ class ModelSpec:
 
     folder: str = "chalk"
     dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise SpecError(f"model.dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
 
     @property
     def path(self) -> Path:
@@ -43,6 +61,8 @@ class SamplingSpec:
     def __post_init__(self) -> None:
         if not 1 <= self.n_steps <= 1000:
             raise SpecError(f"sampling.n_steps={self.n_steps} must lie in 1 to 1000")
+        if not math.isfinite(self.guidance_scale):
+            raise SpecError(f"sampling.guidance_scale={self.guidance_scale} must be finite")
         if self.scheduler not in ("", "ddim", "dpm"):
             raise SpecError(f"sampling.scheduler={self.scheduler!r} must be ddim, dpm or empty")
 
@@ -82,6 +102,10 @@ class PictureSpec:
             raise SpecError(f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den} must be above 0")
         if not 1 <= self.upscale <= 8:
             raise SpecError(f"picture.upscale={self.upscale} must lie in 1 to 8")
+        if not 0 <= self.crf <= 51:
+            raise SpecError(f"picture.crf={self.crf} must lie in 0 to 51")
+        if self.preset not in PRESETS:
+            raise SpecError(f"picture.preset={self.preset!r} must be one of {', '.join(PRESETS)}")
 
     @property
     def fps(self) -> Fraction:
@@ -98,6 +122,11 @@ class LimitSpec:
     max_shot_s: float = 60.0
     max_film_s: float = 3600.0
     max_prompt_chars: int = 2000
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < math.inf:
+                raise SpecError(f"limits.{name}={value} must be above 0 and finite")
 
 
 @dataclass(frozen=True)
@@ -135,6 +164,8 @@ class ClusterSpec:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must be at least 1")
         if self.gangs < 0:
             raise SpecError(f"cluster.gangs={self.gangs} must not be negative")
+        if not 0 < self.group_timeout_s < math.inf:
+            raise SpecError(f"cluster.group_timeout_s={self.group_timeout_s} s must be above 0 s and finite")
 
 
 @dataclass(frozen=True)
@@ -161,8 +192,8 @@ def load_spec(path: Path | None = None, overrides: Sequence[str] = ()) -> JobSpe
         layers.append(OmegaConf.from_dotlist(list(overrides)))
         spec = OmegaConf.to_object(OmegaConf.merge(*layers))
     except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror}") from error
-    except (OmegaConfBaseException, ValueError) as error:
+        raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
         raise SpecError(" ".join(str(error).split())) from error
     assert isinstance(spec, JobSpec)
     return spec

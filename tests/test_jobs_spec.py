@@ -1,0 +1,107 @@
+"""A job's configuration: what is unknown or out of range is refused by its key, the rest is frozen."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.spec import JobSpec, SpecError, as_plain, load_spec
+
+REFUSED = [
+    ("unknown key", "nope=1", "nope"),
+    ("unknown key of a section", "cluster.gpus=1", "cluster.gpus"),
+    ("unknown key of a profile", "profiles.chalk.sampling.steps=4", "profiles.chalk.sampling.steps"),
+    ("word for a number", "cluster.threads=many", "cluster.threads"),
+    ("fraction of a thread", "cluster.threads=1.5", "cluster.threads"),
+    ("section without content", "cluster=null", "cluster"),
+    ("no steps", "profiles.chalk.sampling.n_steps=0", "n_steps=0"),
+    ("too many steps", "profiles.chalk.sampling.n_steps=1001", "1 to 1000"),
+    ("guidance that is no number", "profiles.chalk.sampling.guidance_scale=nan", "guidance_scale=nan"),
+    ("scheduler of another model", "profiles.chalk.sampling.scheduler=euler", "'euler'"),
+    ("dtype that no kernel has", "profiles.chalk.model.dtype=float8", "'float8'"),
+    ("overlap too small for its lead-in", "profiles.chalk.window.lead_in=3", "window.overlap=4"),
+    ("no overlap", "profiles.chalk.window.overlap=0", "window.overlap=0"),
+    ("window as long as its overlap", "profiles.chalk.window.size=4", "window.size=4"),
+    ("upscaling by nothing", "profiles.chalk.picture.upscale=0", "picture.upscale=0"),
+    ("frame rate of nothing", "profiles.chalk.picture.fps_num=0", "picture.fps_num=0"),
+    ("quality that x264 lacks", "profiles.chalk.picture.crf=52", "picture.crf=52"),
+    ("preset that x264 lacks", "profiles.chalk.picture.preset=quick", "'quick'"),
+    ("limit that no row can meet", "profiles.chalk.limits.max_shot_s=-1", "max_shot_s=-1"),
+    ("limit that bounds nothing", "profiles.chalk.limits.max_film_s=inf", "max_film_s=inf"),
+    ("no decoder", "cluster.decoders=0", "cluster.decoders=0"),
+    ("gang of none", "cluster.gang_size=0", "cluster.gang_size=0"),
+    ("negative gangs", "cluster.gangs=-1", "cluster.gangs=-1"),
+    ("checkpoint at no step", "cluster.checkpoint_every=0", "cluster.checkpoint_every=0"),
+    ("gang that may not wait", "cluster.group_timeout_s=0", "group_timeout_s=0"),
+    ("unknown policy", "on_invalid=ignore", "'ignore'"),
+    ("reference to nothing", "identity=${nowhere}", "nowhere"),
+    ("YAML without an end", "roots=[a", "parsing a flow sequence"),
+]
+
+
+@pytest.mark.parametrize(("override", "named"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
+def test_what_cannot_be_used_is_refused_by_its_key_in_one_line(override: str, named: str) -> None:
+    with pytest.raises(SpecError) as error:
+        load_spec(None, [override])
+    assert named in str(error.value) and "\n" not in str(error.value)
+
+
+UNREADABLE = [
+    ("not YAML", b"cluster: {"),
+    ("not text", b"\xff\xfe\x00"),
+    ("a list", b"- cluster\n"),
+    ("a tag that would run code", b"roots: !!python/object/apply:os.getcwd []"),
+    ("a key given twice", b"cluster: {threads: 1, threads: 2}"),
+]
+
+
+@pytest.mark.parametrize("content", [case[1] for case in UNREADABLE], ids=[c[0] for c in UNREADABLE])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, content: bytes) -> None:
+    (tmp_path / "job.yaml").write_bytes(content)
+    with pytest.raises(SpecError):
+        load_spec(tmp_path / "job.yaml")
+
+
+def test_a_file_that_is_absent_is_refused_by_its_path(tmp_path) -> None:
+    with pytest.raises(SpecError, match=r"job\.yaml: No such file"):
+        load_spec(tmp_path / "job.yaml")
+
+
+def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("cluster: {threads: 2, decoders: 3}\nprofiles: {chalk: {sampling: {n_steps: 7}}}\n")
+    spec = load_spec(path, ["cluster.threads=4"])
+    assert (spec.cluster.threads, spec.cluster.decoders, spec.cluster.finishers) == (4, 3, 1)
+    assert spec.profiles["chalk"].sampling.n_steps == 7
+    assert spec.profiles["chalk"].picture == JobSpec().profiles["chalk"].picture
+
+
+def test_a_new_profile_stands_beside_the_embedded_one() -> None:
+    spec = load_spec(None, ["profiles.big.model.folder=/models/big", "profiles.big.picture.upscale=1"])
+    assert sorted(spec.profiles) == ["big", "chalk"]
+    assert str(spec.profiles["big"].model.path) == "/models/big"
+    assert spec.profiles["big"].picture.upscale == 1 != spec.profiles["chalk"].picture.upscale
+
+
+def test_a_spec_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        load_spec().cluster.threads = 2  # type: ignore[misc]
+
+
+@given(st.integers(1, 1000), st.integers(1, 9), st.integers(0, 51), st.sampled_from(["reject", "skip"]))
+def test_the_plain_form_gives_the_same_spec_again(steps: int, gangs: int, crf: int, policy: str) -> None:
+    told = [f"profiles.chalk.sampling.n_steps={steps}", f"cluster.gangs={gangs}", f"on_invalid={policy}"]
+    spec = load_spec(None, [*told, f"profiles.chalk.picture.crf={crf}"])
+    flat = as_plain(spec)
+    assert flat["profiles"]["chalk"]["sampling"]["n_steps"] == steps
+    again = [f"{section}.{key}={value}" for section in ("cluster",) for key, value in flat[section].items()]
+    assert load_spec(None, again).cluster == spec.cluster
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40))
+def test_any_override_is_taken_or_refused_and_never_an_error_of_the_tool(text: str) -> None:
+    try:
+        assert isinstance(load_spec(None, [text]), JobSpec)
+    except SpecError as error:
+        assert str(error)
