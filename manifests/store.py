@@ -1,9 +1,8 @@
-"""Content-addressed artefacts and put-if-absent markers, on local disk or S3.
+"""Content-addressed artefacts, put-if-absent keys and reader-facing names, on local disk or S3.
 
-Artefacts live at ``cas/{hash[:2]}/{hash}``, markers (small JSON objects) at the key the caller chose.
-Both are published whole or not at all, and a published name is never replaced. fsspec's own "create"
-mode on local disk is exists-then-write and lets several writers win, so local disk uses ``os.link``.
-The test-suite covers local disk; S3 (through s3fs) is not covered by it.
+Artefacts live at ``cas/{hash[:2]}/{hash}``, markers (small JSON objects), ledger segments and published names
+at the key the caller chose. Everything appears whole or not at all. A key that was put is never replaced;
+only ``publish`` replaces, and atomically. How, is decided by ``manifests.places``.
 """
 
 import hashlib
@@ -12,19 +11,23 @@ import json
 import os
 import re
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.utils import get_protocol
 
+from manifests.places import Bucket, Disk, StoreError
+
+__all__ = ["Corrupt", "Store", "StoreError", "open_store"]
+
 _CHUNK = 1 << 20
-_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,19 +35,19 @@ class Corrupt(Exception):
     """Stored bytes do not have the hash they are stored under."""
 
     def __init__(self, expected: str, actual: str) -> None:
-        super().__init__(f"artefact {expected} is corrupt: its bytes hash to {actual}")
+        super().__init__(expected, actual)
         self.expected, self.actual = expected, actual
+
+    def __str__(self) -> str:
+        return f"artefact {self.expected} is corrupt: its bytes hash to {self.actual}"
 
 
 @dataclass(frozen=True)
 class Store:
-    """One tree of artefacts and markers; make it with ``open_store``."""
+    """One tree of artefacts and keys; make it with ``open_store``. It can be sent to other processes."""
 
     url: str
-    _fs: Any
-    _root: str
-    _staging: Path
-    _publish_file: Callable[[Path, str], bool]
+    _place: Disk | Bucket
 
     def put_artefact(self, data: bytes | Path) -> str:
         """The bytes (or the file's) are stored under the returned BLAKE2b-256 hex. Raises OSError."""
@@ -61,111 +64,150 @@ class Store:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 out.write(chunk)
-            self._publish(out, _artefact_key(digest.hexdigest()))  # losing is fine: same name, same bytes
+            self._create(out, _artefact_key(digest.hexdigest()))  # losing is fine: same name, same bytes
         return digest.hexdigest()
 
     def read_artefact(self, hash: str) -> bytes:
         """Returns bytes that have this hash. Raises Corrupt, FileNotFoundError, or ValueError (no hash)."""
-        data: bytes = self._fs.cat_file(f"{self._root}/{_artefact_key(hash)}")
-        actual = hashlib.blake2b(data, digest_size=32).hexdigest()
-        if actual != hash:
-            raise Corrupt(hash, actual)
+        data = self._place.read(_artefact_key(hash))
+        if data is None:
+            raise FileNotFoundError(f"no artefact {hash} in {self.url}")
+        _check_hash(hash, io.BytesIO(data))
         return data
 
-    def put_marker(self, key: str, body: Mapping[str, object]) -> bool:
-        """A marker exists at ``key``. True: we created it with ``body``; False: it was there, untouched.
+    def fetch_artefact(self, hash: str, path: Path) -> None:
+        """``path`` holds the artefact, whole and with this hash, or is untouched; constant memory.
 
-        After a lost S3 reply a retry may answer False for our own marker: put an owner in the body and
-        compare. Raises ValueError (bad key, NaN), TypeError (not JSON), OSError (unknown; safe to retry).
+        Raises Corrupt, FileNotFoundError, ValueError (no hash) or OSError.
+        """
+        key = _artefact_key(hash)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{uuid.uuid4().hex}.part")  # beside it, so that one rename publishes
+        try:
+            self._place.fetch(key, part)
+            with part.open("rb") as source:
+                _check_hash(hash, source)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def has_artefact(self, hash: str) -> int | None:
+        """The artefact's size in bytes, or None if there is none. Raises ValueError (no hash), OSError."""
+        return self._place.size(_artefact_key(hash))
+
+    def publish(self, hash: str, key: str) -> None:
+        """``key``, such as ``films/water.hi-IN.mp4``, shows the artefact; an older one is replaced at once.
+
+        On disk both are names of one file: a reader must copy it before editing it.
+        Raises FileNotFoundError (no such artefact; ``key`` is as before), ValueError (bad key), OSError.
         """
         _check_key(key)
-        data = json.dumps(dict(body), sort_keys=True, allow_nan=False).encode()  # never empty, even for {}
+        self._place.show(_artefact_key(hash), key)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Something exists at ``key``. True: we created it with ``data``; False: it was there, untouched.
+
+        After a lost S3 reply a retry may answer False for our own bytes: read and compare.
+        Raises ValueError (bad key, or empty: some stores overwrite with those), OSError (safe to retry).
+        """
+        _check_key(key)
+        if not data:
+            raise ValueError(f"nothing to put at {key!r}: 0 bytes")
         with self._staged() as out:
             out.write(data)
-            return self._publish(out, key)
+            return self._create(out, key)
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes at ``key``, or None if there are none. Raises ValueError (bad key), OSError."""
+        _check_key(key)
+        return self._place.read(key)
+
+    def put_marker(self, key: str, body: Mapping[str, object]) -> bool:
+        """As ``put_new`` with ``body`` as JSON; put an owner in it to know a lost reply by.
+
+        Raises ValueError (bad key, NaN), TypeError (not JSON), OSError (unknown; safe to retry).
+        """
+        return self.put_new(key, json.dumps(dict(body), sort_keys=True, allow_nan=False).encode())
 
     def read_marker(self, key: str) -> dict[str, Any] | None:
-        """The marker's body, or None if there is none. Raises ValueError (bad key, not JSON)."""
-        _check_key(key)
-        try:
-            body: dict[str, Any] = json.loads(self._fs.cat_file(f"{self._root}/{key}"))
-        except FileNotFoundError:
-            return None
+        """The marker's body, or None if there is none. Raises ValueError (bad key, not JSON), OSError."""
+        data = self.read(key)
+        body: dict[str, Any] | None = None if data is None else json.loads(data)
         return body
 
-    def list_markers(self, prefix: str) -> list[str]:
-        """Sorted keys inside the folder ``prefix``, empty if there is none. Raises ValueError."""
+    def list_keys(self, prefix: str) -> list[str]:
+        """Sorted keys inside the folder ``prefix``, empty if there is none. Raises ValueError, OSError."""
         _check_key(prefix.removesuffix("/"))
-        folder = f"{self._root}/{prefix.removesuffix('/')}/"
-        return sorted(p[len(self._root) + 1 :] for p in self._fs.find(folder) if p.startswith(folder))
+        return self._place.keys(prefix.removesuffix("/"))
+
+    def remove(self, key: str) -> None:
+        """Nothing is at ``key``: for checkpoints and other scratch, never for markers. Raises as ``read``."""
+        _check_key(key)
+        self._place.remove(key)
+
+    def probe(self, need_bytes: int = 0) -> None:
+        """The store can be created, written once and read, and ``need_bytes`` fit; leaves nothing behind.
+
+        Call it before rendering starts. Raises StoreError with what is wrong, where, and what to do.
+        """
+        self._place.probe(need_bytes)
+
+    def sweep_staging(self, older_than_s: float) -> int:
+        """How many leftovers of killed writers, untouched for so many seconds, were removed. Raises OSError.
+
+        On S3 these are local to this machine; unfinished multipart uploads need a rule of the bucket.
+        """
+        swept, horizon = 0, time.time() - older_than_s
+        for path in self._place.staging.glob("*.tmp"):
+            try:
+                if path.stat().st_mtime < horizon:
+                    path.unlink()
+                    swept += 1
+            except FileNotFoundError:  # its writer, or another janitor, was quicker
+                continue
+        return swept
 
     @contextmanager
     def _staged(self) -> Iterator[BinaryIO]:
         """A new private file; gone afterwards unless the process dies, and no reader ever looks there."""
-        self._staging.mkdir(parents=True, exist_ok=True)
-        path = self._staging / f"{uuid.uuid4().hex}.tmp"
+        self._place.staging.mkdir(parents=True, exist_ok=True)
+        path = self._place.staging / f"{uuid.uuid4().hex}.tmp"
         try:
             with path.open("xb") as out:
                 yield out
         finally:
             path.unlink(missing_ok=True)
 
-    def _publish(self, out: BinaryIO, key: str) -> bool:
+    def _create(self, out: BinaryIO, key: str) -> bool:
         out.flush()
         os.fsync(out.fileno())  # before the name exists, so that no name ever points at missing bytes
-        return self._publish_file(Path(out.name), f"{self._root}/{key}")
+        return self._place.create(Path(out.name), key)
 
 
 def open_store(url: str) -> Store:
-    """A store at a local path, ``file://`` or ``s3://`` URL; writes nothing. Raises ValueError otherwise."""
+    """A store at a local path, ``file://`` or ``s3://`` URL; writes nothing. Raises ValueError otherwise.
+
+    S3 takes endpoint and credentials from the usual AWS_* variables.
+    """
     protocol = get_protocol(url)
     if protocol not in ("file", "s3"):
         raise ValueError(f"cannot store at {url!r}: protocol {protocol!r} is not one of file, s3")
-    # Uncached, because a cached listing would hide the markers of other processes.
-    fs = fsspec.filesystem(protocol, use_listings_cache=False)
-    root = str(fs._strip_protocol(url)).rstrip("/")
-    if protocol == "file":  # staged in the same tree, because a link cannot cross filesystems
-        return Store(url, fs, root, Path(root, ".staging"), partial(_link, Path(root)))
-    return Store(url, fs, root, Path(tempfile.gettempdir()), partial(_upload, fs))
+    if protocol == "file":
+        return Store(url, Disk(Path(fsspec.filesystem("file")._strip_protocol(url))))
+    # Uncached, because a cached listing would hide the keys of other processes.
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    root = str(fs._strip_protocol(url)).strip("/")
+    if not root:
+        raise ValueError(f"cannot store at {url!r}: no bucket; give s3://bucket/prefix")
+    return Store(url, Bucket(fs, root, Path(tempfile.gettempdir(), f"longtake-staging-{os.getuid()}")))
 
 
-def _link(root: Path, staged: Path, target: str) -> bool:
-    """The name ``target`` exists and is durable; True if it is ours. Raises OSError."""
-    final = Path(target)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(staged, final)  # refuses an existing name, where rename would overwrite it
-        won = True
-    except FileExistsError:
-        if final.is_dir():
-            raise IsADirectoryError(f"{target!r} is a folder of other keys") from None
-        # An NFS server may link, lose the reply and refuse the retry: the link count tells.
-        won = staged.stat().st_nlink == 2
-    staged.unlink()
-    _sync(root, final.parent)  # a loser syncs too: it may build on a name the winner has not synced yet
-    return won
-
-
-def _sync(root: Path, folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if folder != root:
-        _sync(root, folder.parent)
-
-
-def _upload(fs: Any, staged: Path, target: str) -> bool:
-    """The object exists; True if it is ours. The body goes with If-None-Match. Raises OSError."""
-    try:
-        if staged.stat().st_size <= _CHUNK:
-            fs.pipe_file(target, staged.read_bytes(), mode="create")
-        else:
-            fs.put_file(str(staged), target, mode="create")
-    except FileExistsError:
-        return False
-    return True
+def _check_hash(expected: str, source: BinaryIO) -> None:
+    digest = hashlib.blake2b(digest_size=32)
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+    if digest.hexdigest() != expected:
+        raise Corrupt(expected, digest.hexdigest())
 
 
 def _artefact_key(name: str) -> str:
@@ -178,4 +220,4 @@ def _check_key(key: str) -> None:
     """Raises ValueError unless ``key`` stays inside the tree, away from artefacts and staging."""
     parts = key.split("/")
     if ".." in key or parts[0] == "cas" or not all(_SEGMENT.fullmatch(part) for part in parts):
-        raise ValueError(f"bad marker key {key!r}: relative, [A-Za-z0-9._/-], no '..' or dot first, not cas/")
+        raise ValueError(f"bad key {key!r}: relative, [A-Za-z0-9._=/-], no '..' or dot first, not cas/")

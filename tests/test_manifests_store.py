@@ -1,44 +1,169 @@
-"""What the store promises: one winner, whole content, and nothing visible before publication."""
+"""One contract for both kinds of place: one winner, whole content, nothing visible before publication.
+
+S3 is a real server process of moto behind a proxy of ours, which can misbehave as networks and services do.
+"""
 
 import hashlib
+import http.client
 import multiprocessing as mp
 import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import NoReturn
+from threading import Thread
 
+import fsspec
 import pytest
+from s3fs import S3FileSystem
 
-from manifests.store import Corrupt, Store, open_store
+from manifests.ledger import Ledger, claim_epoch, read_events
+from manifests.store import Corrupt, Store, StoreError, open_store
 
-WRITERS, ROUNDS, PADDING = 8, 20, "x" * 200_000
-SPAWN = mp.get_context("spawn")  # real separate processes: nothing is shared with the test but the disk
+WRITERS, ROUNDS, PADDING = 4, 8, b"x" * 200_000
+SPAWN = mp.get_context("spawn")  # real separate processes: nothing is shared with the test but the store
+# moto looks and puts in two steps, so that its threads could both win; with one thread the steps are one.
+SERVER = """
+import sys
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import run_simple
+app = DomainDispatcherApplication(create_backend_app)
+run_simple("127.0.0.1", int(sys.argv[1]), app, request_handler=MotoRequestHandler)
+"""
+CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>again</Message></Error>"
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on to moto, with the fault that a test asks for."""
+
+    daemon_threads, upstream, fault, puts = True, 0, "", 0
+
+
+class Passing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # answers "100 Continue", which S3 clients wait for
+
+    def pass_on(self) -> None:
+        server = self.server
+        assert isinstance(server, Proxy)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        drop = {"Expect", "If-None-Match" if server.fault == "ignores conditions" else ""}
+        first = self.command == "PUT" and server.puts == 0
+        server.puts += self.command == "PUT"
+        if first and server.fault == "conflicts":
+            return self.answer(409, [], CONFLICT)
+        link = http.client.HTTPConnection("127.0.0.1", server.upstream)
+        link.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k not in drop})
+        reply = link.getresponse()
+        data = reply.read()
+        if first and server.fault == "loses a reply":
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        self.answer(reply.status, reply.getheaders(), data)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
+
+    def answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        known = dict(headers).get("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", known or str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[int]:
+    """The port of a moto server process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, "moto ended at its start"
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "root"))
+def proxy(moto: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """S3 as the environment names it, with the bucket `films`."""
+    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    values |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
+    with Proxy(("127.0.0.1", 0), Passing) as server:
+        server.upstream = moto
+        Thread(target=server.serve_forever, daemon=True).start()
+        values["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
+        for name, value in (values | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}).items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()  # its clients keep the environment they were made in
+        _moto(moto, "reset")
+        fsspec.filesystem("s3").mkdir("films")
+        server.puts = 0
+        yield server
+        server.shutdown()
+    S3FileSystem.clear_instance_cache()
 
 
-def _visible(root: Path) -> list[Path]:
-    return [p for p in root.rglob("*") if p.is_file() and ".staging" not in p.parts]
+def _moto(port: int, what: str, body: bytes = b"") -> None:
+    link = http.client.HTTPConnection("127.0.0.1", port)
+    link.request("POST", f"/moto-api/{what}", body)
+    assert link.getresponse().status == 200
+
+
+@pytest.fixture(params=["disk", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "disk":
+        return open_store(f"file://{tmp_path}/root")
+    request.getfixturevalue("proxy")
+    return open_store("s3://films/root")
+
+
+@pytest.fixture
+def s3(proxy: Proxy) -> Store:
+    return open_store("s3://films/root")
+
+
+def _damage(store: Store, name: str, data: bytes) -> None:
+    with fsspec.open(f"{store.url}/cas/{name[:2]}/{name}", "wb") as out:
+        out.write(data)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 
 def _race(url: str, writer: int, barrier: Barrier, wins: "mp.Queue[tuple[int, int]]") -> None:
-    store = open_store(url)
+    store, body = open_store(url), b"%d" % writer + PADDING
     for turn in range(ROUNDS):
         barrier.wait(60)
-        won = store.put_marker(f"commit/{turn}.json", {"writer": writer, "padding": PADDING})
-        seen = store.read_marker(f"commit/{turn}.json")  # a loser must already see the whole body
-        assert seen is not None and seen["padding"] == PADDING
+        won = store.put_new(f"commit/{turn}", body)
+        seen = store.read(f"commit/{turn}")  # a loser must already see the whole body
+        assert seen is not None and seen[1:] == PADDING
         if won:
             wins.put((turn, writer))
 
 
-def test_race_has_exactly_one_winner_and_its_whole_content(tmp_path: Path) -> None:
-    url, barrier = f"file://{tmp_path}/root", SPAWN.Barrier(WRITERS)
+def test_race_has_exactly_one_winner_and_its_whole_content(store: Store) -> None:
+    barrier = SPAWN.Barrier(WRITERS)
     wins: mp.Queue[tuple[int, int]] = SPAWN.Queue()
-    crew = [SPAWN.Process(target=_race, args=(url, n, barrier, wins)) for n in range(WRITERS)]
+    crew = [SPAWN.Process(target=_race, args=(store.url, n, barrier, wins)) for n in range(WRITERS)]
     for process in crew:
         process.start()
     winners = sorted(wins.get(timeout=60) for _ in range(ROUNDS))
@@ -48,94 +173,127 @@ def test_race_has_exactly_one_winner_and_its_whole_content(tmp_path: Path) -> No
     assert wins.empty()
     assert [turn for turn, _ in winners] == list(range(ROUNDS))
     for turn, writer in winners:
-        assert open_store(url).read_marker(f"commit/{turn}.json") == {"writer": writer, "padding": PADDING}
-    assert list((tmp_path / "root/.staging").iterdir()) == []
+        assert store.read(f"commit/{turn}") == b"%d" % writer + PADDING
 
 
-def _die(*_: object) -> NoReturn:
-    os._exit(9)
+@pytest.mark.parametrize("size_bytes", [0, 5, 3_000_001, 17 << 20])  # the last goes up in several parts
+def test_artefact_comes_back_under_its_hash(store: Store, tmp_path: Path, size_bytes: int) -> None:
+    source, copy = tmp_path / "source", tmp_path / "new folder" / "copy"
+    source.write_bytes(data := os.urandom(size_bytes))
+    assert store.has_artefact(_hash(data)) is None
+    assert [store.put_artefact(data), store.put_artefact(source)] == [_hash(data)] * 2
+    assert store.has_artefact(_hash(data)) == size_bytes
+    store.fetch_artefact(_hash(data), copy)
+    assert copy.read_bytes() == store.read_artefact(_hash(data)) == data
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
 
 
-def _crash_before_link(url: str) -> None:
-    os.link = _die
-    open_store(url).put_artefact(b"half a film")
-
-
-def test_crash_between_temp_write_and_link_leaves_nothing_visible(tmp_path: Path) -> None:
-    process = SPAWN.Process(target=_crash_before_link, args=(str(tmp_path),))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 9
-    assert [p.read_bytes() for p in (tmp_path / ".staging").iterdir()] == [b"half a film"]
-    assert _visible(tmp_path) == []
-    store = open_store(str(tmp_path))
-    assert store.read_artefact(store.put_artefact(b"half a film")) == b"half a film"
-
-
-@pytest.mark.parametrize("data", [b"", b"frame", os.urandom(3_000_001)])
-def test_artefact_is_stored_once_under_its_hash(store: Store, tmp_path: Path, data: bytes) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(data)
-    name = hashlib.blake2b(data, digest_size=32).hexdigest()
-    assert [store.put_artefact(data), store.put_artefact(source), store.put_file(source)] == [name] * 3
-    assert _visible(tmp_path / "root") == [tmp_path / "root/cas" / name[:2] / name]
-    assert store.read_artefact(name) == data
-
-
-def test_corrupted_artefact_is_noticed(store: Store, tmp_path: Path) -> None:
-    name = store.put_artefact(b"frame")
-    (tmp_path / "root/cas" / name[:2] / name).write_bytes(b"frbme")
-    with pytest.raises(Corrupt) as caught:
-        store.read_artefact(name)
-    assert caught.value.expected == name
-    assert caught.value.actual == hashlib.blake2b(b"frbme", digest_size=32).hexdigest()
+def test_corrupt_or_absent_artefact_is_noticed_and_leaves_the_target_as_it_was(
+    store: Store, tmp_path: Path
+) -> None:
+    name, target = store.put_artefact(b"frame"), tmp_path / "target" / "film.mp4"
+    target.parent.mkdir()
+    target.write_bytes(b"older film")
+    _damage(store, name, b"frbme")
+    for read in (lambda: store.read_artefact(name), lambda: store.fetch_artefact(name, target)):
+        with pytest.raises(Corrupt) as caught:
+            read()
+        assert (caught.value.expected, caught.value.actual) == (name, _hash(b"frbme"))
+    for read in (lambda: store.read_artefact(_hash(b"")), lambda: store.fetch_artefact(_hash(b""), target)):
+        with pytest.raises(FileNotFoundError):
+            read()
+    assert target.read_bytes() == b"older film"
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_second_put_returns_false_and_keeps_the_first_body(store: Store) -> None:
     assert store.put_marker("commit/a.json", {"attempt": 1})
     assert not store.put_marker("commit/a.json", {"attempt": 2})
+    assert not store.put_new("commit/a.json", b"other")
     assert store.read_marker("commit/a.json") == {"attempt": 1}
+    assert store.read("commit/a.json") == b'{"attempt": 1}'
 
 
-def test_lost_link_reply_is_still_our_win(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = os.link
-
-    def link_then_refuse(source: Path, target: Path) -> None:
-        link(source, target)
-        raise FileExistsError(target)
-
-    monkeypatch.setattr(os, "link", link_then_refuse)
-    assert store.put_marker("commit/a.json", {})
+def test_empty_body_is_refused_because_some_stores_overwrite_with_it(store: Store) -> None:
+    with pytest.raises(ValueError, match="0 bytes"):
+        store.put_new("commit/a", b"")
+    assert store.read("commit/a") is None
 
 
-def test_list_and_read_see_only_markers_that_exist(store: Store) -> None:
-    for key in ("commit/b/2", "commit/a/1", "committed/3"):
-        assert store.put_marker(key, {})
+def test_listing_and_reading_see_only_keys_that_exist(store: Store) -> None:
+    for key in ("commit/b/2", "commit/a/drv=1", "committed/3"):
+        assert store.put_new(key, b"x")
     store.put_artefact(b"frame")
-    assert store.list_markers("commit") == store.list_markers("commit/") == ["commit/a/1", "commit/b/2"]
-    assert store.list_markers("absent") == []
+    assert store.list_keys("commit") == store.list_keys("commit/") == ["commit/a/drv=1", "commit/b/2"]
+    assert store.list_keys("absent") == []
     assert store.read_marker("absent") is None
+    assert store.read("committed/3/below") is None
 
 
-def test_key_that_is_a_folder_is_an_error_and_not_a_lost_race(store: Store) -> None:
-    assert store.put_marker("commit/a", {})
-    with pytest.raises(IsADirectoryError):
-        store.put_marker("commit", {})
-    with pytest.raises(OSError):
-        store.put_marker("commit/a/b", {})
+def test_removed_key_is_gone_and_can_be_put_again(store: Store) -> None:
+    assert store.put_new("checkpoints/a", b"1")
+    store.remove("checkpoints/a")
+    store.remove("checkpoints/a")
+    assert store.read("checkpoints/a") is None
+    assert store.put_new("checkpoints/a", b"2")
+
+
+def test_publishing_replaces_the_older_film_and_never_with_nothing(store: Store) -> None:
+    key, old, new = "films/water.hi-IN.mp4", store.put_artefact(b"old"), store.put_artefact(b"new")
+    for name, body in ((old, b"old"), (old, b"old"), (new, b"new")):
+        store.publish(name, key)
+        assert store.read(key) == body
+    with pytest.raises(FileNotFoundError):
+        store.publish(_hash(b"never put"), key)
+    assert store.read(key) == b"new"
+    assert store.read_artefact(old) == b"old"
+    assert store.list_keys("films") == [key]
+
+
+def test_reader_sees_one_whole_film_while_it_is_replaced(store: Store) -> None:
+    bodies = [bytes([letter]) * 200_000 for letter in b"ab"]
+    names = [store.put_artefact(body) for body in bodies]
+    store.publish(names[0], "films/a.mp4")
+    publisher = Thread(target=lambda: [store.publish(names[n % 2], "films/a.mp4") for n in range(16)])
+    publisher.start()
+    seen = [store.read("films/a.mp4")]
+    while publisher.is_alive():
+        seen.append(store.read("films/a.mp4"))
+    publisher.join()
+    assert all(body in bodies for body in seen)
+
+
+def test_probe_of_a_usable_place_leaves_nothing_behind(store: Store) -> None:
+    assert store.put_new("jobs/a", b"x")
+    fs, root = fsspec.core.url_to_fs(store.url, use_listings_cache=False)
+    before = fs.find(root)
+    store.probe(1)
+    assert fs.find(root) == before
+
+
+def test_store_survives_the_way_to_another_process(store: Store) -> None:
+    store.put_new("commit/a", b"x")
+    assert pickle.loads(pickle.dumps(store)).read("commit/a") == b"x"
 
 
 BAD_KEYS = ["", "/etc/x", "../x", "a/../../x", "a/..", ".", "a//b", "a/", "a b", "a\n", "a\\b", "é", "cas/x"]
 
 
 @pytest.mark.parametrize("key", [*BAD_KEYS, ".staging/x"])
-def test_path_traversal_and_odd_keys_are_refused(store: Store, tmp_path: Path, key: str) -> None:
-    with pytest.raises(ValueError, match="bad marker key"):
-        store.put_marker(key, {})
-    with pytest.raises(ValueError, match="bad marker key"):
-        store.read_marker(key)
-    with pytest.raises(ValueError, match="not a BLAKE2b-256"):
-        store.read_artefact(key)
+def test_path_traversal_and_odd_keys_are_refused(tmp_path: Path, key: str) -> None:
+    store = open_store(str(tmp_path / "root"))
+    for use in (
+        lambda: store.put_marker(key, {}),
+        lambda: store.put_new(key, b"x"),
+        lambda: store.read(key),
+        lambda: store.remove(key),
+        lambda: store.publish(_hash(b""), key),
+    ):
+        with pytest.raises(ValueError, match="bad key"):
+            use()
+    for use in (store.read_artefact, store.has_artefact, lambda k: store.publish(k, "films/a")):
+        with pytest.raises(ValueError, match="not a BLAKE2b-256"):
+            use(key)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,3 +301,72 @@ def test_path_traversal_and_odd_keys_are_refused(store: Store, tmp_path: Path, k
 def test_unknown_protocol_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not one of file, s3"):
         open_store(url)
+
+
+def test_published_film_on_s3_plays_in_a_browser(s3: Store) -> None:
+    s3.publish(s3.put_artefact(b"film"), "films/a.mp4")
+    info = fsspec.filesystem("s3", use_listings_cache=False).info("films/root/films/a.mp4")
+    assert (info["ContentType"], info["size"]) == ("video/mp4", 4)
+
+
+def test_s3_without_a_bucket_is_refused() -> None:
+    with pytest.raises(ValueError, match="no bucket"):
+        open_store("s3://")
+
+
+def test_lost_reply_of_s3_leaves_our_bytes_which_a_driver_knows_again(s3: Store, proxy: Proxy) -> None:
+    proxy.fault = "loses a reply"
+    epoch = claim_epoch(s3, "night")
+    assert (epoch, proxy.puts) == (1, 2), "the put was not tried again, or its claim was not known again"
+    proxy.puts = 0
+    with Ledger(s3, "night", epoch) as ledger:
+        ledger.record(event="started", task_key="a")
+    assert proxy.puts == 2
+    assert read_events(s3, "night")["seq"].to_pylist() == [1]
+
+
+def test_conflict_with_another_writer_is_tried_again(s3: Store, proxy: Proxy) -> None:
+    proxy.fault = "conflicts"
+    assert s3.put_new("commit/a", b"x")
+    assert proxy.puts == 2
+
+
+def test_probe_tells_a_store_that_ignores_put_if_absent(s3: Store, proxy: Proxy) -> None:
+    proxy.fault = "ignores conditions"
+    with pytest.raises(StoreError, match=r"second put .* not refused \(s3://films/root\): .*If-None-Match"):
+        s3.probe()
+    assert fsspec.filesystem("s3").find("films") == []
+
+
+def test_probe_tells_an_absent_bucket(proxy: Proxy) -> None:
+    with pytest.raises(StoreError, match=r"there is no bucket 'flims' \(s3://flims/root\): create it"):
+        open_store("s3://flims/root").probe()
+
+
+def test_probe_tells_refused_credentials(s3: Store, proxy: Proxy) -> None:
+    _moto(proxy.upstream, "reset-auth", b"0")
+    try:
+        with pytest.raises(StoreError, match=r"credentials are refused: .*AWS_ACCESS_KEY_ID"):
+            s3.probe()
+    finally:
+        _moto(proxy.upstream, "reset-auth", b"inf")
+
+
+def test_probe_tells_absent_credentials(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(StoreError, match=r"credentials are refused: Unable to locate credentials"):
+        open_store("s3://films/root").probe()
+
+
+def test_probe_tells_a_service_that_is_down(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of botocore, which would wait between them
+    S3FileSystem.clear_instance_cache()
+    store = open_store("s3://films/root")
+    with pytest.raises(StoreError, match=r"cannot be reached: .*127\.0\.0\.1:9.*check AWS_ENDPOINT_URL"):
+        store.probe()
+    for use in (lambda: store.read("a"), lambda: store.put_new("a", b"x"), lambda: store.list_keys("a")):
+        with pytest.raises(ConnectionError):
+            use()

@@ -1,0 +1,261 @@
+"""The ledger: what happened to every task of a job, as append-only Parquet segments, and its fold.
+
+Every driver has an epoch, claimed by put-if-absent, and writes only below its own prefix. A segment is never
+rewritten, so no two writers meet. Killing a driver loses its last unflushed events, never an earlier one.
+The ledger is for people and statistics; whether a task is done, its marker decides.
+"""
+
+import io
+import math
+import os
+import platform
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.places import StoreError
+from manifests.schema import VERSION_KEY, column
+from manifests.sealed import seal, unseal
+from manifests.store import Store
+
+MESSAGE_CHARS = 500
+KINDS = ("started", "done", "cached", "lost", "failed")
+FINAL = ("done", "cached")  # nothing that is reported later undoes these
+EVENTS = pa.schema(
+    [
+        column("ts", pa.timestamp("us", tz="UTC"), "UTC", "When the driver recorded the event."),
+        column("driver_epoch", pa.int64(), "none", "Which driver; a later one has a higher number."),
+        column("seq", pa.int64(), "none", "Place among the driver's events, from 1, without gaps."),
+        column("task_key", pa.string(), "none", "The task; null for an event of a worker alone."),
+        column("kind", pa.string(), "none", "What the task makes, such as shot or master."),
+        column("row_id", pa.string(), "none", "The film that the task was run for."),
+        column("attempt", pa.int32(), "none", "Which execution of the task, from 1."),
+        column("event", pa.string(), "none", "One of started, done, cached, lost, failed."),
+        column("worker", pa.string(), "none", "Who ran it."),
+        column("seconds", pa.float64(), "s", "Time that the attempt took on its worker or gang."),
+        column("artefact", pa.string(), "none", "BLAKE2b-256 hex of what was made."),
+        column("bytes", pa.int64(), "B", "Size of what was made."),
+        column("code", pa.string(), "none", "Stable code of what went wrong."),
+        column("message", pa.string(), "none", f"What went wrong, at most {MESSAGE_CHARS} characters."),
+    ],
+    metadata={VERSION_KEY: b"ledger/1.0"},
+)
+_OURS = ("driver_epoch", "seq")
+_GIVEN = {field.name: field.type for field in EVENTS if field.name not in _OURS}
+_SEGMENT = re.compile(r"drv=(\d{6,})/seg-(\d{9,})\.parquet$")
+_COMPACT_ROWS = 1 << 16
+
+
+def claim_epoch(store: Store, job_id: str) -> int:
+    """A driver epoch of the job, from 1, that nobody else has or will have. Raises OSError, ValueError."""
+    folder = f"jobs/{job_id}/driver"
+    claim = {"claim": uuid.uuid4().hex, "host": platform.node(), "pid": os.getpid()}
+    epoch = len(store.list_keys(folder)) + 1  # claimed without gaps, since each claimant tries every one
+    while True:
+        key = f"{folder}/epoch-{epoch:06}.json"
+        # Refused, and yet ours: the reply to a put that had succeeded was lost.
+        if store.put_marker(key, claim) or store.read_marker(key) == claim:
+            return epoch
+        epoch += 1
+
+
+class Ledger:
+    """The one writer of a driver epoch. Not for several threads.
+
+    At most ``max_events`` events are unflushed, and none is older than ``max_age_s`` after a call of
+    ``record`` or ``flush_if_due``; call the latter when nothing happens.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        job_id: str,
+        epoch: int,
+        *,
+        max_events: int = 1000,
+        max_age_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if max_events < 1:
+            raise ValueError(f"max_events is {max_events}, the least is 1")
+        self._store, self._prefix, self._epoch = store, f"jobs/{job_id}/ledger/drv={epoch:06}", epoch
+        self._max_events, self._max_age_s, self._clock = max_events, max_age_s, clock
+        self._events: list[dict[str, Any]] = []
+        self._sealed: tuple[bytes, int] | None = None  # a segment whose put is not known to have succeeded
+        self._oldest_s, self._seq, self._segment, self._closed = 0.0, 0, 0, False
+
+    def record(self, **event: object) -> None:
+        """Take one event: columns of EVENTS but driver_epoch and seq; `ts` is now unless given.
+
+        Raises ValueError (unknown column, wrong type) or, when earlier events are due and cannot be
+        written, OSError or StoreError. Whatever is raised, this event was not taken.
+        """
+        if self._closed:
+            raise ValueError("the ledger is closed")
+        row = _checked(event)
+        self.flush_if_due()
+        if not self._events:
+            self._oldest_s = self._clock()
+        self._seq += 1
+        self._events.append(row | {"driver_epoch": self._epoch, "seq": self._seq})
+
+    def flush_if_due(self) -> None:
+        """Flush when enough events wait, or the first has waited long enough. Raises as ``flush``."""
+        full = len(self._events) >= self._max_events
+        if full or (self._events and self._clock() - self._oldest_s >= self._max_age_s):
+            self.flush()
+
+    def flush(self) -> None:
+        """All events taken so far are durable. Raises OSError (call again), StoreError (another writer)."""
+        while self._events:
+            # Sealed once and put until it is known to be there: sealing again could add events under
+            # a name that the lost first put has already given away.
+            self._sealed = self._sealed or (_sealed(self._events), len(self._events))
+            data, count = self._sealed
+            self._put(f"{self._prefix}/seg-{self._segment + 1:09}.parquet", data)
+            self._segment += 1
+            self._sealed = None
+            del self._events[:count]
+
+    def close(self) -> None:
+        """Flush and take no more; a second call does nothing. Raises as ``flush``."""
+        if not self._closed:
+            self.flush()
+            self._closed = True
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _put(self, key: str, data: bytes) -> None:
+        if not self._store.put_new(key, data) and self._store.read(key) != data:
+            todo = "give every driver an epoch of its own with claim_epoch"
+            raise StoreError("another driver writes this segment", f"{self._store.url}/{key}", todo)
+
+
+def iter_events(store: Store, job_id: str) -> Iterator[pa.Table]:
+    """The segments in the order of (driver_epoch, seq), one at a time, page checksums verified.
+
+    A ledger that is being written is read up to some event of each epoch. Raises StoreError naming a
+    damaged or absent segment, OSError.
+    """
+    found = [_SEGMENT.search(key) for key in store.list_keys(f"jobs/{job_id}/ledger")]
+    last: dict[int, int] = {}
+    for match in filter(None, found):
+        last[int(match[1])] = max(last.get(int(match[1]), 0), int(match[2]))
+    for epoch in sorted(last):
+        seq = 0
+        # Counted up rather than listed: a listing of a folder in use may lack a name older than one it has.
+        for segment in range(1, last[epoch] + 1):
+            key = f"jobs/{job_id}/ledger/drv={epoch:06}/seg-{segment:09}.parquet"
+            table = _read_segment(store, key, epoch, seq)
+            seq += len(table)
+            yield table
+
+
+def read_events(store: Store, job_id: str) -> pa.Table:
+    """All events of a job in one table, ordered by (driver_epoch, seq). Raises as ``iter_events``."""
+    return pa.concat_tables([EVENTS.empty_table(), *iter_events(store, job_id)])
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counts by event, and seconds of attempts that made something and that did not."""
+
+    events: Mapping[str, int]
+    rendered_s: float
+    wasted_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """The state of every task, one row each of the columns EVENTS in the order of task_key, and totals."""
+
+    tasks: pa.Table
+    totals: Totals
+
+
+def fold(events: pa.Table | Iterable[pa.Table]) -> Folded:
+    """What the events, in any order and any pieces, come to; in the memory of a row per task.
+
+    A task's state is its first `done` or `cached`, else its last event: a worker that was given up may report
+    after another has finished. Events without a task_key count in the totals only.
+    """
+    tasks, pending, counts = EVENTS.empty_table(), [], Counter(dict.fromkeys(KINDS, 0))
+    seconds = dict.fromkeys(KINDS, 0.0)
+    for piece in [events] if isinstance(events, pa.Table) else events:
+        pending.append(piece.filter(pc.is_valid(piece["task_key"])))
+        if sum(map(len, pending)) >= max(_COMPACT_ROWS, len(tasks)):
+            tasks, pending = _latest(pa.concat_tables([tasks, *pending])), []
+        sums = piece.group_by("event").aggregate([("event", "count"), ("seconds", "sum")])
+        for row in sums.to_pylist():
+            counts[row["event"]] += row["event_count"]
+            seconds[row["event"]] += row["seconds_sum"] or 0.0
+    tasks = _latest(pa.concat_tables([tasks, *pending])).sort_by("task_key")
+    return Folded(tasks, Totals(dict(counts), seconds["done"], seconds["lost"] + seconds["failed"]))
+
+
+def _latest(events: pa.Table) -> pa.Table:
+    """One event a task: the first final one, else the last."""
+    final = pc.is_in(events["event"], pa.array(FINAL)).to_numpy(zero_copy_only=False).astype(np.int64)
+    sign = 1 - 2 * final  # among final events the earliest comes last, after all others
+    order = np.lexsort((events["seq"].to_numpy() * sign, events["driver_epoch"].to_numpy() * sign, final))
+    keys = events["task_key"].combine_chunks().dictionary_encode()
+    winner = np.zeros(len(keys.dictionary), np.int64)
+    winner[keys.indices.to_numpy()[order]] = order  # of a repeated index numpy keeps the last
+    return events.take(winner).combine_chunks()
+
+
+def _read_segment(store: Store, key: str, epoch: int, seq: int) -> pa.Table:
+    """A segment whose events follow event `seq` of its epoch. Raises StoreError."""
+    where, todo = f"{store.url}/{key}", "restore the segment from a copy"
+    data = store.read(key)
+    if data is None:
+        raise StoreError("a segment of the ledger is absent, and later ones are there", where, todo)
+    table = unseal(data, EVENTS, where)
+    numbers = np.arange(seq + 1, seq + 1 + len(table))
+    if not np.array_equal(table["seq"], numbers) or set(table["driver_epoch"].to_pylist()) - {epoch}:
+        raise StoreError(f"its events do not follow event {seq} of epoch {epoch}", where, todo)
+    return table
+
+
+def _sealed(events: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    seal([pa.RecordBatch.from_pylist(events, schema=EVENTS)], EVENTS, out)
+    return out.getvalue()
+
+
+def _checked(event: dict[str, object]) -> dict[str, Any]:
+    """The event as a row that is known to fit the schema, or a ValueError."""
+    unknown = sorted(event.keys() - _GIVEN.keys())
+    if unknown:
+        raise ValueError(f"unknown columns {', '.join(unknown)}: use {', '.join(_GIVEN)}")
+    if event.get("event") not in KINDS:
+        raise ValueError(f"event is {event.get('event')!r}: use one of {', '.join(KINDS)}")
+    seconds, message = event.get("seconds"), event.get("message")
+    if isinstance(seconds, float | int) and not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"seconds is {seconds} s: give a finite time of 0 s or more")
+    row = {"ts": datetime.now(UTC)} | event
+    if isinstance(message, str):  # from an error, so it may hold bytes that are no text
+        text = message.encode("utf-8", "replace").decode()
+        row["message"] = text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 1] + "…"
+    for name, value in row.items():
+        try:
+            pa.scalar(value, _GIVEN[name])  # several times quicker than a batch of one row
+        except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
+            raise ValueError(f"{name} does not fit {_GIVEN[name]}: {error}") from error
+    return row

@@ -1,0 +1,35 @@
+"""Tables as Parquet bytes that are refused when they are damaged or of another version."""
+
+import io
+from collections.abc import Iterable
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.places import StoreError
+from manifests.schema import VERSION_KEY
+
+
+def seal(batches: Iterable[pa.RecordBatch], schema: pa.Schema, out: BinaryIO) -> None:
+    """Write batches of exactly ``schema``, each a row group with page checksums, in the memory of one."""
+    with pq.ParquetWriter(out, schema, compression="zstd", write_page_checksum=True) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def unseal(data: bytes, schema: pa.Schema, where: str) -> pa.Table:
+    """The table, of exactly ``schema``. Raises StoreError naming ``where``."""
+    try:
+        with pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
+            found = file.schema_arrow
+            table = file.read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        what = f"not a sound Parquet file: {str(error).splitlines()[0][:300]}"
+        raise StoreError(what, where, "restore it from a copy, or remove it and run the job again") from error
+    if not found.equals(schema, check_metadata=True):
+        version, ours = ((s.metadata or {}).get(VERSION_KEY, b"none").decode() for s in (found, schema))
+        what = f"its columns are of {version}, expected {ours}"
+        raise StoreError(what, where, "read it with the release that wrote it")
+    return table
