@@ -1,86 +1,199 @@
-"""The command line: reads arguments, calls a verb, turns what it returns into text and an exit code.
+"""The command line: reads arguments, calls a verb, turns any error into one message and an exit code.
 
-Exit codes: 0 all is well, 1 an error in the tool, 2 usage, 3 the manifest is invalid.
+A verb lives in a module of its group, which is loaded when the verb is called: no help text waits for torch.
 """
 
 import argparse
-import json
+import os
+import re
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TypeAlias
 
-from manifests.compose import compose, decompose
-from manifests.schema import ManifestError, read_manifest, write_manifest
-from manifests.validate import Finding, Limits, validate
+from jobs.outcome import INTERRUPTED
+from jobs.refusal import report
 
-OK, INVALID = 0, 3
-TWELVE = "as-IN bn-IN gu-IN hi-IN kn-IN ml-IN mr-IN or-IN pa-IN ta-IN te-IN ur-IN"
-# CogVideoX patches 2 x 2 latents of 8 x 8 pixels, hence 16.
-DEFAULTS = Limits(
-    size_multiple_px=16,
-    max_width_px=1920,
-    max_height_px=1920,
-    max_shot_s=60.0,
-    languages=frozenset(["en-IN", *TWELVE.split()]),
+CODES = (
+    "exit codes: 0 all done, 1 an error in longtake, 2 usage, 3 manifest invalid, 4 some films failed, "
+    "5 job failed, 6 cancelled, 7 wait timed out, 9 cluster or store unreachable, 130 interrupted"
 )
+JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code. A faulty manifest is a message, never a traceback."""
-    arguments = _parser().parse_args(argv)
+    """Run one verb and return its exit code. Whatever goes wrong is a message, never a traceback."""
     try:
+        arguments = _parse(sys.argv[1:] if argv is None else argv)
         code: int = arguments.verb(arguments)
-    except ManifestError as error:
-        print(f"longtake: {error}", file=sys.stderr)
-        return INVALID
-    return code
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("longtake: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        return report(error)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; `key.sub=value` may stand anywhere, which argparse allows in one place only."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    takes = hasattr(arguments, "overrides")
+    strays = [text for text in rest if not takes or text.startswith("-") or "=" not in text]
+    if takes:
+        arguments.overrides = [*arguments.overrides, *rest]
+        strays += [text for text in arguments.overrides if "=" not in text and text not in strays]
+    if strays:
+        parser.error(f"unrecognized arguments: {' '.join(strays)}")
+    arguments.command = ["longtake", *argv]
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="longtake", description="Render AI films from a manifest.")
+    parser = argparse.ArgumentParser(
+        prog="longtake", description="Render AI films from a manifest.", epilog=CODES
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    check = verbs.add_parser("validate", help="check every row of a manifest; exit 3 if any is faulty")
-    check.add_argument("manifest", type=Path, help="a .parquet manifest, or .yaml, .csv or .jsonl")
-    check.add_argument("-o", choices=["text", "json"], default="text", dest="output", help="form of findings")
-    check.set_defaults(verb=_validate)
-    convert = verbs.add_parser("convert", help="write a manifest in another form, by the file names' endings")
-    convert.add_argument("source", type=Path)
-    convert.add_argument("target", type=Path)
-    convert.set_defaults(verb=_convert)
+    _add_manifest(verbs)
+    _add_previews(verbs)
+    _add_run(verbs)
+    _add_submit(verbs)
+    _add_status(verbs)
+    _add_verify(verbs)
     return parser
 
 
-def _validate(arguments: argparse.Namespace) -> int:
-    table = _load(arguments.manifest)
-    findings = validate(table, DEFAULTS)
-    if arguments.output == "json":
-        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
-    else:
-        print("\n".join([*map(_line, findings), _verdict(arguments.manifest, table.num_rows, findings)]))
-    return INVALID if findings else OK
+def _add_manifest(verbs: Verbs) -> None:
+    init = _verb(verbs, "init", "jobs.starter:init", "write a small manifest to start from")
+    init.add_argument(
+        "folder", nargs="?", type=Path, default=Path(), help="where to; this folder if left out"
+    )
+    group = verbs.add_parser("manifest", help="new, schema or convert").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    new = _verb(group, "new", "jobs.starter:new", "write the same small manifest to a path")
+    new.add_argument("path", type=Path)
+    schema = _verb(group, "schema", "jobs.starter:schema", "every column with its unit and meaning")
+    _add_output(schema)
+    convert = _verb(
+        group, "convert", "jobs.starter:convert", "write a manifest in another form, by the names' endings"
+    )
+    convert.add_argument("source", help=".parquet, .yaml, .jsonl or .csv")
+    convert.add_argument("target", type=Path, help="likewise")
 
 
-def _convert(arguments: argparse.Namespace) -> int:
-    table = _load(arguments.source)
-    write = write_manifest if arguments.target.suffix == ".parquet" else decompose
-    write(table, arguments.target)
-    print(f"{arguments.target}: {table.num_rows} rows")
-    return OK
+def _add_previews(verbs: Verbs) -> None:
+    check = _verb(verbs, "validate", "jobs.preview:validate", "check every row; exit 3 if any is faulty")
+    plan = _verb(verbs, "plan", "jobs.preview:plan", "what would be rendered, and what is there already")
+    plan.add_argument(
+        "--out", metavar="URL", help="folder or s3:// URL of the films: what it holds is reused"
+    )
+    for parser in (check, plan):
+        _add_job(parser)
+        _add_output(parser)
 
 
-def _load(path: Path):  # type: ignore[no-untyped-def]  # a pyarrow table, which only manifests/ may name
-    if not path.is_file():
-        raise ManifestError("there is no such file", str(path), "give the path of a manifest")
-    return read_manifest(path) if path.suffix == ".parquet" else compose(path)
+def _add_run(verbs: Verbs) -> None:
+    run = _verb(verbs, "run", "jobs.drive:drive", "render; the same command again goes on where it stopped")
+    _add_job(run)
+    _add_target(run)
+    run.add_argument("--local", action="store_true", help="in this process, without Ray")
+    run.add_argument("--address", help="a Ray cluster; else RAY_ADDRESS, else Ray is started here")
 
 
-def _line(finding: Finding) -> str:
-    where = f"row {finding.row_index} ({finding.row_id}) {finding.json_path}"
-    return f"{finding.code}  {where}: {finding.message}. {finding.hint}"
+def _add_submit(verbs: Verbs) -> None:
+    submit = _verb(verbs, "submit", "jobs.submit:submit", "hand the job to a Ray cluster and print its id")
+    _add_job(submit)
+    _add_target(submit)
+    submit.add_argument(
+        "--address", help="of the cluster's dashboard, http://HOST:8265; else RAY_API_SERVER_ADDRESS"
+    )
+    submit.add_argument(
+        "--working-dir", type=Path, default=Path(), metavar="FOLDER", help="uploaded; . if left out"
+    )
+    submit.add_argument("--python", default="python", help="the interpreter on the cluster's head")
+    submit.add_argument("--wait", action="store_true", help="show its log, and exit with its exit code")
 
 
-def _verdict(path: Path, n_rows: int, findings: Sequence[Finding]) -> str:
-    if not findings:
-        return f"{path}: {n_rows} rows, all valid"
-    return f"{path}: {n_rows} rows, {len(findings)} findings; nothing would be rendered"
+def _add_status(verbs: Verbs) -> None:
+    status = _verb(verbs, "status", "jobs.status:status", "how a job stands")
+    status.add_argument("job", nargs="?", metavar="JOB", help="may be left out")
+    wait = _verb(verbs, "wait", "jobs.status:wait", "wait for a job's end, and exit with its exit code")
+    wait.add_argument("job", metavar="JOB")
+    wait.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="give up after so many seconds, and exit 7"
+    )
+    for parser in (status, wait):
+        parser.add_argument("--out", required=True, metavar="URL", help="where the job writes its films")
+        _add_output(parser)
+
+
+def _add_verify(verbs: Verbs) -> None:
+    verify = _verb(
+        verbs, "verify", "jobs.verify:verify", "check films' Content Credentials; exit 4 unless all are ours"
+    )
+    verify.add_argument("films", nargs="+", type=Path, metavar="FILM")
+    trust = verify.add_mutually_exclusive_group()
+    trust.add_argument("--root", type=Path, metavar="PEM", help="the root certificate to trust")
+    trust.add_argument(
+        "--identity", type=Path, metavar="FOLDER", help="the folder of the identity that signed"
+    )
+    _add_output(verify)
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    """What says what to render, and how."""
+    parser.add_argument(
+        "manifest", metavar="MANIFEST", help="path or URL of a .parquet, .yaml, .jsonl or .csv"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="settings, stronger than FILE's"
+    )
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="URL", help="folder or s3:// URL for the films")
+    parser.add_argument("--job-id", type=_job_id, default="", metavar="ID", help="else made of what is asked")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", choices=["text", "json"], default="text", help="for people or for scripts"
+    )
+
+
+def _verb(verbs: Verbs, name: str, place: str, help: str) -> argparse.ArgumentParser:
+    """A verb's parser; `place` is the module:function that is loaded when the verb is called."""
+    parser = verbs.add_parser(name, help=help, description=help, allow_abbrev=False)
+    parser.set_defaults(verb=_later(*place.split(":")))
+    return parser
+
+
+def _later(module: str, function: str) -> Callable[[argparse.Namespace], int]:
+    def call(arguments: argparse.Namespace) -> int:
+        code: int = getattr(import_module(module), function)(arguments)
+        return code
+
+    return call
+
+
+def _job_id(text: str) -> str:
+    if not JOB_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no job id: use 1 to 100 of A-Z a-z 0-9 . _ - and no dot first"
+        )
+    return text
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise ValueError(text)
+    return value

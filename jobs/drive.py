@@ -1,0 +1,159 @@
+"""The `run` verb: a driver from its start to its last line, however it ends.
+
+Decides what each end is called and which exit code it has. Does not decide how films are rendered
+(`jobs.run`) or what a person sees meanwhile (`jobs.show`).
+"""
+
+import argparse
+import io
+import shlex
+import signal
+import sys
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult
+from jobs.places import opened
+from jobs.preview import findings_text, spec_of
+from jobs.refusal import report
+from jobs.signals import STOPS, Stopped, stoppable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.dispatch import State
+    from cluster.events import Event, FilmDone
+    from jobs.run import Job, Show
+
+STATUSES = {TOOL: "error", USAGE: "usage", INVALID: "invalid", FAILED: "failed", UNREACHABLE: "unreachable"}
+
+
+class Account:
+    """A Show that counts as it passes on, so that a job that is cut short still says how far it came."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.job_id, self.out, self.command = arguments.job_id, arguments.out, arguments.command
+        self.began, self.films, self.done, self.failed, self.invalid = time.monotonic(), 0, 0, 0, 0
+        self.show: Show | None = None
+
+    def begin(self, job: "Job") -> None:
+        """Note what is asked."""
+        self.job_id, self.films = job.job_id, job.manifest.n_rows
+        self.invalid = job.manifest.n_rows - job.n_films
+        if self.show:
+            self.show.begin(job)
+
+    def event(self, event: "Event", state: "State") -> None:
+        """Pass it on."""
+        if self.show:
+            self.show.event(event, state)
+
+    def film(self, film: "FilmDone") -> None:
+        """Count the film: done only in all its languages."""
+        from cluster.tasks import Failure
+
+        bad = any(isinstance(film.results[version.key], Failure) for version in film.film.versions)
+        self.failed, self.done = self.failed + bad, self.done + (not bad)
+        if self.show:
+            self.show.film(film)
+
+    def cut(self, status: str, code: int) -> JobResult:
+        """The end of a job that wrote no results."""
+        return JobResult(
+            job_id=self.job_id,
+            status=status,
+            exit_code=code,
+            films=self.films,
+            done=self.done,
+            failed=self.failed,
+            invalid=self.invalid,
+            reused=0,
+            seconds=round(time.monotonic() - self.began, 1),
+            out=self.out,
+            results="",
+            report="",
+        )
+
+    def stopped(self, number: int) -> tuple[str, JobResult]:
+        """What to say when a signal has come."""
+        status, code = STOPS[signal.Signals(number)]
+        how = "told to stop" if code == CANCELLED else status
+        again = f"what is done stays done, and the same command goes on:\n  {shlex.join(self.command)}"
+        return f"longtake: {how}; {again}", self.cut(status, code)
+
+
+def drive(arguments: argparse.Namespace) -> int:
+    """Render a manifest. The last line of stdout is LONGTAKE_RESULT and says how it ended."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a job's log is read while it runs
+    account = Account(arguments)
+    try:
+        with stoppable(account.stopped) as arm:
+            result = _to_an_end(arguments, account, arm)
+    except Stopped as stop:
+        message, result = account.stopped(stop.number)
+        print(message, file=sys.stderr)
+    print(result.last_line, flush=True)
+    return result.exit_code
+
+
+def _to_an_end(arguments: argparse.Namespace, account: Account, arm: "Callable[[], None]") -> JobResult:
+    """The job's result, whatever error it meets. Raises Stopped."""
+    try:
+        result = _render(arguments, account, arm)
+        print(_closing(result, account.command))
+        return result
+    except Exception as error:
+        return _explain(error, account)
+
+
+def _render(arguments: argparse.Namespace, account: Account, arm: "Callable[[], None]") -> JobResult:
+    """Check the job, find the workers, render."""
+    opened(arguments.out)  # a place that cannot be one is told before anything is read
+    spec = spec_of(arguments)
+    from cluster.local import LocalCrew
+    from jobs.run import prepare, run
+    from jobs.show import make_show
+
+    job = prepare(arguments.manifest, spec, arguments.job_id)
+    account.job_id, account.films = job.job_id, job.manifest.n_rows
+    with ExitStack() as stack:
+        hire: Any = LocalCrew
+        if not arguments.local:
+            from cluster.connect import connect
+            from cluster.remote import RayCrew
+
+            hire = RayCrew
+            stack.enter_context(connect(arguments.address))
+            arm()  # Ray has put its own handler in place
+        where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
+        account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
+        return run(job, arguments.out, hire, account)
+
+
+def _closing(result: JobResult, command: list[str]) -> str:
+    """The last words to people."""
+    from jobs.run import RESULTS_KEY
+    from jobs.show import closing_lines
+    from manifests.results import read_results
+
+    rows = (
+        row
+        for batch in read_results(opened(result.out), RESULTS_KEY).to_batches()
+        for row in batch.to_pylist()
+    )
+    return closing_lines(result, rows, command)
+
+
+def _explain(error: Exception, account: Account) -> JobResult:
+    """Say what went wrong, and call it by its name."""
+    from jobs.run import Invalid
+
+    if isinstance(error, Invalid):
+        print(findings_text(error.findings, error.n_rows), file=sys.stderr)
+        account.films = error.n_rows
+        account.invalid = len({finding.row_index for finding in error.findings} - {-1})
+        return account.cut("invalid", INVALID)
+    code = report(error)
+    return account.cut(STATUSES[code], code)

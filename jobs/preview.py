@@ -1,0 +1,208 @@
+"""What a job would be, before anything is rendered: its faults, and its size.
+
+Decides what counts as there already: a task that has a marker, and what only such tasks need. Does not decide
+what is a fault (`jobs.run.check`) or what a task is (`cluster.tasks`).
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jobs.outcome import DONE, INVALID
+from jobs.places import opened
+
+if TYPE_CHECKING:  # what a command loads, it loads when it is called
+    from cluster.tasks import FilmTasks, Task
+    from jobs.run import Job
+    from jobs.spec import JobSpec
+    from manifests.findings import Finding
+    from manifests.store import Store
+
+SHOWN = 5  # examples of one kind of fault; `-o json` lists all
+WORDS = {
+    "films": "films",
+    "film_s": "seconds of film",
+    "versions": "language versions",
+    "shots": "shots",
+    "windows": "windows",
+    "window_steps": "window steps",
+    "prompts": "distinct prompts",
+}
+
+
+def spec_of(arguments: argparse.Namespace) -> "JobSpec":
+    """The configuration that a command names. Raises SpecError."""
+    from jobs.spec import load_spec
+
+    return load_spec(arguments.config, arguments.overrides)
+
+
+def validate(arguments: argparse.Namespace) -> int:
+    """Print every fault of a manifest."""
+    from jobs.plan import stock
+    from jobs.run import check
+    from jobs.show import count
+    from manifests.source import read_source
+
+    spec, manifest = spec_of(arguments), read_source(arguments.manifest)
+    findings = check(manifest, stock(spec), spec)
+    if arguments.output == "json":
+        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
+    elif findings:
+        print(findings_text(findings, manifest.n_rows))
+    else:
+        print(f"{arguments.manifest}: {count(manifest.n_rows, 'row')}, all valid")
+    return INVALID if findings else DONE
+
+
+def findings_text(findings: Sequence["Finding"], n_rows: int) -> str:
+    """Findings for people: one group a code, the most frequent first, each with a few examples."""
+    from jobs.show import count
+
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.code, []).append(finding)
+    bad = len({finding.row_index for finding in findings if finding.row_index >= 0})
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [line for code, group in ordered for line in _group(code, group)]
+    return "\n".join([*lines, f"{count(len(findings), 'finding')} in {bad} of {count(n_rows, 'row')}"])
+
+
+def _group(code: str, group: Sequence["Finding"]) -> Iterator[str]:
+    """One code: how often, what to do, and where."""
+    from jobs.show import one_line
+
+    hints = list(dict.fromkeys(finding.hint for finding in group))
+    yield f"{code}  {len(group):,} times" + (f"  {hints[0]}" if len(hints) == 1 else "")
+    for finding in group[:SHOWN]:
+        where = f"row {finding.row_index} ({finding.row_id}) " if finding.row_index >= 0 else ""
+        hint = f"; {finding.hint}" if len(hints) > 1 else ""
+        yield "    " + one_line(f"{where}{finding.json_path}: {finding.message}{hint}", 500)
+    if len(group) > SHOWN:
+        yield f"    … and {len(group) - SHOWN} more; -o json lists all"
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Print how much there is to render, and with --out how much of it is there already."""
+    from jobs.run import Invalid, prepare
+
+    store = opened(arguments.out) if arguments.out else None
+    try:
+        job = prepare(arguments.manifest, spec_of(arguments))
+    except Invalid as error:
+        return _refuse(error.findings, error.n_rows, arguments.output)
+    size = forecast(job.films, store)
+    if arguments.output == "json":
+        print(json.dumps(_facts(job, arguments.out, size), ensure_ascii=False, indent=1))
+    else:
+        _print_plan(job, arguments.out, size)
+    return DONE
+
+
+def _refuse(findings: Sequence["Finding"], n_rows: int, output: str) -> int:
+    """A manifest with faults has no plan."""
+    if output == "json":
+        print(
+            json.dumps({"findings": [asdict(finding) for finding in findings]}, ensure_ascii=False, indent=1)
+        )
+    else:
+        print(findings_text(findings, n_rows))
+    return INVALID
+
+
+@dataclass
+class Size:
+    """How much there is of each of WORDS: in all, and still to do."""
+
+    total: "Counter[str]" = field(default_factory=Counter)
+    to_do: "Counter[str]" = field(default_factory=Counter)
+
+
+def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
+    """The size of a job; what films share is counted once. Holds a number a distinct task, no film."""
+    from cluster.loop import known
+
+    size = Size()
+    counted: set[int] = set()
+    begun: set[int] = set()
+    for film in films:
+        done = known(store, film) if store else {}
+        left = {key for key in film.unfinished(done) if key not in done}
+        own = _film(film)
+        size.total.update(own)
+        size.to_do.update(own if left else {})
+        for key, task in film.tasks.items():
+            if _first(key, counted):
+                size.total.update(_task(task))
+            if key in left and _first(key, begun):
+                size.to_do.update(_task(task))
+    return size
+
+
+def _first(key: str, seen: set[int]) -> bool:
+    """Whether a key is new; kept as a number, which is half as large."""
+    number = int(key, 16)
+    if number in seen:
+        return False
+    seen.add(number)
+    return True
+
+
+def _film(film: "FilmTasks") -> Mapping[str, Any]:
+    segments = film.master.segments
+    return {"films": 1, "film_s": sum(s.source.shot.n_frames / s.picture.fps for s in segments)}
+
+
+def _task(task: "Task") -> Mapping[str, int]:
+    """What one task weighs."""
+    from cluster.tasks import PromptTask, ShotTask, VersionTask
+
+    match task:
+        case PromptTask():
+            return {"prompts": 1}
+        case ShotTask():
+            windows = len(task.parts[0])
+            return {"shots": 1, "windows": windows, "window_steps": windows * task.sampling.n_steps}
+        case VersionTask():
+            return {"versions": 1}
+        case _:
+            return {}
+
+
+def _facts(job: "Job", out: str | None, size: Size) -> dict[str, Any]:
+    counts = {
+        name: {"total": float(size.total[name]), "to_render": float(size.to_do[name])}
+        if name == "film_s"
+        else {"total": size.total[name], "to_render": size.to_do[name]}
+        for name in WORDS
+    }
+    rows = {"rows": job.manifest.n_rows, "invalid_rows": job.manifest.n_rows - job.n_films}
+    return {"job_id": job.job_id, "manifest": job.manifest.source, "out": out} | rows | counts
+
+
+def _print_plan(job: "Job", out: str | None, size: Size) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from jobs.show import count
+
+    table = Table(box=SIMPLE, title=f"{job.job_id}", title_justify="left")
+    for name in ("", "in all", *(("there already", "to render") if out else ())):
+        table.add_column(name, justify="right" if name else "left")
+    for name, words in WORDS.items():
+        total, left = size.total[name], size.to_do[name]
+        shown = (total, total - left, left) if out else (total,)
+        table.add_row(words, *(_number(value) for value in shown))
+    Console().print(table)
+    if job.findings:
+        left_out = count(job.manifest.n_rows - job.n_films, "faulty row")
+        print(f"left out: {left_out}; longtake validate lists the faults")
+
+
+def _number(value: Any) -> str:
+    """Thousands apart; seconds to a tenth."""
+    return f"{value:,}" if isinstance(value, int) else f"{float(value):,.1f}"

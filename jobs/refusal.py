@@ -1,0 +1,50 @@
+"""What an error means to the person who gave the command: one message, one exit code.
+
+Decides the code by the error's class. Does not decide what is printed where: `jobs.cli` and `jobs.drive` do.
+"""
+
+import os
+import sys
+import traceback
+
+from jobs.outcome import FAILED, INVALID, TOOL, UNREACHABLE, USAGE
+
+# By name, because most commands never load these modules; an error of a module that is not loaded cannot be.
+CODES = (
+    ("jobs.spec", "SpecError", USAGE),
+    ("manifests.schema", "ManifestError", INVALID),
+    ("manifests.places", "StoreError", UNREACHABLE),
+    ("cluster.connect", "Unreachable", UNREACHABLE),
+    ("cluster.topology", "TooSmall", FAILED),
+    ("cluster.remote", "CrewError", FAILED),
+)
+
+
+class Refused(Exception):
+    """The command cannot be carried out. The message is for the person, the code for the shell."""
+
+    def __init__(self, message: str, code: int = USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def code_of(error: Exception) -> int:
+    """The exit code that an error stands for; 1 if it is none that we foresaw."""
+    if isinstance(error, Refused):
+        return error.code
+    for module, name, code in CODES:
+        known = getattr(sys.modules.get(module), name, None)
+        if known is not None and isinstance(error, known):
+            return code
+    return TOOL
+
+
+def report(error: Exception) -> int:
+    """Print one message to stderr, after the traceback if LONGTAKE_TRACEBACK=1; returns the exit code."""
+    if os.environ.get("LONGTAKE_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    code, message = code_of(error), " ".join(str(error).split())
+    if code == TOOL:
+        message = f"{type(error).__name__}: {message[:500]} (LONGTAKE_TRACEBACK=1 shows where)"
+    print(f"longtake: {message}", file=sys.stderr)
+    return code
