@@ -35,6 +35,7 @@ from manifests.validate import validate
 
 RESULTS_KEY, REPORT_KEY = "results.parquet", "report/index.html"
 MIB = 1 << 20
+STALE_S = 86_400  # age at which a staged file is a dead writer's
 LEAST_ROOM = 256 * MIB  # free space below which no job is begun
 
 
@@ -133,6 +134,7 @@ def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobRes
     """Render a job into `out`. Raises StoreError if `out` is no use; a film's trouble is only its own."""
     began, store = time.monotonic(), open_store(out)
     store.probe(LEAST_ROOM)
+    store.sweep_staging(STALE_S)
     epoch = claim_epoch(store, job.job_id)
     store.put_marker(f"jobs/{job.job_id}/job.json", _record(job))
     show.begin(job)
