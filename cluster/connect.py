@@ -1,5 +1,6 @@
 """Ray, found or started: the cluster that the driver was submitted to, one named by address, or one here."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +24,14 @@ def connect(address: str | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if found:
-            ray.init(address=found, log_to_driver=False)
+            ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
                 log_to_driver=False,
+                logging_level=logging.ERROR,
                 _node_ip_address="127.0.0.1",  # a laptop's Ray is nobody else's
             )
     except (ConnectionError, RuntimeError, ValueError) as error:

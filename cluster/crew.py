@@ -15,14 +15,14 @@ from cluster.tasks import Failure
 class Setup:
     """How many workers of which kind, and what each is told at its start.
 
-    `threads` are torch's in one process: they are part of the numerics class, as sums split by threads round
+    `device` is cpu, cuda, or auto for cuda where there are GPUs. `threads` are torch's in one process: they are part of the numerics class, as sums split by threads round
     differently. `stage_gpus` is the share of a GPU that an encoder
     or decoder takes, 0 for the CPU. `group_timeout_s` bounds every collective of a gang.
     """
 
     store_url: str
     identity_folder: str
-    device: str = "cpu"
+    device: str = "auto"
     stage_gpus: float = 0.0
     threads: int = 1
     checkpoint_every: int = 5

@@ -25,6 +25,7 @@ from cluster.events import (
 from cluster.rank import Rank
 from cluster.stages import Decoder, Encoder, Finisher
 from cluster.tasks import ShotTask
+from engine.numerics import default_device
 from engine.tensors import Packed
 
 
@@ -32,13 +33,14 @@ class LocalCrew:
     """One worker of each role."""
 
     def __init__(self, setup: Setup) -> None:
+        device = default_device() if setup.device == "auto" else setup.device
         self.stages: dict[str, Any] = {
-            "encode": Encoder(setup.store_url, setup.device, setup.threads),
-            "decode": Decoder(setup.store_url, setup.device, setup.threads),
+            "encode": Encoder(setup.store_url, device, setup.threads),
+            "decode": Decoder(setup.store_url, device, setup.threads),
             "finish": Finisher(setup.store_url, setup.identity_folder, setup.threads),
         }
         self.conductor = Conductor(setup.store_url, setup.checkpoint_every, setup.threads)
-        self.rank = Rank(setup.store_url, setup.device, setup.threads)
+        self.rank = Rank(setup.store_url, device, setup.threads)
         self.requests: dict[Window, Request] = {}
         self.predictions: dict[Window, Packed] = {}
         self.events: deque[Event] = deque(Hired(role, role) for role in [*self.stages, GANG])

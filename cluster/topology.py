@@ -27,7 +27,10 @@ def gangs_on(node: Resources, setup: Setup) -> int:
 
 
 def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:
-    """The setup with its number of gangs: as many as fit where it says 0. Raises TooSmall."""
+    """The setup with its device and number of gangs: as many as fit where it says 0. Raises TooSmall."""
+    if setup.device == "auto":
+        gpus = sum(node.get("GPU", 0.0) for node in nodes)
+        setup = replace(setup, device="cuda" if gpus else "cpu")
     room = sum(gangs_on(node, setup) for node in nodes)
     (unit, amount), *_ = rank_needs(setup).items()
     largest = max((node.get(unit, 0.0) for node in nodes), default=0.0)

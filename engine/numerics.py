@@ -1,8 +1,10 @@
-"""The numerics class: what may change low bits without being wrong. It is recorded, never part of a key."""
+"""What may change low bits without being wrong: it is set the same everywhere, and recorded with a job."""
 
-import platform
+from importlib.metadata import version
 
 import torch
+
+NUMERICS = ("torch", "diffusers", "deepspeed", "transformers")
 
 
 def set_threads(threads: int) -> None:
@@ -10,8 +12,11 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def numerics_class(dtype: str, gang_size: int) -> str:
-    """One word for what has equal bits: torch's build, processor kind, dtype, threads, ranks of a gang."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    parts = [f"torch{torch.__version__}", device, dtype, f"threads{torch.get_num_threads()}"]
-    return "/".join([*parts, f"ulysses{gang_size}"]).replace(" ", "_")
+def default_device() -> str:
+    """Where this process computes if it is not told: on a GPU if it sees one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries whose kernels and loops decide the bits."""
+    return {name: version(name) for name in NUMERICS}

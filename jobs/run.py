@@ -15,18 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from manifests.findings import Finding
-
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
 from cluster.tasks import FilmTasks, Outcome
+from engine.numerics import versions
 from jobs.checks import deep_findings
 from jobs.outcome import JobResult, captions_key, film_key, rows_of, sheet_key, verdict
 from jobs.plan import Stock, fps_of, limits_of, plan, size_of, stock
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
+from manifests.findings import Finding
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
 from manifests.source import Manifest, read_source
@@ -119,6 +119,8 @@ def setup_of(job: Job, store: Store) -> Setup:
     return Setup(
         store_url=store.url,
         identity_folder=str(Path(job.spec.identity).expanduser()),
+        device=cluster.device,
+        stage_gpus=cluster.stage_gpus,
         threads=cluster.threads,
         checkpoint_every=cluster.checkpoint_every,
         gangs=cluster.gangs,
@@ -257,6 +259,7 @@ def _record(job: Job) -> dict[str, Any]:
         "manifest": job.manifest.source,
         "manifest_digest": job.manifest.digest,
         "films": job.n_films,
+        "versions": versions(),
         "spec": as_plain(job.spec),
     }
 

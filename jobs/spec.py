@@ -142,13 +142,19 @@ class Profile:
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """The workers. gangs=0 takes as many as the cluster has room for."""
+    """The workers. gangs=0 takes as many as the cluster has room for.
+
+    device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
+    each decoder take, 0 for the CPU.
+    """
 
     gangs: int = 0
     gang_size: int = 1
     conductors: int = 1
     decoders: int = 1
     finishers: int = 1
+    device: str = "auto"
+    stage_gpus: float = 0.0
     threads: int = 1
     checkpoint_every: int = 5
     max_canvases: int = 4
@@ -156,14 +162,15 @@ class ClusterSpec:
     group_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("conductors", "decoders", "finishers", "threads", "gang_size"):
+        counts = ("gang_size", "conductors", "decoders", "finishers", "threads")
+        for name in (*counts, "checkpoint_every", "max_canvases", "max_films"):
             if getattr(self, name) < 1:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must be at least 1")
-        for name in ("checkpoint_every", "max_canvases", "max_films"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"cluster.{name}={getattr(self, name)} must be at least 1")
-        if self.gangs < 0:
-            raise SpecError(f"cluster.gangs={self.gangs} must not be negative")
+        for name in ("gangs", "stage_gpus"):
+            if getattr(self, name) < 0:
+                raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise SpecError(f"cluster.device={self.device!r} must be auto, cpu or cuda")
         if not 0 < self.group_timeout_s < math.inf:
             raise SpecError(f"cluster.group_timeout_s={self.group_timeout_s} s must be above 0 s and finite")
 
