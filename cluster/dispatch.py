@@ -38,7 +38,7 @@ from cluster.state import (
     Worker,
     put_back,
     settle,
-    spread,
+    trimmed,
     with_result,
     without,
 )
@@ -64,14 +64,9 @@ def decide(state: State, event: Event) -> tuple[State, list[Action]]:
 
 
 def _admit(state: State, event: Admitted) -> tuple[State, list[Action]]:
-    film = event.film
-    state = replace(
-        state,
-        films={**state.films, film.row_id: film},
-        tasks={**state.tasks, **film.unfinished(event.results)},
-        results={**event.results, **state.results},
-    )
-    return spread(state), []
+    films = {**state.films, event.film.row_id: event.film}
+    results = {**event.results, **state.results}
+    return trimmed(replace(state, films=films, results=results)), []
 
 
 def _hire(state: State, event: Hired) -> tuple[State, list[Action]]:

@@ -94,8 +94,7 @@ def without(mapping: Mapping[K, V], key: K) -> dict[K, V]:
 def put_back(state: State, key: str) -> tuple[State, list[Action]]:
     """A task is no longer under way. Windows of its canvas that are under way will come back to nobody."""
     canvas = state.canvases.get(key)
-    living = canvas is not None and canvas.conductor in state.workers
-    actions: list[Action] = [Drop(canvas.conductor, key, canvas.opening)] if canvas and living else []
+    actions: list[Action] = [Drop(canvas.conductor, key, canvas.opening)] if canvas else []
     running, canvases = without(state.running, key), without(state.canvases, key)
     return replace(state, running=running, canvases=canvases), actions
 
@@ -104,10 +103,10 @@ def with_result(state: State, key: str, result: Outcome | Failure) -> State:
     """A task has its result, unless it had one or nobody wants it any more."""
     if not state.wants(key):
         return state
-    return spread(replace(state, results={**state.results, key: result}))
+    return _spread(replace(state, results={**state.results, key: result}))
 
 
-def spread(state: State) -> State:
+def _spread(state: State) -> State:
     """What needs a failed task fails with its failure."""
     results = dict(state.results)
     for task in state.tasks.values():  # in order of need, so that one pass reaches all dependents
@@ -122,7 +121,9 @@ def settle(state: State) -> tuple[State, list[Action]]:
     ended = [film for film in state.films.values() if all(task.key in state.results for task in film.wanted)]
     actions: list[Action] = [FilmDone(film, _picked(state.results, film.tasks)) for film in ended]
     if ended:
-        state = _without_films(state, {film.row_id for film in ended})
+        rows = {film.row_id for film in ended}
+        films = {row: film for row, film in state.films.items() if row not in rows}
+        state = trimmed(replace(state, films=films))
     for key in state.canvases:  # simple tasks that nobody wants run out by themselves
         if not state.wants(key):
             state, dropped = put_back(state, key)
@@ -130,16 +131,20 @@ def settle(state: State) -> tuple[State, list[Action]]:
     return state, actions
 
 
-def _without_films(state: State, rows: set[str]) -> State:
-    films = {row: film for row, film in state.films.items() if row not in rows}
-    needed = {key for film in films.values() for key in film.tasks}
+def trimmed(state: State) -> State:
+    """Keep the tasks that the films still need, oldest film first, and what has come of them."""
+    tasks: dict[str, Task] = {}
+    used: set[str] = set()
+    for film in state.films.values():
+        tasks |= film.unfinished(state.results)
+        used |= film.tasks.keys()
+    outcomes = {key for key in used if isinstance(state.results.get(key), Outcome)}
     return replace(
         state,
-        films=films,
-        tasks=_picked(state.tasks, needed),
-        results=_picked(state.results, needed),
-        tries=_picked(state.tries, needed),
-        losses={piece: n for piece, n in state.losses.items() if piece[0] in needed},
+        tasks=tasks,
+        results=_picked(state.results, outcomes | tasks.keys()),
+        tries=_picked(state.tries, tasks),
+        losses={piece: n for piece, n in state.losses.items() if piece[0] in tasks},
     )
 
 

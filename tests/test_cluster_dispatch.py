@@ -290,7 +290,9 @@ class Night:
 
     def check_may_begin(self, task):
         """Somebody wants it, it can be done, it was not done, and nobody is at it."""
-        assert self.wants(task.key)
+        films = self.state.films.values()
+        assert any(task.key in made.unfinished(self.known) for made in films), "nobody needs it"
+        assert task.key not in self.known, "done before"
         assert self.known.issuperset(task.needs)
         assert task.key not in self.canvases
         assert task.key not in [call.task.key for call in self.calls if isinstance(call, Run)]
@@ -451,9 +453,12 @@ def test_the_oldest_film_comes_first_also_when_its_shot_had_to_be_opened_again()
     night = night_of(film("old", old), film("young", young), staff=staff)
     night.run(stop=lambda: first(night, is_predicting(old)))
     night.lose(night.canvases[old.key].conductor)
-    night.run(stop=lambda: old.key in night.canvases and night.state.canvases[old.key].missing)
-    night.run(stop=lambda: not first(night, is_predicting(young)))
-    assert first(night, is_predicting(old)), "the young film's windows must wait"
+    night.hire()
+    night.run(stop=lambda: first(night, is_predicting(young)))
+    night.answer(first(night, lambda call: isinstance(call, Open) and call.task == old))
+    assert night.state.canvases[old.key].opening > night.state.canvases[young.key].opening
+    assert {window.shot for window in night.state.queue} == {old.key, young.key}
+    assert night.state.queue[0].shot == old.key
 
 
 def test_windows_of_two_films_share_the_gangs():
@@ -483,6 +488,28 @@ def test_a_version_that_fails_does_not_fail_the_other_language():
     results = results_of(night, "1")
     assert results[hi.key] == Failure("E703_FONT", "raised")
     assert isinstance(results[ta.key], Outcome) and isinstance(results[made.master.key], Outcome)
+
+
+def test_a_version_that_failed_is_not_tried_again_when_another_film_ends():
+    made, other = film("1", shot_task("s"), langs=("hi",)), film("2", shot_task("t"))
+    night = night_of(made, other, staff=workers(finishers=3))
+
+    def unanswered(call):
+        return call.task == made.master
+
+    night.run(stop=lambda: first(night, is_call(Run, "hi")), skip=unanswered)
+    night.raise_at(first(night, is_call(Run, "hi")), final=True)
+    night.run(skip=unanswered)
+    assert list(night.ended) == ["2"]
+    night.run().check_end(["1", "2"])
+    assert [action.task.kind for action in night.log if isinstance(action, Run)].count("version") == 1
+
+
+def test_a_film_that_ends_tells_the_outcome_of_every_task_whoever_ended_before():
+    films = film("1", shot_task("s"), langs=("hi",)), film("2", shot_task("s"), shot_task("t", 3))
+    night = night_of(*films).run()
+    for made in films:
+        assert night.ended[made.row_id].results == {key: night.store[key] for key in made.tasks}
 
 
 def test_a_prompt_that_fails_fails_only_the_films_that_use_it():
@@ -541,6 +568,18 @@ def test_a_late_prediction_of_a_lost_gang_does_not_advance_the_canvas_twice():
     night.run().check_end(["1"])
 
 
+def test_a_late_error_of_a_lost_gang_does_not_disturb_who_took_over():
+    shot = shot_task("s", 1)
+    night = night_of(film("1", shot), staff=workers(gangs=2), max_tries=1)
+    night.run(stop=lambda: first(night, is_predicting(shot)))
+    lost = first(night, is_predicting(shot))
+    night.lose(lost.gang)
+    night.raise_at(lost, late=True, final=True)
+    assert first(night, is_predicting(shot)).window == lost.window
+    night.run().check_end(["1"])
+    assert not any(isinstance(r, Failure) for r in results_of(night, "1").values())
+
+
 def test_a_lost_conductor_reopens_its_shots():
     shots = shot_task("one", 2), shot_task("two", 2)
     night = night_of(*(film(shot.shot.shot_id, shot) for shot in shots), staff=workers(gangs=4))
@@ -564,13 +603,11 @@ def test_a_window_that_kills_its_gangs_is_given_up_and_its_film_alone_fails():
             and (call.window.step, call.window.part) == (1, 2)
         )
 
-    losses = 0
-    while "bad" not in night.ended:
-        night.run(stop=lambda: first(night, deadly) or "bad" in night.ended)
+    for _ in range(4):
+        assert "bad" not in night.ended
+        night.run(stop=lambda: first(night, deadly))
         night.lose(first(night, deadly).gang)
-        losses += 1
     night.run().check_end(["bad", "good"])
-    assert losses == 4
     (failure,) = {r for r in results_of(night, "bad").values() if isinstance(r, Failure)}
     assert failure.code == "E910_POISON" and "4 workers" in failure.message and failure.hint
     assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
@@ -656,3 +693,63 @@ def test_what_was_done_before_is_not_done_again_even_where_it_is_needed_for_the_
     night.begin().run().check_end(["1"])
     assert [a.task.lang for a in night.log if isinstance(a, Run)] == ["ta"]
     assert not any(isinstance(action, Open) for action in night.log)
+
+
+def test_work_goes_to_the_least_busy_worker():
+    night = night_of(film("1", shot_task("one"), shot_task("two")), staff=workers(conductors=2, canvases=2))
+    night.run(stop=lambda: len(night.canvases) == 2)
+    assert {opened.conductor for opened in night.canvases.values()} == {"conduct-0", "conduct-1"}
+
+
+def test_a_worker_reported_lost_twice_is_replaced_once():
+    night = night_of(film("1", shot_task("s")))
+    night.lose("decode-0")
+    night.tell(Lost("decode-0"))
+    assert [action for action in night.log if isinstance(action, Replace)] == [Replace("decode-0")]
+
+
+def test_a_task_that_nobody_wants_any_more_runs_out_and_leaves_nothing_even_if_it_raises():
+    one, other = shot_task("s"), shot_task("s", prompt="another prompt")
+    night = night_of(film("1", one, other), staff=workers(encoders=2))
+    bad, unwanted = night.calls
+    night.raise_at(bad, final=True)
+    assert night.ended.keys() == {"1"} and night.calls == [unwanted]
+    night.raise_at(unwanted)
+    night.check_end(["1"])
+
+
+def test_a_shot_is_not_rendered_for_a_film_that_has_its_segment():
+    shot, bad = shot_task("s"), shot_task("s", prompt="another prompt")
+    night = Night([film("1", shot, langs=("hi",)), film("2", bad, shot, crf=30)], workers(), Limits())
+    done = segment_task(shot)
+    night.store[done.key] = Outcome(done.key, done.kind, {})
+    night.begin().run(
+        stop=lambda: first(night, lambda call: getattr(call.task, "text", "") == "another prompt")
+    )
+    night.raise_at(first(night, lambda call: getattr(call.task, "text", "") == "another prompt"), final=True)
+    night.run().check_end(["1", "2"])
+    assert shot not in [action.task for action in night.log if isinstance(action, Open)]
+    assert not any(isinstance(result, Failure) for result in results_of(night, "1").values())
+
+
+def test_a_film_that_has_a_segment_does_not_hear_that_its_shot_failed_for_another():
+    shot, other = shot_task("s"), shot_task("t", 3)
+    night = Night([film("1", shot, other), film("2", shot, crf=30)], workers(gangs=4), Limits())
+    done = segment_task(shot)
+    night.store[done.key] = Outcome(done.key, done.kind, {})
+    night.begin().run(stop=lambda: first(night, is_predicting(shot)))
+    night.raise_at(first(night, is_predicting(shot)), final=True)
+    night.run().check_end(["1", "2"])
+    assert not any(isinstance(result, Failure) for result in results_of(night, "1").values())
+
+
+def test_a_shot_that_fails_after_its_segment_was_found_fails_only_who_still_needs_it():
+    shot = shot_task("s")
+    night = night_of(film("1", shot, langs=("hi",)))
+    night.run(stop=lambda: first(night, is_predicting(shot)))
+    night.finish("decode-0", segment_task(shot))  # by a worker given up for lost before
+    night.raise_at(first(night, is_predicting(shot)), final=True)
+    night.films.append(film("2", shot, crf=30))
+    night.admit()
+    night.run().check_end(["1", "2"])
+    assert isinstance(results_of(night, "1")[film("1", shot).master.key], Outcome)
