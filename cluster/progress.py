@@ -10,11 +10,13 @@ of it, or when.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 
 from cluster.dispatch import GANG
 from cluster.events import Admitted, Done, Event, FilmDone, Hired, Lost, Predicted, Turned
 from cluster.tasks import FilmTasks, Outcome, ShotTask
+from engine.timeline import PromptSpan, Shot
 
 RECENT = 4096  # shots remembered as counted
 Seen = Mapping[str, None]  # keys of shots, the latest last
@@ -85,7 +87,7 @@ def work_of(films: Iterable[FilmTasks]) -> Work:
     work, seen = Work(), Progress().seen
     for film in films:
         fresh, seen = _fresh(seen, film)
-        work = _and(work, [Place(len(shot.parts[0]), shot.sampling.n_steps) for shot in fresh])
+        work = _and(work, [_place(shot) for shot in fresh])
     return work
 
 
@@ -157,6 +159,18 @@ def _fresh(seen: Seen, film: FilmTasks) -> tuple[list[ShotTask], Seen]:
     return [shot for key, shot in shots.items() if key not in seen], recent
 
 
+def _place(task: ShotTask) -> Place:
+    """The beginning of a shot. Shots of one length are cut alike, so a big manifest needs few weights."""
+    spans = tuple(PromptSpan("", span.start, span.blend) for span in task.shot.prompts)
+    bare = replace(task, shot=Shot("", task.shot.n_frames, spans, "", 0))
+    return Place(_n_parts(bare), task.sampling.n_steps)
+
+
+@lru_cache(maxsize=256)
+def _n_parts(task: ShotTask) -> int:
+    return len(task.parts[0])
+
+
 def _and(work: Work, shots: Sequence[Place]) -> Work:
     """The work with one film more."""
     return Work(
@@ -172,7 +186,7 @@ def _admit(progress: Progress, event: Admitted) -> Progress:
     """Take up a film's shots; those that need no rendering are behind at once."""
     fresh, seen = _fresh(progress.seen, event.film)
     wanted = event.film.unfinished(event.results).keys() - event.results.keys()
-    places = {shot.key: Place(len(shot.parts[0]), shot.sampling.n_steps) for shot in fresh}
+    places = {shot.key: _place(shot) for shot in fresh}
     progress = replace(progress, seen=seen, places={**progress.places, **places})
     return _settled(progress, [key for key in places if key not in wanted])
 

@@ -74,6 +74,12 @@ def test_work_is_counted_in_distinct_shots():
     assert window_steps([]) == 0
 
 
+def test_a_window_counts_once_for_every_prompt_that_shows_in_it():
+    spans = (PromptSpan("sun"), PromptSpan("rain", start=12, blend=8))
+    two = replace(A, shot=replace(A.shot, prompts=spans))
+    assert window_steps([film("one", two)]) == len(two.parts[0]) * N_STEPS > N_PARTS * N_STEPS
+
+
 def test_every_prediction_moves_the_count_by_one():
     progress = after(START, Admitted(film("one", A, B)))
     counts = []
