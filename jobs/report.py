@@ -23,7 +23,7 @@ from manifests.store import Store
 Row = Mapping[str, Any]
 STYLE = Path(__file__).parent / "page" / "style.css"
 FILMS_A_PAGE = 200
-EAGER_PLAYERS = 400  # a page with more shows only each film's first picture: browsers stop at 1,000 players
+EAGER_PLAYERS = 400  # a page with more previews one a film: Chromium refuses the 1,001st player
 TROUBLES_A_FILM = 20
 TROUBLE = ("code", "message", "json_path", "hint")
 LARGEST_CAPTIONS = 1 << 16  # bytes
