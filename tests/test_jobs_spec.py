@@ -3,7 +3,7 @@
 from dataclasses import FrozenInstanceError
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.spec import JobSpec, SpecError, as_plain, load_spec
@@ -89,6 +89,7 @@ def test_a_spec_is_frozen() -> None:
         load_spec().cluster.threads = 2  # type: ignore[misc]
 
 
+@settings(max_examples=15, deadline=None)  # a merge of all sections takes a twentieth of a second
 @given(st.integers(1, 1000), st.integers(1, 9), st.integers(0, 51), st.sampled_from(["reject", "skip"]))
 def test_the_plain_form_gives_the_same_spec_again(steps: int, gangs: int, crf: int, policy: str) -> None:
     told = [f"profiles.chalk.sampling.n_steps={steps}", f"cluster.gangs={gangs}", f"on_invalid={policy}"]
@@ -99,6 +100,7 @@ def test_the_plain_form_gives_the_same_spec_again(steps: int, gangs: int, crf: i
     assert load_spec(None, again).cluster == spec.cluster
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_any_override_is_taken_or_refused_and_never_an_error_of_the_tool(text: str) -> None:
     try:
