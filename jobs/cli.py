@@ -160,7 +160,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="URL", help="folder or s3:// URL for the films")
-    parser.add_argument("--job-id", type=_job_id, default="", metavar="ID", help="else made of what is asked")
+    parser.add_argument("--job-id", type=_job_id, metavar="ID", help="else made of what is asked")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -6,17 +6,20 @@ Decides what each end is called and which exit code it has. Does not decide how 
 
 import argparse
 import io
+import os
+import platform
 import shlex
 import signal
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult
 from jobs.places import opened
 from jobs.preview import findings_text, spec_of
-from jobs.refusal import report
+from jobs.refusal import Refused, report
 from jobs.signals import STOPS, Stopped, stoppable
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ class Account:
     """A Show that counts as it passes on, so that a job that is cut short still says how far it came."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.job_id, self.out, self.command = arguments.job_id, arguments.out, arguments.command
+        self.job_id, self.out, self.command = arguments.job_id or "", arguments.out, arguments.command
         self.began, self.films, self.done, self.failed, self.invalid = time.monotonic(), 0, 0, 0, 0
         self.show: Show | None = None
 
@@ -93,7 +96,9 @@ def drive(arguments: argparse.Namespace) -> int:
             result = _to_an_end(arguments, account, arm)
     except Stopped as stop:
         message, result = account.stopped(stop.number)
-        print(message, file=sys.stderr)
+        print(message, file=sys.stderr, flush=True)
+        print(result.last_line, flush=True)
+        os._exit(result.exit_code)  # Python would first take torch and Ray apart, which lasts too long
     print(result.last_line, flush=True)
     return result.exit_code
 
@@ -104,8 +109,14 @@ def _to_an_end(arguments: argparse.Namespace, account: Account, arm: "Callable[[
         result = _render(arguments, account, arm)
         print(_closing(result, account.command))
         return result
+    except Stopped as stop:
+        _, result = account.stopped(stop.number)
+        _leave_word(result)
+        raise
     except Exception as error:
-        return _explain(error, account)
+        result = _explain(error, account)
+        _leave_word(result)
+        return result
 
 
 def _render(arguments: argparse.Namespace, account: Account, arm: "Callable[[], None]") -> JobResult:
@@ -116,7 +127,7 @@ def _render(arguments: argparse.Namespace, account: Account, arm: "Callable[[], 
     from jobs.run import prepare, run
     from jobs.show import make_show
 
-    job = prepare(arguments.manifest, spec, arguments.job_id)
+    job = prepare(arguments.manifest, spec, account.job_id)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
     with ExitStack() as stack:
         hire: Any = LocalCrew
@@ -144,6 +155,22 @@ def _closing(result: JobResult, command: list[str]) -> str:
         for row in batch.to_pylist()
     )
     return closing_lines(result, rows, command)
+
+
+def _leave_word(result: JobResult) -> None:
+    """Record the end of a job that was cut short, or `wait` would wait for ever; not if it never began."""
+    from jobs.status import latest
+    from manifests.store import StoreError
+
+    if not result.job_id:
+        return
+    # Trouble with the store may be the very reason for the end: the job is then left without a word.
+    with suppress(StoreError, OSError, ValueError, Refused):
+        store = opened(result.out)
+        epoch, _ = latest(store, result.job_id)
+        claim = store.read_marker(f"jobs/{result.job_id}/driver/epoch-{epoch:06}.json") or {}
+        if (claim.get("host"), claim.get("pid")) == (platform.node(), os.getpid()):
+            store.put_marker(f"jobs/{result.job_id}/ended/{epoch:06}.json", asdict(result))
 
 
 def _explain(error: Exception, account: Account) -> JobResult:

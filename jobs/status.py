@@ -148,9 +148,12 @@ def _tasks(tasks: Any) -> dict[str, dict[str, int]]:
 
 def _errors(tasks: Any) -> list[dict[str, Any]]:
     """The codes of tasks that stand as failed, each with its number and one message."""
-    failed = tasks.filter([event == "failed" for event in tasks["event"].to_pylist()])
-    groups = failed.group_by("code").aggregate([("task_key", "count"), ("message", "min")]).to_pylist()
-    found = [{"code": g["code"], "tasks": g["task_key_count"], "example": g["message_min"]} for g in groups]
+    groups = tasks.group_by(["event", "code"]).aggregate([("task_key", "count"), ("message", "min")])
+    found = [
+        {"code": group["code"], "tasks": group["task_key_count"], "example": group["message_min"]}
+        for group in groups.to_pylist()
+        if group["event"] == "failed"
+    ]
     return sorted(found, key=lambda error: -error["tasks"])
 
 
@@ -186,7 +189,7 @@ def _lines(one: Standing) -> Iterator[str]:
         yield f"  workers   {one.lost_workers} lost and replaced"
     for error in one.errors[:TOP]:
         yield f"  {error['code']}  {error['tasks']:,} times  {error['example']}"
-    if one.result:
+    if one.result and one.result["results"]:
         yield f"  results   {one.result['results']}"
         yield f"  report    {one.result['report']}"
 
