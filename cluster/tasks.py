@@ -25,8 +25,15 @@ VISUAL_ONLY = "und"  # the language tag of a film without a language (BCP-47: un
 
 def key_of(kind: str, identity: object) -> str:
     """A 128-bit hexadecimal key of a task's kind and identity (any JSON value)."""
-    text = json.dumps([RENDERING, kind, identity], sort_keys=True, ensure_ascii=False, default=str)
+    text = json.dumps([RENDERING, kind, identity], sort_keys=True, ensure_ascii=False, default=_fraction)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _fraction(value: object) -> str:
+    """A frame rate as text; anything else has no place in an identity."""
+    if not isinstance(value, Fraction):
+        raise TypeError(f"{value!r} cannot be part of a key")
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -247,7 +254,7 @@ class FilmTasks:
         return (self.master, *self.versions)
 
     def unfinished(self, done: Collection[str]) -> dict[str, Task]:
-        """The tasks that lead to a wanted one which is not done, each after what it needs.
+        """The wanted tasks, and those that lead to a wanted one which is not done, each after what it needs.
 
         What only done tasks needed is left out: its artefacts may be gone for good.
         """

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.events import FilmDone
-from cluster.tasks import Failure, Outcome, VersionTask
+from cluster.tasks import VISUAL_ONLY, Failure, Outcome, VersionTask
 
 DONE, TOOL, USAGE, INVALID, SOME_FAILED, FAILED, CANCELLED, TIMED_OUT = 0, 1, 2, 3, 4, 5, 6, 7
 UNREACHABLE, INTERRUPTED = 9, 130
@@ -75,7 +75,12 @@ def rows_of(film: FilmDone) -> Iterator[dict[str, Any]]:
         "render_s": round(sum(o.seconds for o in _fresh(film.results)), 3),
     }
     for version in film.film.versions:
-        yield common | {"lang": version.lang} | _columns(film.film.row_id, version, film.results[version.key])
+        told = {"lang": version.lang, "title": version.title or None}
+        yield common | told | _columns(film.film.row_id, version, film.results[version.key])
+    master = film.results[film.film.master.key]
+    versions = [film.results[version.key] for version in film.film.versions]
+    if isinstance(master, Failure) and not any(isinstance(result, Failure) for result in versions):
+        yield common | {"lang": VISUAL_ONLY} | _trouble(master)  # else it would fail without a word
 
 
 def _fresh(results: Mapping[str, Outcome | Failure]) -> list[Outcome]:
@@ -83,9 +88,13 @@ def _fresh(results: Mapping[str, Outcome | Failure]) -> list[Outcome]:
     return [result for result in results.values() if isinstance(result, Outcome) and not result.reused]
 
 
+def _trouble(failure: Failure) -> dict[str, Any]:
+    return {"status": "failed", "code": failure.code, "message": failure.message, "hint": failure.hint}
+
+
 def _columns(row_id: str, version: VersionTask, result: Outcome | Failure) -> dict[str, Any]:
     if isinstance(result, Failure):
-        return {"status": "failed", "code": result.code, "message": result.message, "hint": result.hint}
+        return _trouble(result)
     facts = result.facts
     return {
         "status": "done",

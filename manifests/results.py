@@ -21,6 +21,7 @@ RESULTS = pa.schema(
         column("job_id", pa.string(), "none", "The job that made the row."),
         column("row_id", pa.string(), "none", "The film."),
         column("lang", pa.string(), "BCP-47", "Language of the version; und for visual only."),
+        column("title", pa.string(), "none", "Title in that language."),
         column("status", pa.string(), "none", "One of done, failed, invalid (never rendered)."),
         column("code", pa.string(), "none", "Stable code of what went wrong."),
         column("message", pa.string(), "none", "What went wrong."),
