@@ -16,6 +16,7 @@ FULL = {
     "job_id": "night",
     "row_id": "water",
     "lang": "hi-IN",
+    "title": "नदी",
     "status": "done",
     "code": "C",
     "message": "नदी",
