@@ -20,11 +20,9 @@ from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, J
 from jobs.places import opened
 from jobs.preview import findings_text, spec_of
 from jobs.refusal import Refused, report
-from jobs.signals import STOPS, Stopped, stoppable
+from jobs.signals import STOPS, Stopped, Stopping, stoppable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cluster.dispatch import State
     from cluster.events import Event, FilmDone
     from jobs.run import Job, Show
@@ -92,8 +90,8 @@ def drive(arguments: argparse.Namespace) -> int:
         sys.stdout.reconfigure(line_buffering=True)  # a job's log is read while it runs
     account = Account(arguments)
     try:
-        with stoppable(account.stopped) as arm:
-            result = _to_an_end(arguments, account, arm)
+        with stoppable(account.stopped) as stopping:
+            result = _to_an_end(arguments, account, stopping)
     except Stopped as stop:
         message, result = account.stopped(stop.number)
         print(message, file=sys.stderr, flush=True)
@@ -103,23 +101,25 @@ def drive(arguments: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def _to_an_end(arguments: argparse.Namespace, account: Account, arm: "Callable[[], None]") -> JobResult:
+def _to_an_end(arguments: argparse.Namespace, account: Account, stopping: Stopping) -> JobResult:
     """The job's result, whatever error it meets. Raises Stopped."""
     try:
-        result = _render(arguments, account, arm)
+        result = _render(arguments, account, stopping)
         print(_closing(result, account.command))
         return result
-    except Stopped as stop:
-        _, result = account.stopped(stop.number)
-        _leave_word(result)
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if stopping.number is not None:
+            _, result = account.stopped(stopping.number)
+            _leave_word(result)
+            raise Stopped(stopping.number) from error
+        if not isinstance(error, Exception):
+            raise
         result = _explain(error, account)
         _leave_word(result)
         return result
 
 
-def _render(arguments: argparse.Namespace, account: Account, arm: "Callable[[], None]") -> JobResult:
+def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping) -> JobResult:
     """Check the job, find the workers, render."""
     opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
@@ -137,7 +137,7 @@ def _render(arguments: argparse.Namespace, account: Account, arm: "Callable[[], 
 
             hire = RayCrew
             stack.enter_context(connect(arguments.address))
-            arm()  # Ray has put its own handler in place
+            stopping.arm()  # Ray has put its own handler in place
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
         account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
         return run(job, arguments.out, hire, account)

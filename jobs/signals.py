@@ -20,19 +20,39 @@ GRACE_S = 2.0
 LastWords = Callable[[int], tuple[str, JobResult]]  # signal -> what to tell the person, and the job's end
 
 
-class Stopped(BaseException):
-    """A signal came. Not an Exception: a film's trouble is caught, an order to stop is not."""
+class Stopped(KeyboardInterrupt):
+    """A signal came. Not an Exception: a film's trouble is caught, an order to stop is not.
+
+    Ray makes nonsense of most exceptions that a handler raises inside its calls, but knows this family.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
 
 
+class Stopping:
+    """Whether a signal has come: to be asked of every error, as a library may put its own in our place."""
+
+    number: int | None = None
+
+    def arm(self) -> None:
+        """Take the signals, also back from a library that has put its own handlers in place of ours."""
+        for number in STOPS:
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        """Raise once: a second signal must not interrupt the clearing up."""
+        self.number = number
+        for stop in STOPS:
+            signal.signal(stop, signal.SIG_IGN)
+        raise Stopped(number)
+
+
 @contextmanager
-def stoppable(last_words: LastWords) -> Iterator[Callable[[], None]]:
+def stoppable(last_words: LastWords) -> Iterator[Stopping]:
     """Signals raise Stopped inside the block, and GRACE_S later they end the process.
 
-    Yields a function that takes the signals back from a library that has put its own handlers in their place.
     Only for the main thread.
     """
     ear, mouth = os.pipe()
@@ -40,26 +60,15 @@ def stoppable(last_words: LastWords) -> Iterator[Callable[[], None]]:
     before = {number: signal.getsignal(number) for number in STOPS}
     wakeup = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
     threading.Thread(target=_guard, args=(ear, last_words), daemon=True).start()
-    _arm()
+    stopping = Stopping()
+    stopping.arm()
     try:
-        yield _arm
+        yield stopping
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(mouth)  # which tells the guard that nobody is stuck
-
-
-def _arm() -> None:
-    for number in STOPS:
-        signal.signal(number, _stop)
-
-
-def _stop(number: int, _: FrameType | None) -> None:
-    """Raise once: a second signal must not interrupt the clearing up."""
-    for stop in STOPS:
-        signal.signal(stop, signal.SIG_IGN)
-    raise Stopped(number)
 
 
 def _guard(ear: int, last_words: LastWords) -> None:

@@ -278,3 +278,21 @@ def test_a_driver_says_its_last_words_even_where_nothing_can_interrupt_it(name, 
     assert done.returncode == code and time.monotonic() - began < 15
     assert last(done.stdout).get("status") == ("cut" if stuck else None)
     assert done.stderr == (f"stopped by {getattr(signal, name).value}\n" if stuck else "")
+
+
+def test_a_stop_is_a_stop_also_when_a_library_makes_another_error_of_it(tmp_path):
+    program = (
+        "import os, signal, sys, time\n"
+        "from jobs import cli, drive\n"
+        "def render(arguments, account, stopping):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(5)\n"
+        "    except BaseException:\n"
+        "        raise SystemError('returned a result with an exception set')\n"  # as ray.wait does
+        "drive._render = render\n"
+        f"sys.exit(cli.main(['run', 'm.yaml', '--local', '--out', {str(tmp_path)!r}]))\n"
+    )
+    done = python(program)
+    assert done.returncode == 6 and last(done.stdout)["status"] == "cancelled"
+    assert "SystemError" not in done.stderr
