@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +20,7 @@ from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
+from cluster.once import marker_key
 from cluster.tasks import FilmTasks, Outcome
 from engine.numerics import versions
 from jobs.checks import deep_findings
@@ -30,7 +32,7 @@ from manifests.findings import Finding
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
 from manifests.source import Manifest, read_source
-from manifests.store import Store, open_store
+from manifests.store import Store, StoreError, open_store
 from manifests.validate import validate
 
 RESULTS_KEY, REPORT_KEY = "results.parquet", "report/index.html"
@@ -134,9 +136,25 @@ def setup_of(job: Job, store: Store) -> Setup:
 
 def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
     """Render a job into `out`. Raises StoreError if `out` is no use; a film's trouble is only its own."""
-    began, store = time.monotonic(), open_store(out)
+    store = open_store(out)
     store.probe(LEAST_ROOM)
-    store.sweep_staging(STALE_S)
+    with _writing(store):
+        return _run(job, store, hire, show)
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """What the driver itself cannot write ends the job: say that it can be begun again."""
+    try:
+        yield
+    except OSError as error:
+        todo = "mend it and give the same command again; what is done stays done"
+        raise StoreError(f"the job stopped: {error}", store.url, todo) from error
+
+
+def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
+    began = time.monotonic()
+    _sweep(store)
     epoch = claim_epoch(store, job.job_id)
     store.put_marker(f"jobs/{job.job_id}/job.json", _record(job))
     show.begin(job)
@@ -161,6 +179,14 @@ def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobRes
         result = _conclude(job, store, spool, time.monotonic() - began)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
+
+
+def _sweep(store: Store) -> None:
+    """Remove what killed drivers left: staged files, and checkpoints of shots that are finished."""
+    store.sweep_staging(STALE_S)
+    for key in store.list_keys("checkpoints"):
+        if store.read_marker(marker_key("shot", key.split("/")[1])) is not None:
+            store.remove(key)
 
 
 class Spool:

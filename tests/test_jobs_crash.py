@@ -54,7 +54,7 @@ PASSED = {
     "prediction": STEPS * SHOTS * WINDOWS,
     "checkpoint-half": (STEPS - 1) * SHOTS,
     "checkpoint": (STEPS - 1) * SHOTS,
-    "checkpoint-removal": (STEPS - 1) * SHOTS + 1,  # and the probe's
+    "checkpoint-removal": (STEPS - 1) * SHOTS,
     "artefact-before": ARTEFACTS,
     "artefact-half": ARTEFACTS,
     "artefact-after": ARTEFACTS,

@@ -1,0 +1,268 @@
+"""A job from its command to its results: what is done stays done, and one film's trouble is its own."""
+
+import errno
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.local import LocalCrew
+from cluster.stages import Decoder
+from engine.film.provenance import verify
+from jobs.cli import main
+from manifests.ledger import read_events
+from manifests.results import read_results
+from manifests.store import Store, open_store
+
+PROFILE = {
+    "sampling.n_steps": 2,
+    "window.size": 4,
+    "window.overlap": 2,
+    "picture.width_px": 64,
+    "picture.height_px": 64,
+    "picture.upscale": 1,
+    "picture.preset": "ultrafast",
+}
+Row = dict[str, Any]
+Result = dict[str, Any]
+
+
+def shot(name: str, **changes: Any) -> Row:
+    return {"shot_id": name, "prompt": f"a river and {name}", "duration_frames": 13} | changes
+
+
+def language(lang: str = "hi-IN", title: str | None = "जल") -> Row:
+    return {"lang": lang, "title": title, "segments": []}
+
+
+def film(row_id: str = "water", **changes: Any) -> Row:
+    base = {"row_id": row_id, "profile": "chalk", "seed": 3, "shots": [shot("s0"), shot("s1")]}
+    return base | {"languages": [language()]} | changes
+
+
+class Night:
+    """A folder of films, and the command that fills it."""
+
+    def __init__(self, folder: Path, settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.settings, self.capsys = folder, settings, capsys
+        self.out = folder / "films"
+        self.said = ""
+
+    def run(self, *rows: Row, told: tuple[str, ...] = ()) -> Result:
+        """The last line of the command, whose exit code must say the same."""
+        manifest = self.folder / "m.jsonl"
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        code = main(["run", str(manifest), "--out", str(self.out), "--local", *self.settings, *told])
+        captured = self.capsys.readouterr()
+        self.said = captured.out + captured.err
+        last = captured.out.strip().splitlines()[-1].removeprefix("LONGTAKE_RESULT ")
+        result: Result = json.loads(last)
+        assert result["exit_code"] == code
+        return result
+
+    def done(self) -> set[tuple[str, str]]:
+        """Kind and key of every task with a marker."""
+        paths = (self.out / "done").rglob("*.json")
+        return {(path.relative_to(self.out).parts[1], path.stem) for path in paths}
+
+    def made_by(self, *rows: Row) -> Counter[str]:
+        """How many tasks of each kind a run adds."""
+        before = self.done()
+        assert self.run(*rows)["status"] == "done", self.said
+        return Counter(kind for kind, _ in self.done() - before)
+
+    def results(self) -> list[Row]:
+        rows: list[Row] = read_results(self.store).to_pylist()
+        return rows
+
+    @property
+    def store(self) -> Store:
+        return open_store(str(self.out))
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    chosen = [f"profiles.chalk.{key}={value}" for key, value in PROFILE.items()]
+    identity = tmp_path_factory.mktemp("identity")
+    return [*chosen, f"profiles.chalk.model.folder={tiny_folder}", f"identity={identity}"]
+
+
+@pytest.fixture
+def night(tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]) -> Night:
+    return Night(tmp_path, settings, capsys)
+
+
+def nobody(*_: Any) -> None:
+    pytest.fail("a crew was hired")
+
+
+def failing(name: str, error: Exception, real: Callable[..., Any]) -> Callable[..., Any]:
+    """A decoder that cannot decode the shot of this name."""
+
+    def segment(self: Decoder, task: Any, folder: Path) -> Any:
+        if task.source.shot.shot_id == name:
+            raise error
+        return real(self, task, folder)
+
+    return segment
+
+
+def test_a_second_run_hires_nobody_and_leaves_every_film_as_it_is(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = night.run(film(), film("light", languages=[]))
+    assert (first["done"], first["reused"]) == (2, 0)
+    films = {path: path.read_bytes() for path in (night.out / "films").iterdir()}
+    monkeypatch.setattr(LocalCrew, "__init__", nobody)
+    second = night.run(film(), film("light", languages=[]))
+    assert (second["exit_code"], second["done"], second["reused"]) == (0, 2, 2)
+    assert second["job_id"] == first["job_id"], "the same command is the same job"
+    assert {path: path.read_bytes() for path in (night.out / "films").iterdir()} == films
+    assert all(row["reused"] and row["render_s"] == 0 for row in night.results())
+    assert {row["driver_epoch"] for row in night.results()} == {2}
+
+
+def test_only_what_an_edit_changes_is_made_again(night: Night) -> None:
+    shots, hindi, tamil = [shot("s0"), shot("s1")], language(), language("ta-IN", "நீர்")
+    all_new = night.made_by(film())
+    assert all_new == {"prompt": 3, "shot": 2, "segment": 2, "master": 1, "version": 1}
+    assert night.made_by(film(languages=[hindi, tamil])) == {"version": 1}
+    assert night.made_by(film(languages=[language(title="पानी"), tamil])) == {"version": 1}
+    other = [shots[0], shot("s1", prompt="the sea")]
+    edited = {"prompt": 1, "shot": 1, "segment": 1, "master": 1, "version": 2}
+    assert night.made_by(film(shots=other, languages=[hindi, tamil])) == edited
+    shorter = [shots[0], shot("s1", duration_frames=12)]  # of the same latents
+    assert night.made_by(film(shots=shorter)) == {"segment": 1, "master": 1, "version": 1}
+    assert night.made_by(film(shots=shots[::-1])) == {"master": 1, "version": 1}
+
+
+def test_films_that_share_a_shot_share_its_pictures(night: Night) -> None:
+    twin = film("twin", languages=[language("ta-IN", "நீர்")])
+    assert night.made_by(film(), twin) == {"prompt": 3, "shot": 2, "segment": 2, "master": 1, "version": 2}
+    assert {path.name for path in (night.out / "films").glob("*.mp4")} == {
+        "water.hi-IN.mp4",
+        "twin.ta-IN.mp4",
+    }
+
+
+def test_results_tell_of_every_published_film_what_is_in_the_file(night: Night, settings: list[str]) -> None:
+    narrated = language() | {"segments": [{"shot_id": "s0", "text": "जल।"}]}
+    long = [shot("s0", duration_frames=None, duration_s=2.0), shot("s1")]
+    result = night.run(film(languages=[narrated, language("ta-IN", None)], shots=long, fps_num=10, fps_den=1))
+    rows = night.results()
+    assert [(row["row_id"], row["lang"], row["status"]) for row in rows] == [
+        ("water", "hi-IN", "done"),
+        ("water", "ta-IN", "done"),
+    ]
+    for row in rows:
+        data = (night.out / row["output_uri"]).read_bytes()
+        assert row["output_sha256"] == hashlib.sha256(data).hexdigest()
+        assert row["output_bytes"] == len(data)
+        assert (row["frame_count"], row["duration_s"]) == (33, 3.3)
+        assert (row["width_px"], row["height_px"], row["fps_num"], row["fps_den"]) == (64, 64, 10, 1)
+        assert (row["shots"], row["windows"], row["seed"], row["reused"]) == (2, 3 + 2, 3, False)
+        assert row["job_id"] == result["job_id"] and row["render_s"] > 0 and row["driver_epoch"] == 1
+        assert row["code"] is None and row["message"] is None
+    assert (night.out / rows[0]["captions_uri"]).read_text().startswith("WEBVTT")
+    assert rows[1]["captions_uri"] is None
+    identity = next(s for s in settings if s.startswith("identity=")).removeprefix("identity=")
+    root = (Path(identity) / "development-identity" / "root.pem").read_text()
+    for row in rows:
+        assert verify(night.out / row["output_uri"], root).state == "Trusted"
+
+
+def test_the_record_says_what_was_asked_and_how_it_ended(night: Night) -> None:
+    result = night.run(film(languages=[]))
+    job = night.store.read_marker(f"jobs/{result['job_id']}/job.json")
+    manifest = (night.folder / "m.jsonl").read_bytes()
+    assert job is not None and job["films"] == 1
+    assert job["manifest_digest"] == hashlib.blake2b(manifest, digest_size=32).hexdigest()
+    assert job["spec"]["profiles"]["chalk"]["sampling"]["n_steps"] == 2
+    assert night.store.read_marker(f"jobs/{result['job_id']}/ended/000001.json") == result
+    events = read_events(night.store, result["job_id"]).to_pylist()
+    assert {event["task_key"] for event in events} == {key for _, key in night.done()}
+    assert "a river" not in json.dumps(job), "a prompt in the record"
+
+
+def test_a_film_that_fails_fails_alone_and_the_same_command_mends_it(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = film("broken", shots=[shot("s0"), shot("torn")], languages=[language(), language("ta-IN", None)])
+    real = Decoder._segment
+    monkeypatch.setattr(Decoder, "_segment", failing("torn", ValueError("no such pixels"), real))
+    result = night.run(broken, film())
+    assert (result["exit_code"], result["done"], result["failed"]) == (4, 1, 1)
+    told = {(row["row_id"], row["lang"]): (row["status"], row["code"]) for row in night.results()}
+    assert told == {
+        ("broken", "hi-IN"): ("failed", "E900_RENDER"),
+        ("broken", "ta-IN"): ("failed", "E900_RENDER"),
+        ("water", "hi-IN"): ("done", None),
+    }
+    assert "no such pixels" in night.said
+    assert [path.name for path in (night.out / "films").iterdir()] == ["water.hi-IN.mp4"]
+    monkeypatch.setattr(Decoder, "_segment", real)
+    assert night.made_by(broken, film()) == {"segment": 1, "master": 1, "version": 2}
+    assert {row["status"] for row in night.results()} == {"done"}
+
+
+def test_when_every_film_fails_the_job_has_failed(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Decoder, "_segment", failing("s0", full, Decoder._segment))
+    result = night.run(film(languages=[]))
+    assert (result["exit_code"], result["status"], result["failed"]) == (5, "failed", 1)
+    (row,) = night.results()
+    assert (row["status"], row["code"]) == ("failed", "E801_STORE") and "No space left" in row["message"]
+
+
+@pytest.mark.parametrize("call", ["publish", "put_file"])
+def test_a_driver_that_cannot_write_stops_with_one_message_and_can_be_run_again(
+    night: Night, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    night.run(film("light", languages=[]))  # so that nothing but the driver's own writing is left
+    with monkeypatch.context() as patch:
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(Store, call, full)
+        result = night.run(film("light", languages=[]))
+    assert (result["exit_code"], result["status"]) == (9, "unreachable")
+    assert "No space left on device" in night.said and "Traceback" not in night.said
+    assert "same command again" in night.said
+    assert night.run(film("light", languages=[]))["status"] == "done"
+
+
+def test_an_artefact_that_is_gone_fails_its_film_alone_and_names_the_marker_to_remove(night: Night) -> None:
+    night.run(film(), film("light", languages=[], shots=[shot("s2")]))
+    (marker,) = (night.out / "done" / "master").rglob(f"{_master_of(night, 2)}.json")
+    sheet = json.loads(marker.read_text())["files"]["sheet"]
+    (night.out / "cas" / sheet[:2] / sheet).unlink()
+    result = night.run(film(), film("light", languages=[], shots=[shot("s2")]))
+    assert (result["done"], result["failed"], result["reused"]) == (1, 1, 1)
+    assert str(marker.relative_to(night.out)) in night.said
+    marker.unlink()
+    assert night.made_by(film(), film("light", languages=[], shots=[shot("s2")])) == {"master": 1}
+
+
+def _master_of(night: Night, n_shots: int) -> str:
+    """The key of the master with so many shots."""
+    for path in (night.out / "done" / "master").rglob("*.json"):
+        if json.loads(path.read_text())["facts"]["frame_count"] == 13 * n_shots:
+            return path.stem
+    raise AssertionError("no such master")
+
+
+def test_what_dead_writers_left_is_swept_when_a_job_begins_and_what_is_young_stays(night: Night) -> None:
+    staging = night.out / ".staging"
+    staging.mkdir(parents=True)
+    for name, age_s in (("old", 90_000), ("young", 60)):
+        (staging / f"{name}.tmp").write_bytes(b"half")
+        os.utime(staging / f"{name}.tmp", (time.time() - age_s,) * 2)
+    night.run(film(languages=[], shots=[shot("s0")]))
+    assert [path.name for path in staging.iterdir()] == ["young.tmp"]
