@@ -96,7 +96,7 @@ def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
     bad = {finding.row_index for finding in findings}
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):
         raise Invalid(findings, manifest.n_rows)
-    return Job(job_id or _job_id(source, manifest, spec), manifest, spec, stocked, tuple(findings))
+    return Job(job_id or job_id_of(source, manifest, spec), manifest, spec, stocked, tuple(findings))
 
 
 def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[Finding]:
@@ -290,7 +290,7 @@ def _record(job: Job) -> dict[str, Any]:
     }
 
 
-def _job_id(source: str, manifest: Manifest, spec: JobSpec) -> str:
+def job_id_of(source: str, manifest: Manifest, spec: JobSpec) -> str:
     """The manifest's name and a hash of what is asked: the same command is the same job."""
     text = json.dumps([manifest.digest, as_plain(spec)], sort_keys=True)
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(source).stem)[:60]
