@@ -6,14 +6,17 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
 from engine.families.facts import ModelFacts
 from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, stock
 from jobs.spec import JobSpec, Profile, SpecError, load_spec
+from manifests.schema import SCHEMA
+from manifests.validate import validate
 
 RATES = st.builds(Fraction, st.integers(1, 120_000), st.integers(1, 1001))
 FACTS = ModelFacts("CogVideoXPipeline", 16, 8, 4, 2, 13, 226)
@@ -192,3 +195,46 @@ def test_a_profile_that_its_model_cannot_serve_is_refused_before_any_row(
     assert stock(load_spec(None, told))["chalk"].facts.window_frames == 13
     with pytest.raises(SpecError, match=named):
         stock(load_spec(None, [*told, f"profiles.chalk.{override}"]))
+
+
+# Mostly sound, so that what is left to planning is tried; edges lie on halves of frames.
+TIMES = st.one_of(st.floats(0.01, 61), st.sampled_from([0.0, 0.06, 0.0625, 1.0, 1.0625, 59.96, 60.0]))
+BLENDS = st.one_of(st.none(), st.floats(0, 3), st.just(0.0))
+PROMPTS = st.fixed_dictionaries({"start_s": TIMES, "prompt": st.just("sun"), "blend_s": BLENDS})
+LENGTHS = st.one_of(
+    st.fixed_dictionaries({"duration_s": TIMES}),
+    st.fixed_dictionaries({"duration_frames": st.integers(0, 500)}),
+)
+SHOTS = st.builds(
+    lambda length, prompts, prompt, seed: (
+        length | {"prompts": sorted(prompts, key=lambda p: p["start_s"]), "prompt": prompt, "seed": seed}
+    ),
+    LENGTHS,
+    st.lists(PROMPTS, max_size=2),
+    st.sampled_from([None, " ", "rain", "क्षेत्र"]),
+    st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)),
+)
+RATES_OF_ROWS = st.one_of(
+    st.just({}), st.fixed_dictionaries({"fps_num": st.integers(1, 60), "fps_den": st.integers(1, 3)})
+)
+ROWS = st.builds(
+    lambda rate, shots: row(
+        *({"shot_id": f"s{place}"} | shot for place, shot in enumerate(shots)), prompt="sea", **rate
+    ),
+    RATES_OF_ROWS,
+    st.lists(SHOTS, min_size=1, max_size=2),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ROWS)
+def test_every_row_that_validation_passes_can_be_planned(one: dict[str, Any]) -> None:
+    table = pa.Table.from_pylist([one], schema=SCHEMA)
+    found = validate(table, limits_of(STOCK, JobSpec()))
+    event("faulty" if found else "sound")
+    if not found:
+        planned = film_tasks(table.to_pylist()[0], STOCK)
+        for source in sources(planned):
+            parts, weights = source.parts
+            assert len(parts) == len(weights) and weights.sum(axis=0) == pytest.approx(1)
+        assert len(planned.tasks) >= 4
