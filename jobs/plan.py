@@ -193,6 +193,7 @@ def _limits(one: Stock, spec: JobSpec) -> Limits:
         size_multiple_px=one.size_multiple_px,
         max_width_px=limits.max_width_px,
         max_height_px=limits.max_height_px,
+        max_fps=limits.max_fps,
         max_shot_s=limits.max_shot_s,
         max_film_s=limits.max_film_s,
         max_prompt_chars=limits.max_prompt_chars,

@@ -119,6 +119,7 @@ class LimitSpec:
 
     max_width_px: int = 1920
     max_height_px: int = 1920
+    max_fps: float = 120.0
     max_shot_s: float = 60.0
     max_film_s: float = 3600.0
     max_prompt_chars: int = 2000

@@ -28,6 +28,7 @@ class Limits:
     max_height_px: int
     fps_num: int
     fps_den: int
+    max_fps: float
     max_shot_s: float
     max_film_s: float
     languages: frozenset[str]
@@ -53,6 +54,7 @@ def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Fin
     """The findings of rows that all name `profile`."""
     times = _times(levels, limits)
     yield from _sizes(levels.rows, limits)
+    yield from _rates(levels.rows, times, limits.max_fps)
     yield from _durations(levels, times, limits)
     yield from _prompt_times(levels, times)
     yield from _prompt_lengths(levels, limits.max_prompt_chars)
@@ -61,6 +63,14 @@ def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Fin
         yield from image_findings(levels.shots, limits.roots)
     else:
         yield from refused_images(levels.shots, profile)
+
+
+def _rates(rows: Level, times: _Times, most: float) -> Iterator[Finding]:
+    """A rate that no screen has would make millions of frames of a short row."""
+    hint = f"give a rate of at most {most:g} frames a second, such as 24 and 1"
+    over = pa.array(np.nan_to_num(times.num / times.den, nan=0.0) > most)
+    message = f"the row's frame rate, {{v}} over fps_den, is above {most:g} frames a second"
+    yield from rows.report(over, "E305_FPS_HIGH", "fps_num", message, hint)
 
 
 def whole_frames(seconds: Any, num: Any, den: Any) -> Any:
