@@ -97,9 +97,15 @@ class RankHandle:
             store_url=setup.store_url, device=setup.device, threads=setup.threads
         )
 
-    def form(self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float) -> Ref:
-        """Resolves when the whole gang has come together."""
-        return self.actor.form.remote(host, port, prefix, rank, size, timeout_s)
+    def ready(self) -> Ref:
+        """Resolves when the actor lives."""
+        return self.actor.__ray_ready__.remote()
+
+    def form(
+        self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float, living: list[Ref]
+    ) -> Ref:
+        """Resolves when the whole gang has come together; begins when all of `living` have resolved."""
+        return self.actor.form.remote(host, port, prefix, rank, size, timeout_s, *living)
 
     def predict(self, request: Ref, window: Window) -> list[Ref]:
         """The seconds that it took, and the prediction: the driver looks at the first alone."""

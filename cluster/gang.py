@@ -23,14 +23,18 @@ class Gang:
         self.formed = 0
 
     def form(self) -> list[Ref]:
-        """Start the ranks anew; each reference resolves when the gang has come together."""
+        """Start the ranks anew; each reference resolves when the gang has come together.
+
+        They look for each other once all processes live: the gang's timeout is for collectives, not for how
+        long a busy node takes to start a process.
+        """
         self.kill()
         size, self.formed = self.setup.gang_size, self.formed + 1
         self.ranks = [RankHandle(self.setup, self.needs, self.place, rank) for rank in range(size)]
         host, port = self.rendezvous
-        prefix = f"{self.name}/{self.formed}"
+        prefix, living = f"{self.name}/{self.formed}", [rank.ready() for rank in self.ranks]
         return [
-            rank.form(host, port, prefix, number, size, self.setup.group_timeout_s)
+            rank.form(host, port, prefix, number, size, self.setup.group_timeout_s, living)
             for number, rank in enumerate(self.ranks)
         ]
 

@@ -8,7 +8,7 @@ from cluster.conductor import Request
 from cluster.once import found_file
 from cluster.stages import LoadedPart
 from engine.families.cogvideox_parallel import parallelise
-from engine.parallel import form_group
+from engine.parallel import _distributed_attention, form_group
 from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
 
@@ -25,9 +25,13 @@ class Rank:
         self.group: Any = None  # torch's process group; None is a gang of one
         self.spread_over: tuple[object, object] = (None, None)
 
-    def form(self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float) -> None:
-        """Become `rank` of a gang of `size`; every rank of it is called at once."""
+    def form(
+        self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float, *living: object
+    ) -> None:
+        """Become `rank` of a gang of `size`; every rank of it is called at once, when all are `living`."""
         self.group = form_group(host, port, prefix, rank, size, timeout_s)
+        if self.group is not None:
+            _distributed_attention()  # seconds of imports, which no peer should wait for in a collective
 
     def predict(self, request: Request) -> tuple[float, Packed]:
         """Seconds, and the float32 prediction of a window; a gang's ranks are all asked at once."""

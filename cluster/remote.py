@@ -126,6 +126,7 @@ class RayCrew:
 
     def _hire(self, worker: str) -> None:
         """Start a worker, in its predecessor's place if it had one."""
+        self._drop_calls(lambda call: call.worker == worker)  # made of the predecessor after its death
         self.hires[worker] = self.hires.get(worker, 0) + 1
         if self.hires[worker] > HIRES:
             raise CrewError(f"{worker} died {HIRES} times before its first call; see its log in Ray's folder")
@@ -157,8 +158,8 @@ class RayCrew:
         fared, prediction = self.gangs[gang].predict(self.requests[window], window)
 
         def answer(_: Any) -> Event:
-            self.requests.pop(window, None)
-            self.predictions[window] = prediction
+            if self.requests.pop(window, None) is not None:  # else its canvas was given up meanwhile
+                self.predictions[window] = prediction
             return Predicted(gang, window)
 
         self._await(fared, Call(gang, shot.key, answer, window))
@@ -176,6 +177,8 @@ class RayCrew:
             value = ray.get(ref)
         except errors.ObjectLostError:
             self._lose(self.conductors.get(call.key, call.worker))
+            if call.window is not None:  # the gang lives: let dispatch know that it is free
+                self.events.append(Predicted(call.worker, call.window))
         except GONE:
             self._lose(call.worker)
         except errors.RayTaskError as error:
@@ -190,7 +193,8 @@ class RayCrew:
         if call.key == "" or (call.worker in self.gangs and self.setup.gang_size > 1 and _collective(cause)):
             self._lose(call.worker)
             return
-        self._drop_calls(lambda other: other is call)
+        if call in self.pending.values():  # its peers will raise the same, or fail in the collective
+            return
         failure, final = judge(cause)
         self.events.append(Raised(call.key, call.worker, failure, final, call.window))
 

@@ -37,7 +37,7 @@ class LoadedPart:
     def of(self, model: Model) -> Any:
         """The family that holds this part of `model`."""
         if model != self.model:
-            self.family = None  # let the old weights go before the new ones come
+            self.model = self.family = None  # let the old weights go before the new ones come, if they do
             self.family = load_part(Path(model.folder), self.part, model.dtype, self.device)
             self.model = model
         return self.family

@@ -1,0 +1,106 @@
+"""Workers killed and frozen at moments drawn by seed: every film ends with the bits it would have had.
+
+`LONGTAKE_CHAOS_SEEDS` says how many seeds, 3 if it is not set.
+"""
+
+import contextlib
+import os
+import random
+import signal
+from collections import Counter
+
+import pytest
+
+from cluster.events import Done, Lost
+from cluster.tasks import Outcome
+from engine.tensors import from_bytes
+
+SEEDS = range(int(os.environ.get("LONGTAKE_CHAOS_SEEDS", "3")))
+EVENTS = 40  # about as many as a film has
+
+
+class Killer:
+    """Watches a render, and at given events strikes given workers' processes."""
+
+    def __init__(self, crew, living, plan, blow=signal.SIGKILL):
+        self.crew, self.living, self.plan, self.blow = crew, living, dict(plan), blow
+        self.n_events = 0
+        self.struck, self.lost, self.done = [], [], []
+
+    def __call__(self, event, state):
+        self.n_events += 1
+        if isinstance(event, Lost):
+            self.lost.append(event.worker)
+        if isinstance(event, Done):
+            self.done.append(event)
+        for moment, worker in self.plan.items():
+            if self.n_events >= moment and worker not in self.struck:
+                self.strike(worker)
+
+    def strike(self, worker):
+        pid = self.living(self.crew.crew).get(worker)
+        if pid is not None:  # else it is being replaced: struck when it is back
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, self.blow)
+            self.struck.append(worker)
+
+    def made(self):
+        """How often each task was made anew."""
+        return Counter(event.key for event in self.done if not event.outcome.reused)
+
+
+def plan_of(seed, gangs, gang_size):
+    """Two workers of different kinds, each with its moment; three seeds strike every kind there is."""
+    draw = random.Random(seed)
+    rank = f"gang-{draw.randrange(gangs)}/{draw.randrange(gang_size)}"
+    kinds = [rank, "conduct-0", "decode-0", "encode-0", "finish-0"]
+    victims = [kinds[2 * seed % 5], kinds[(2 * seed + 1) % 5]]
+    return list(zip(draw.sample(range(1, EVENTS), 2), victims, strict=True))
+
+
+def calm_and_struck(crew, make_film, seed, killer):
+    """One film rendered in peace and again, under keys of its own, while workers are struck."""
+    calm = crew.render([make_film("calm", seed=seed, digest="calm")])["calm"]
+    film = make_film("struck", seed=seed, digest=f"struck {seed}")
+    # a machine that is busy may lose a gang to its timeout as well: no film is to blame for that
+    return calm, crew.render([film], killer, max_losses=20)["struck"]
+
+
+def test_a_gang_of_two_ulysses_ranks_predicts_what_one_rank_does(one_process, on_ray, make_film):
+    film = make_film("pair", seed=99)
+    crew = on_ray(1, 2)
+    ours, theirs = crew.render([film])["pair"].results, one_process.render([film])["pair"].results
+    for segment in film.master.segments:
+        of_two, of_one = (
+            from_bytes(lent.store.read_artefact(results[segment.source.key].files["latents"]))["latents"]
+            for lent, results in ((crew, ours), (one_process, theirs))
+        )
+        assert of_two.shape == of_one.shape
+        assert (of_two - of_one).abs().max() < 1e-5
+        assert of_one.abs().max() > 0.1
+
+
+def test_a_frozen_rank_is_found_by_the_timeout_and_its_gang_replaced(on_ray, make_film, bits, living):
+    crew = on_ray(1, 2)
+    frozen = living(crew.crew)["gang-0/1"]
+    killer = Killer(crew, living, [(20, "gang-0/1")], signal.SIGSTOP)
+    calm, struck = calm_and_struck(crew, make_film, 98, killer)
+    assert killer.struck == ["gang-0/1"]
+    assert set(killer.lost) == {"gang-0"}
+    assert bits(struck) == bits(calm)
+    assert not os.path.exists(f"/proc/{frozen}")
+
+
+@pytest.mark.parametrize("gangs, gang_size", [(1, 2), (3, 1)], ids=["gang of two", "gangs of one"])
+def test_a_film_outlives_any_killed_worker_bit_by_bit(gangs, gang_size, on_ray, make_film, bits, living):
+    crew = on_ray(gangs, gang_size)
+    crew.render([make_film("first")])  # so that all workers live
+    for seed in SEEDS[gang_size % 2 :: 2]:
+        killer = Killer(crew, living, plan_of(seed, gangs, gang_size))
+        calm, struck = calm_and_struck(crew, make_film, 100 + seed, killer)
+        told = f"seed {seed}: plan {killer.plan}, struck {killer.struck}, lost {killer.lost}"
+        print(told)
+        assert killer.struck, told
+        assert bits(struck) == bits(calm), told
+        assert all(isinstance(struck.results[task.key], Outcome) for task in struck.film.wanted), told
+        assert max(killer.made().values()) == 1, told

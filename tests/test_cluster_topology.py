@@ -1,0 +1,96 @@
+"""Claims about how many gangs fit: never more than there is room for, and a refusal that has the numbers."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.crew import Setup
+from cluster.topology import TooSmall, fit, gangs_on, rank_needs
+
+SETUP = Setup("/store", "/identity")
+nodes = st.lists(
+    st.fixed_dictionaries({"CPU": st.integers(0, 64).map(float), "GPU": st.integers(0, 8).map(float)}),
+    max_size=6,
+)
+setups = st.builds(
+    lambda device, threads, gangs, gang_size: replace(
+        SETUP, device=device, threads=threads, gangs=gangs, gang_size=gang_size
+    ),
+    st.sampled_from(["cpu", "cuda"]),
+    st.integers(1, 8),
+    st.integers(0, 12),
+    st.integers(1, 9),
+)
+
+
+def placed(setup, cluster):
+    """How many gangs can be placed one after another, each on any one node with room: no arithmetic."""
+    count = 0
+    for node in cluster:
+        free = dict(node)
+        while all(free[unit] >= setup.gang_size * amount for unit, amount in rank_needs(setup).items()):
+            for unit, amount in rank_needs(setup).items():
+                free[unit] -= setup.gang_size * amount
+            count += 1
+    return count
+
+
+@given(setups, nodes)
+def test_fit_takes_all_the_room_there_is_or_what_was_asked_for_and_refuses_more(setup, cluster):
+    room = placed(setup, cluster)
+    if room == 0 or setup.gangs > room:
+        with pytest.raises(TooSmall):
+            fit(setup, cluster)
+        return
+    fitted = fit(setup, cluster)
+    assert fitted.gangs == (setup.gangs or room)
+    assert replace(fitted, gangs=setup.gangs) == setup
+
+
+@given(setups, nodes)
+def test_a_gang_lies_on_one_node(setup, cluster):
+    for node in cluster:
+        assert gangs_on(node, setup) == placed(setup, [node])
+
+
+@given(setups, nodes)
+def test_a_refusal_names_the_setting_to_lower(setup, cluster):
+    if setup.gangs > placed(setup, cluster) or not placed(setup, cluster):
+        with pytest.raises(TooSmall, match=r"lower cluster\.(gangs|gang_size)"):
+            fit(setup, cluster)
+
+
+def test_a_gang_larger_than_any_node_is_refused_with_both_numbers():
+    message = (
+        "a gang of 4 ranks needs 4 GPU on one node, the largest of 3 nodes has 2; "
+        "lower cluster.gang_size or cluster.threads"
+    )
+    setup = replace(SETUP, device="cuda", gang_size=4)
+    with pytest.raises(TooSmall, match=re.escape(message)):
+        fit(setup, [{"CPU": 8.0}, {"GPU": 2.0}, {"GPU": 1.0}])
+
+
+def test_more_gangs_than_there_is_room_for_are_refused_with_both_numbers():
+    message = "cluster.gangs=5 gangs of 2 do not fit: the 2 nodes have room for 3; lower cluster.gangs"
+    with pytest.raises(TooSmall, match=re.escape(message)):
+        fit(replace(SETUP, gangs=5, gang_size=2), [{"CPU": 5.0}, {"CPU": 2.0}])
+
+
+def test_a_cluster_without_nodes_has_room_for_nothing():
+    with pytest.raises(TooSmall, match="the largest of 0 nodes has 0"):
+        fit(SETUP, [])
+
+
+@given(setups, nodes)
+def test_auto_is_the_gpus_where_the_cluster_has_any_and_else_the_cpus(setup, cluster):
+    chosen = "cuda" if any(node["GPU"] for node in cluster) else "cpu"
+    results = []
+    for device in ("auto", chosen):
+        try:
+            results.append(fit(replace(setup, device=device), cluster))
+        except TooSmall as refusal:
+            results.append(str(refusal))
+    assert results[0] == results[1]
