@@ -8,7 +8,7 @@ from cluster.conductor import Request
 from cluster.once import found_file
 from cluster.stages import LoadedPart
 from engine.families.cogvideox_parallel import parallelise
-from engine.parallel import _distributed_attention, form_group
+from engine.parallel import form_group, load_ulysses
 from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
 
@@ -31,7 +31,7 @@ class Rank:
         """Become `rank` of a gang of `size`; every rank of it is called at once, when all are `living`."""
         self.group = form_group(host, port, prefix, rank, size, timeout_s)
         if self.group is not None:
-            _distributed_attention()  # seconds of imports, which no peer should wait for in a collective
+            load_ulysses()  # seconds of imports, which no peer should wait for in a collective
 
     def predict(self, request: Request) -> tuple[float, Packed]:
         """Seconds, and the float32 prediction of a window; a gang's ranks are all asked at once."""

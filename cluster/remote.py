@@ -68,6 +68,7 @@ class RayCrew:
         self.requests: dict[Window, Ref] = {}
         self.predictions: dict[Window, Ref] = {}
         self.conductors: dict[str, str] = {}  # shot -> conductor
+        self.openings: dict[str, int] = {}  # shot -> the newest opening of its canvas
         self.hires: dict[str, int] = {}
         self.events: deque[Event] = deque()
         self.rendezvous = RendezvousActor.remote() if setup.gang_size > 1 else None
@@ -88,7 +89,7 @@ class RayCrew:
                 ref = self.stages[worker].run(task)
                 self._await([ref], Call(worker, task.key, lambda outcome: Done(task.key, worker, outcome)))
             case Open(worker, shot, opening):
-                self.conductors[shot.key] = worker
+                self.conductors[shot.key], self.openings[shot.key] = worker, opening
                 self._turn(worker, shot, opening, self.stages[worker].open(shot, opening))
             case Advance(worker, shot, opening, step):
                 windows = [Window(shot.key, opening, step, part) for part in range(len(shot.parts[0]))]
@@ -98,7 +99,8 @@ class RayCrew:
                 self._predict(gang, shot, window)
             case Drop(worker, key, opening):
                 self.stages[worker].drop(key, opening)
-                self._forget(key)
+                if self.openings.get(key) == opening:
+                    self._close(key)
             case Replace(worker):
                 self._hire(worker)
 
@@ -144,11 +146,13 @@ class RayCrew:
         head, *requests = refs
 
         def answer(turn: Turn) -> Event:
-            self._forget(shot.key)
             if turn.outcome is not None:
+                self._close(shot.key)
                 return Done(shot.key, worker, turn.outcome)
-            for part, request in enumerate(requests):
-                self.requests[Window(shot.key, opening, turn.step, part)] = request
+            if self.openings.get(shot.key) == opening:  # else a newer canvas has its own requests out
+                self._forget(shot.key)
+                for part, request in enumerate(requests):
+                    self.requests[Window(shot.key, opening, turn.step, part)] = request
             return Turned(shot.key, opening, turn.step)
 
         self._await([head], Call(worker, shot.key, answer))
@@ -175,8 +179,9 @@ class RayCrew:
             return
         try:
             value = ray.get(ref)
-        except errors.ObjectLostError:
-            self._lose(self.conductors.get(call.key, call.worker))
+        except errors.ObjectLostError:  # of a node that is gone: what lay there comes from a checkpoint again
+            if call.key in self.conductors:
+                self._lose(self.conductors[call.key])
             if call.window is not None:  # the gang lives: let dispatch know that it is free
                 self.events.append(Predicted(call.worker, call.window))
         except GONE:
@@ -205,6 +210,8 @@ class RayCrew:
             self.gangs[worker].kill()
         else:
             self.stages[worker].kill()
+            for key in [key for key, conductor in self.conductors.items() if conductor == worker]:
+                self._close(key)
         if worker in self.hires:  # it never came to work, so dispatch does not know it
             self._hire(worker)
         else:
@@ -212,6 +219,12 @@ class RayCrew:
 
     def _drop_calls(self, which: Callable[[Call], bool]) -> None:
         self.pending = {ref: call for ref, call in self.pending.items() if not which(call)}
+
+    def _close(self, key: str) -> None:
+        """A shot has no open canvas any more."""
+        self._forget(key)
+        self.conductors.pop(key, None)
+        self.openings.pop(key, None)
 
     def _forget(self, key: str) -> None:
         """Let a shot's windows go: a new step or a new canvas takes their place."""

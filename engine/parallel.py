@@ -88,7 +88,7 @@ def ulysses_attention(
     if group is None:
         return _attend(q_BlAK, k_BlAK, v_BlAK, n_tokens)
     check_heads(q_BlAK.shape[2], group.size())
-    attention = _distributed_attention()(_attend, group, scatter_idx=2, gather_idx=1)
+    attention = load_ulysses()(_attend, group, scatter_idx=2, gather_idx=1)
     out_BlAK: Tensor = attention(q_BlAK, k_BlAK, v_BlAK, 0, n_tokens=n_tokens)
     return out_BlAK
 
@@ -113,7 +113,7 @@ def _attend(q_BLaK: Tensor, k_BLaK: Tensor, v_BLaK: Tensor, n_tokens: int) -> Te
     return F.pad(out_BLaK, (0, 0, 0, 0, 0, q_BLaK.shape[1] - n_tokens))
 
 
-def _distributed_attention() -> Any:
+def load_ulysses() -> Any:
     """DeepSpeed's DistributedAttention, its communication layer resting on the torch group there already is.
 
     Imported on use: one rank alone never pays for it.
