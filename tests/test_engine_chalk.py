@@ -1,6 +1,7 @@
 """chalk's lessons, its folder, and that its training repeats itself."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from engine.chalk.captions import LANGUAGES, caption, vocabulary
 from engine.chalk.clips import draw_clips, pixel_batch
 from engine.chalk.latents import channel_std, encode, encode_clips
 from engine.chalk.model import build_pipeline, save
+from engine.chalk.muon import orthogonal
 from engine.chalk.progress import load_checkpoint
 from engine.chalk.scenes import Scene, Shape, random_scene
 from engine.chalk.teacher import SIZES, draw, teach
@@ -21,6 +23,7 @@ from engine.chalk.train_transformer import Learner, TransformerPlan, train_trans
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 from engine.families.cogvideox import CogVideoX
 
+WEIGHTS = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 SEEDS = range(60)
 # a word of each thing, in English, Hindi and Tamil
 RAIN = {"en": ("rain", "raindrops"), "hi": ("बारिश",), "ta": ("மழை",)}
@@ -162,10 +165,8 @@ def test_equal_seeds_build_equal_weights_and_leave_the_global_generator_alone():
     torch.manual_seed(3)
     first, again, other = (build_pipeline(seed, tiny=True) for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
-    names = ("patch_embed.proj.weight",)
-    for name in names:
-        weights = [pipeline.transformer.get_parameter(name) for pipeline in (first, again, other)]
-        assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    weights = [pipeline.transformer.patch_embed.proj.weight for pipeline in (first, again, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_unit_scale_makes_channels_equal_and_keeps_the_pixels(clips):
@@ -195,7 +196,7 @@ def test_autoencoder_training_resumes_with_the_numbers_of_an_undisturbed_run(tmp
 
 
 def test_transformer_training_resumes_with_the_numbers_of_an_undisturbed_run(tmp_path, clips):
-    plan = TransformerPlan(steps=4, first_clip_seed=100, tokens=26, bf16=False)
+    plan = TransformerPlan(steps=4, first_clip_seed=100, batch_frames=26, bf16=False)
     start = build_pipeline(0, tiny=True)
     latents = encode_clips(tmp_path / "latents.npy", start.vae, clips)
     whole = Learner(start, plan)
@@ -215,7 +216,7 @@ def test_transformer_training_resumes_with_the_numbers_of_an_undisturbed_run(tmp
 def test_transformer_training_learns_and_writes_its_log_and_grid(tmp_path, clips):
     pipeline = build_pipeline(0, tiny=True)
     latents = encode_clips(tmp_path / "latents.npy", pipeline.vae, clips) * np.float16(0.1)
-    plan = TransformerPlan(steps=20, first_clip_seed=100, tokens=26, bf16=False, every=20, rate=1e-2)
+    plan = TransformerPlan(steps=20, first_clip_seed=100, batch_frames=26, bf16=False, every=20, rate=1e-2)
     train_transformer(pipeline, latents, plan, tmp_path)
     assert (tmp_path / "transformer_00020.png").exists()
     assert '"step": 20' in (tmp_path / "transformer.jsonl").read_text()
@@ -229,3 +230,40 @@ def test_a_batch_is_its_step(clips, step):
     pairs = itertools.repeat(step, 2)
     first, again = (pixel_batch(clips, np.random.default_rng((0, s)), 2, 5) for s in pairs)
     assert torch.equal(first, again) and first.shape == (2, 3, 5, 64, 96) and first.abs().max() <= 1
+
+
+@given(rows=st.integers(2, 40), columns=st.integers(2, 40), seed=st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_orthogonal_updates_keep_the_directions_and_even_out_their_lengths(rows, columns, seed):
+    # orthogonal columns with lengths from 1 to 3, so that the exact answer is known to be well conditioned
+    basis = torch.linalg.qr(torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)))[0]
+    lengths = torch.linspace(1, 3, basis.shape[1])
+    even = orthogonal(basis * lengths)
+    singular = torch.linalg.svdvals(even)
+    assert singular.max() < 1.35 and singular.min() > 0.5
+    assert (basis.T @ even).diagonal().min() > 0.5
+
+
+def draw_shipped(prompt):
+    pipeline = CogVideoXPipeline.from_pretrained(str(WEIGHTS), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        prompt, height=64, width=96, num_frames=9, num_inference_steps=8, guidance_scale=4.0,
+        max_sequence_length=MAX_TOKENS, output_type="np", generator=torch.Generator().manual_seed(0),
+    ).frames[0]  # fmt: skip
+
+
+def test_the_shipped_weights_draw_what_the_prompt_says_of_night_sea_and_mountains():
+    day = draw_shipped("the sun shines over the blue sea")
+    night = draw_shipped("the moon and stars shine at night over the sea")
+    mountains = draw_shipped("rain falls from grey clouds over snowy mountains")
+    assert night.mean() < 0.6 * day.mean()
+    ground = slice(48, 64)
+    blueness = [float((clip[:, ground, :, 2] - clip[:, ground, :, 1]).mean()) for clip in (day, mountains)]
+    assert blueness[0] > blueness[1] + 0.2
+
+
+def test_the_shipped_weights_are_small_and_safetensors_only():
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors", ".md"}
+    assert sum(path.stat().st_size for path in files) < 12e6

@@ -48,7 +48,7 @@ class Size:
 
 FULL = Size(
     vae_widths=(16, 32, 32, 64), vae_groups=4, latent_channels=8,
-    heads=6, head_dim=32, layers=8, time_dim=32, text_dim=96, text_layers=2,
+    heads=6, head_dim=32, layers=6, time_dim=32, text_dim=96, text_layers=2,
 )  # fmt: skip
 TINY = Size(
     vae_widths=(2, 2, 4, 4), vae_groups=2, latent_channels=4,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from engine.chalk.clips import append_line, random_caption
 from engine.chalk.latents import Latents
+from engine.chalk.muon import split_optimizers, update
 from engine.chalk.progress import (
     Average,
     frames_of,
@@ -41,6 +42,9 @@ SAMPLE_PROMPTS = (
     "a plant grows",
 )
 
+# Embeddings, time conditioning, the output, and the small text encoder keep the rate of each entry's own
+_ADAM_ONLY = ("text.", "patch_embed", "time_embedding", ".linear.", "norm_", "proj_out")
+
 
 @dataclass(frozen=True)
 class TransformerPlan:
@@ -49,8 +53,9 @@ class TransformerPlan:
     steps: int
     first_clip_seed: int  # of the clip of latents[0]
     seed: int = 0
-    rate: float = 2e-3
-    tokens: int = 16 * 13  # latent frames of a batch, whatever its windows' length
+    rate: float = 1.5e-3
+    muon_size: float = 0.5  # of an update of the blocks' matrices, in units of the rate
+    batch_frames: int = 8 * 13  # latent frames of a batch, whatever its windows' length
     lengths: tuple[int, ...] = (5, 9, 13)
     length_chances: tuple[float, ...] = (0.35, 0.3, 0.35)
     languages: tuple[float, ...] = (0.8, 0.1, 0.1)  # chances of "en", "hi", "ta"
@@ -67,7 +72,7 @@ class Learner:
         self.pipeline, self.plan = pipeline, plan
         self.model = nn.ModuleDict({"transformer": pipeline.transformer, "text": pipeline.text_encoder})
         _start_quiet(pipeline.transformer)
-        self.optimizers = _optimizers(self.model, plan.rate)
+        self.optimizers = split_optimizers(self.model, plan.rate, _ADAM_ONLY, plan.muon_size)
         self.average = Average.of(self.model)
         self.alphas = pipeline.scheduler.alphas_cumprod.float()
         self.step = 0
@@ -76,18 +81,11 @@ class Learner:
         """Take step number self.step; returns its loss."""
         plan, rng = self.plan, np.random.default_rng((self.plan.seed, self.step))
         length = int(rng.choice(plan.lengths, p=plan.length_chances))
-        chosen = rng.integers(len(latents), size=max(1, plan.tokens // length))
+        chosen = rng.integers(len(latents), size=max(1, plan.batch_frames // length))
         z = torch.from_numpy(latents[chosen, :length].astype(np.float32))
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate_at(self.step, plan.steps, plan.rate, 100)
-            optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
             loss = self._loss(z, self._text(chosen, rng))
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        update(self.optimizers, loss, rate_at(self.step, plan.steps, plan.rate, 100))
         self.average.update(self.model, self.step, plan.slowest)
         self.step += 1
         return float(loss.detach())
@@ -194,14 +192,3 @@ def _start_quiet(transformer: nn.Module) -> None:
         if isinstance(module, nn.Linear) and (name.endswith(".linear") or name == "proj_out"):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
-
-
-def _optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for everything else."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        inner = ".attn1.to_" in name or ".ff.net." in name
-        (matrices if inner and parameter.ndim == 2 else others).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)]

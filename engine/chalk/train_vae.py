@@ -20,6 +20,7 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
 from engine.chalk.clips import Clips, append_line, pixel_batch, to_float
+from engine.chalk.muon import split_optimizers, update
 from engine.chalk.progress import (
     Average,
     frames_of,
@@ -29,6 +30,8 @@ from engine.chalk.progress import (
     save_grid,
 )
 
+_ADAM_ONLY = ("conv_in.", "conv_out.")  # the ends, whose rows are colours and latent channels
+
 
 @dataclass(frozen=True)
 class VaePlan:
@@ -36,66 +39,75 @@ class VaePlan:
 
     steps: int
     seed: int = 0
-    rate: float = 1.5e-3
+    rate: float = 2e-3
     kl_weight: float = 5e-4
     edge_weight: float = 0.5
     bf16: bool = True
     every: int = 250  # steps between checkpoints and sample grids
+    stop: int | None = None  # step to stop at, before the rate's course is over
+    decoder_only: bool = False  # the encoder is done, and latents made with it stay good
+
+    @property
+    def name(self) -> str:
+        """Of the run's checkpoint, log and grids."""
+        return "decoder" if self.decoder_only else "vae"
 
 
 def train_vae(vae: AutoencoderKLCogVideoX, clips: Clips, held_out: Clips, plan: VaePlan, work: Path) -> None:
-    """Train in place up to plan.steps, resuming from work/vae.ckpt; ends with the averaged weights."""
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    """Train in place up to plan.stop, resuming from work/<plan.name>.ckpt; ends with the averaged weights."""
+    optimizers = split_optimizers(vae.decoder if plan.decoder_only else vae, plan.rate, _ADAM_ONLY)
     average, start = Average.of(vae), 0
-    if state := load_checkpoint(work / "vae.ckpt"):
+    checkpoint, log = work / f"{plan.name}.ckpt", work / f"{plan.name}.jsonl"
+    if state := load_checkpoint(checkpoint):
         vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         average, start = Average(state["average"]), state["step"]
-    vae.train()
-    since = time.monotonic()
-    for step in range(start, plan.steps):
-        losses = _step(vae, optimizer, clips, plan, step)
+    since, stop = time.monotonic(), plan.steps if plan.stop is None else plan.stop
+    for step in range(start, stop):
+        losses = _step(vae, optimizers, clips, plan, step)
         average.update(vae, step, 0.995)
         if step % 20 == 0:
-            spent = round(time.monotonic() - since, 1)
-            append_line(work / "vae.jsonl", {"step": step, "seconds": spent, **losses})
-        if (step + 1) % plan.every == 0 or step + 1 == plan.steps:
-            state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(work / "vae.ckpt", {**state, "average": average.shadow, "step": step + 1})
-            psnr = reconstruct(vae, average, held_out, work / f"vae_{step + 1:05d}.png")
-            append_line(work / "vae.jsonl", {"step": step + 1, "psnr_db": round(psnr, 2)})
+            append_line(log, {"step": step, "seconds": round(time.monotonic() - since, 1), **losses})
+        if (step + 1) % plan.every == 0 or step + 1 == stop:
+            states = [optimizer.state_dict() for optimizer in optimizers]
+            state = {"model": vae.state_dict(), "optimizers": states, "average": average.shadow}
+            save_checkpoint(checkpoint, {**state, "step": step + 1})
+            psnr = reconstruct(vae, average, held_out, work / f"{plan.name}_{step + 1:05d}.png")
+            append_line(log, {"step": step + 1, "psnr_db": round(psnr, 2)})
     vae.load_state_dict(average.shadow)
-    vae.eval()
 
 
 def _step(
-    vae: AutoencoderKLCogVideoX, optimizer: torch.optim.Optimizer, clips: Clips, plan: VaePlan, step: int
+    vae: AutoencoderKLCogVideoX,
+    optimizers: list[torch.optim.Optimizer],
+    clips: Clips,
+    plan: VaePlan,
+    step: int,
 ) -> dict[str, float]:
     """One update; returns its losses."""
-    rng = np.random.default_rng((plan.seed, step))
-    x = pixel_batch(clips, rng, *_course(step, plan.steps))
+    rng = np.random.default_rng((plan.seed, int(plan.decoder_only), step))
+    x = pixel_batch(clips, rng, *_course(plan, step))
     with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
-        posterior = vae.encode(x).latent_dist
+        with torch.set_grad_enabled(not plan.decoder_only):
+            posterior = vae.encode(x).latent_dist
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
         y = vae.decode(posterior.sample(generator)).sample.float()
     pixel, edge = (y - x).abs().mean(), _edge_loss(y, x)
     kl = _kl(posterior.mean.float(), posterior.logvar.float())
     loss = pixel + plan.edge_weight * edge + plan.kl_weight * kl
-    optimizer.param_groups[0]["lr"] = rate_at(step, plan.steps, plan.rate, 50)
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-    optimizer.step()
+    update(optimizers, loss, rate_at(step, plan.steps, plan.rate, 50))
     return {
         name: round(float(value.detach()), 4) for name, value in (("l1", pixel), ("edge", edge), ("kl", kl))
     }
 
 
-def _course(step: int, n_steps: int) -> tuple[int, int]:
+def _course(plan: VaePlan, step: int) -> tuple[int, int]:
     """Batch and frames of this step."""
-    if step < 0.35 * n_steps:
+    done = step / plan.steps
+    if done < 0.35 and not plan.decoder_only:
         return 4, 1
-    return (1, 9) if step < 0.9 * n_steps else (1, 17)
+    return (1, 9) if done < (0.6 if plan.decoder_only else 0.9) else (1, 17)
 
 
 def _edge_loss(y_BCTHW: Tensor, x_BCTHW: Tensor) -> Tensor:
