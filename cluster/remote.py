@@ -102,6 +102,9 @@ class RayCrew:
                 if self.openings.get(key) == opening:
                     self._close(key)
             case Replace(worker):
+                # Only now: until dispatch knew of the loss it went on asking for what lay there.
+                for key in [key for key, conductor in self.conductors.items() if conductor == worker]:
+                    self._close(key)
                 self._hire(worker)
 
     def wait(self) -> Sequence[Event]:
@@ -147,7 +150,8 @@ class RayCrew:
 
         def answer(turn: Turn) -> Event:
             if turn.outcome is not None:
-                self._close(shot.key)
+                if self.openings.get(shot.key) == opening:
+                    self._close(shot.key)
                 return Done(shot.key, worker, turn.outcome)
             if self.openings.get(shot.key) == opening:  # else a newer canvas has its own requests out
                 self._forget(shot.key)
@@ -210,8 +214,6 @@ class RayCrew:
             self.gangs[worker].kill()
         else:
             self.stages[worker].kill()
-            for key in [key for key, conductor in self.conductors.items() if conductor == worker]:
-                self._close(key)
         if worker in self.hires:  # it never came to work, so dispatch does not know it
             self._hire(worker)
         else:

@@ -182,7 +182,8 @@ def new_canvas(
 ) -> Canvas:
     """A canvas of keyed noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
 
-    dtype is the name of one of torch's. A stochastic scheduler draws from a generator of this seed and shot alone, a whole canvas at a step.
+    dtype is the name of one of torch's. A stochastic scheduler draws from a generator of this seed and shot
+    alone, a whole canvas at a step.
     """
     scheduler = load_scheduler(folder, n_steps, kind)
     noise = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, getattr(torch, dtype))
