@@ -54,7 +54,7 @@ class ModelSpec:
 class SamplingSpec:
     """How long and how strictly a shot is denoised; scheduler "" is the model's own, else ddim or dpm."""
 
-    n_steps: int = 12
+    n_steps: int = 16
     guidance_scale: float = 4.0
     scheduler: str = ""
 

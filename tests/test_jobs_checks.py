@@ -212,7 +212,7 @@ def test_no_narration_that_could_be_spoken_is_surely_too_long() -> None:
 
 TIMES = st.integers(-1, 45).map(lambda n: n / 10)
 CHANGES = st.lists(st.tuples(TIMES, TIMES), max_size=3).map(sorted)
-LIMITS = Limits(16, 1920, 1920, 5, 1, 60.0, 600.0, frozenset())
+LIMITS = Limits(16, 1920, 1920, 5, 1, 120.0, 60.0, 600.0, frozenset())
 
 
 def is_a_shot(duration_s: float, changes: list[tuple[float, float]], fps: Fraction) -> bool:
