@@ -54,8 +54,8 @@ class ModelSpec:
 class SamplingSpec:
     """How long and how strictly a shot is denoised; scheduler "" is the model's own, else ddim or dpm."""
 
-    n_steps: int = 16
-    guidance_scale: float = 4.0
+    n_steps: int = 20
+    guidance_scale: float = 5.0
     scheduler: str = ""
 
     def __post_init__(self) -> None:
