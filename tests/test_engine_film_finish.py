@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import tracemalloc
 from fractions import Fraction
 
 import av
@@ -12,13 +13,9 @@ from hypothesis import strategies as st
 
 from engine.film.encode import encode_segment
 from engine.film.finish import (
-    LOUDNESS_LUFS,
-    PEAK,
     Line,
     LineTooLong,
     Version,
-    level,
-    loudness_lufs,
     make_version,
     narrate,
     opacity,
@@ -27,6 +24,7 @@ from engine.film.finish import (
 from engine.film.join import count_frames, join_segments
 from engine.film.provenance import Claim, make_development_identity, verify
 from engine.film.sheet import read_pictures
+from engine.film.track import LOUDNESS_LUFS, PEAK, loudness_lufs
 from engine.film.voice import NarrationTooLong
 
 FPS = Fraction(8)
@@ -140,8 +138,9 @@ def test_a_tile_or_rate_that_is_not_the_segments_is_refused(segments, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_line_is_spoken_in_its_shot_and_its_captions_end_with_its_words():
-    samples, rate, cues = narrate(HINDI, "hi", 8.0)
+def test_each_line_is_spoken_in_its_shot_and_its_captions_end_with_its_words(tmp_path):
+    track, rate, cues = narrate(HINDI, "hi", 8.0, tmp_path)
+    samples = track[:]
     assert samples.dtype == np.float32 and samples.shape == (8 * rate,)
     loud = np.flatnonzero(abs(samples) > 0.02) / rate
     assert 0.25 <= loud[0] < 0.5
@@ -156,38 +155,47 @@ def test_each_line_is_spoken_in_its_shot_and_its_captions_end_with_its_words():
 
 
 @pytest.mark.parametrize("lang", ["hi", "ta", "en"])
-def test_a_voice_is_about_as_loud_as_players_expect_and_never_clips(lang):
+def test_a_voice_is_about_as_loud_as_players_expect_and_never_clips(lang, tmp_path):
     text = {"hi": HINDI[0].text, "ta": TAMIL[0].text, "en": "There are eight planets."}[lang]
-    samples, rate, _ = narrate([Line(text, 1.0, 6.0)], lang, 8.0)
+    samples, rate, _ = narrate([Line(text, 1.0, 6.0)], lang, 8.0, tmp_path)
     assert abs(loudness_lufs(samples, rate) - LOUDNESS_LUFS) < 1
-    assert abs(samples).max() <= PEAK + 1e-6
+    assert abs(samples[:]).max() <= PEAK + 1e-6
 
 
-def test_levelling_moves_nothing_in_time():
-    quiet = np.zeros(48_000, np.float32)
-    quiet[20_000:40_000] = 0.02 * np.sin(np.arange(20_000) * 0.1)
-    loud = level(quiet, 16_000)
-    assert loud.shape == quiet.shape
-    heard = np.flatnonzero(abs(loud) > 0.1 * abs(loud).max())
-    assert abs(heard[0] - 20_000) < 10 and abs(heard[-1] - 40_000) < 40
+def test_the_same_lines_make_the_same_track_to_the_bit_exactly_as_long_as_the_film(tmp_path):
+    total_s = 251 / 24  # frames and samples have no common tick
+    tracks = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        tracks.append(narrate(HINDI, "hi", total_s, tmp_path / name))
+    (first, rate, _), (second, _, _) = tracks
+    assert len(first) == len(second) == round(total_s * rate)
+    assert np.array_equal(first[:], second[:])
 
 
-@pytest.mark.parametrize("samples", [np.zeros(48_000, np.float32), np.full(100, 0.1, np.float32)])
-def test_silence_and_clips_too_short_to_measure_stay_as_they_are(samples):
-    assert np.array_equal(level(samples, 16_000), samples)
+def test_narrating_a_long_film_takes_no_more_memory_than_a_short_one(tmp_path):
+    peaks = []
+    for minutes in (1, 10):
+        tracemalloc.start()
+        samples, rate, _ = narrate([Line("एक।", 60 * minutes - 2, 2)], "hi", 60 * minutes, tmp_path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(samples) == 60 * minutes * rate and samples[-2 * rate :].any()
+    track_bytes = 4 * len(samples)
+    assert max(peaks) < 1.5 * min(peaks) and max(peaks) < track_bytes / 20
 
 
-def test_a_film_without_lines_is_silent_for_its_whole_length():
-    samples, rate, cues = narrate([], "hi", 1.5)
-    assert len(samples) == round(1.5 * rate) and not samples.any() and cues == []
+def test_a_film_without_lines_is_silent_for_its_whole_length(tmp_path):
+    samples, rate, cues = narrate([], "hi", 1.5, tmp_path)
+    assert len(samples) == round(1.5 * rate) and not samples[:].any() and cues == []
 
 
-def test_a_narration_too_long_for_its_shot_says_which_line_and_travels_between_processes():
+def test_a_narration_too_long_for_its_shot_says_which_line_and_travels_between_processes(tmp_path):
     lines = [Line("एक।", 0, 2), Line(HINDI[0].text * 3, 2, 1)]
     with pytest.raises(
         NarrationTooLong, match=r"^line 1, at 2\.00 s: the narration takes .* cut about"
     ) as caught:
-        narrate(lines, "hi", 8.0)
+        narrate(lines, "hi", 8.0, tmp_path)
     assert isinstance(caught.value, LineTooLong) and caught.value.line is lines[1]
     again = pickle.loads(pickle.dumps(caught.value))
     assert (again.index, str(again)) == (1, str(caught.value))
@@ -201,9 +209,9 @@ def test_a_narration_too_long_for_its_shot_says_which_line_and_travels_between_p
         ([Line("a", -1, 3)], r"line 0 spans -1\.000"),
     ],
 )
-def test_lines_that_overlap_or_leave_the_film_are_refused(lines, words):
+def test_lines_that_overlap_or_leave_the_film_are_refused(lines, words, tmp_path):
     with pytest.raises(ValueError, match=words):
-        narrate(lines, "en", 8.0)
+        narrate(lines, "en", 8.0, tmp_path)
 
 
 @pytest.fixture(scope="module")

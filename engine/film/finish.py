@@ -1,9 +1,9 @@
 """From shared segments to one language version: burn the title, join, narrate, mux, sign.
 
-Decides: the order, how a title fades, where a narration lies in time and how loud it is. Does not decide: how
-a title looks (titles), how a voice sounds (voice) or how captions break (captions).
+Decides: the order, how a title fades and where a narration lies in time. Does not decide: how a title looks
+(titles), how a voice sounds (voice), how loud it is (track) or how captions break (captions).
 
-Shapes: f_HWC picture, uint8 RGB; tile_HW4 title, uint8 RGBA, straight alpha. Audio is mono float32, one axis.
+Shapes: f_HWC picture, uint8 RGB; tile_HW4 title, uint8 RGBA, straight alpha.
 """
 
 import tempfile
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
-from av.filter import Graph
 from numpy.typing import NDArray
 
 from engine.film.captions import Cue, cues, write_webvtt
@@ -24,11 +22,9 @@ from engine.film.mux import mux_film
 from engine.film.provenance import Claim, Identity, sign
 from engine.film.sheet import read_pictures
 from engine.film.titles import draw_title
+from engine.film.track import SAMPLE_BYTES, Samples, Track, level, place
 from engine.film.voice import NarrationTooLong, Speech, fit
 
-LOUDNESS_LUFS = -16.0  # what web players expect
-PEAK = 10 ** (-2 / 20)  # of full scale; the 2 dB are for what AAC and players add between samples
-SILENT_LUFS = -70.0  # what the meter says when nothing passes its gate
 VOICE_RATE_HZ = 22_050  # of a track on which nobody speaks
 ROUNDING_S = 1e-3  # how far a sum of shot lengths may be off
 
@@ -137,24 +133,26 @@ def _titled(pictures: Iterator[Picture], tile: NDArray[np.uint8], seen: Iterator
         yield f_HWC
 
 
-def narrate(lines: Sequence[Line], lang: str, total_s: float) -> tuple[NDArray[np.float32], int, list[Cue]]:
+def narrate(lines: Sequence[Line], lang: str, total_s: float, folder: Path) -> tuple[Samples, int, list[Cue]]:
     """Speak each line in its shot on one track of total_s seconds; returns samples, their rate in Hz, cues.
 
-    A caption lasts as long as its words are spoken, not as long as the shot. Lines must come in order and end
-    before the film does, else ValueError; one that is too long even when spoken fast raises LineTooLong.
+    The samples lie in files in `folder`, and come into memory a line at a time. A caption lasts as long as
+    its words are spoken, not as long as the shot. Lines must come in order and end before the film does, else
+    ValueError; one that is too long even when spoken fast raises LineTooLong.
     """
     _check_order(lines, total_s)
-    speeches = [_speak(index, line, lang) for index, line in enumerate(lines)]
-    rate = speeches[0].sample_rate if speeches else VOICE_RATE_HZ
-    track = np.zeros(round(total_s * rate), np.float32)
-    captions: list[Cue] = []
+    rate, captions = VOICE_RATE_HZ, []
     limits = [*(line.start_s for line in lines), total_s][1:]
-    for line, speech, limit_s in zip(lines, speeches, limits, strict=True):
-        # Sums of shot lengths are rounded, so a line may seem to reach a hair into the next.
-        place = track[round(line.start_s * rate) : round(limit_s * rate)][: len(speech.samples)]
-        place[:] = speech.samples[: len(place)]
-        captions += cues(line.text, line.start_s, min(line.start_s + speech.length_s, limit_s))
-    return level(track, rate), rate, captions
+    spoken = Track(folder / "spoken.f32")
+    with spoken.path.open("wb") as file:
+        for index, (line, limit_s) in enumerate(zip(lines, limits, strict=True)):
+            speech = _speak(index, line, lang)
+            rate, start = speech.sample_rate, max(0, round(line.start_s * speech.sample_rate))
+            # Sums of shot lengths are rounded, so a line may seem to reach a hair into the next.
+            place(speech.samples[: round(limit_s * rate) - start], start, file)
+            captions += cues(line.text, line.start_s, min(line.start_s + speech.length_s, limit_s))
+        file.truncate(round(total_s * rate) * SAMPLE_BYTES)
+    return level(spoken, rate, folder / "levelled.f32"), rate, captions
 
 
 def _check_order(lines: Sequence[Line], total_s: float) -> None:
@@ -179,51 +177,6 @@ def _speak(index: int, line: Line, lang: str) -> Speech:
         raise LineTooLong(index, line, *cause) from error
 
 
-def level(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Bring a voice to about LOUDNESS_LUFS (EBU R128, integrated) with no sample above PEAK.
-
-    Speech has peaks so far above its loudness that gain alone would clip. A limiter holds them, and two more
-    rounds make up for what it took. Silence, and less than the 0.4 s that the meter needs, stay as they are.
-    """
-    for _ in range(3):
-        loudness = loudness_lufs(samples, rate)
-        if loudness <= SILENT_LUFS:
-            break
-        gain = ("volume", f"{LOUDNESS_LUFS - loudness}dB:precision=double")
-        # latency=1 takes the limiter's look-ahead out again: captions must not run ahead of the voice.
-        limit = ("alimiter", f"limit={PEAK}:level=disabled:latency=1")
-        filters = (("aformat", "sample_fmts=dbl"), gain, limit, ("aformat", "sample_fmts=flt"))
-        samples = np.concatenate([frame.to_ndarray()[0] for frame in _filtered(samples, rate, *filters)])
-    return samples
-
-
-def loudness_lufs(samples: NDArray[np.float32], rate: int) -> float:
-    """Integrated loudness as of EBU R128; SILENT_LUFS for silence and for less than 0.4 s."""
-    values = [
-        frame.metadata.get("lavfi.r128.I") for frame in _filtered(samples, rate, ("ebur128", "metadata=1"))
-    ]
-    return float(values[-1]) if values and values[-1] is not None else SILENT_LUFS
-
-
-def _filtered(samples: NDArray[np.float32], rate: int, *filters: tuple[str, str]) -> Iterator[av.AudioFrame]:
-    """Mono samples through a chain of FFmpeg filters."""
-    graph, clock = Graph(), Fraction(1, rate)
-    source = graph.add_abuffer(sample_rate=rate, layout="mono", format="flt", time_base=clock)
-    nodes = [graph.add(name, options) for name, options in filters]
-    graph.link_nodes(source, *nodes, graph.add("abuffersink")).configure()
-    frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="flt", layout="mono")
-    frame.sample_rate, frame.time_base, frame.pts = rate, clock, 0
-    graph.push(frame)
-    graph.push(None)
-    while True:
-        try:
-            filtered = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        assert isinstance(filtered, av.AudioFrame)
-        yield filtered
-
-
 def make_version(
     segments: Sequence[Path], out: Path, version: Version, identity: Identity, workdir: Path
 ) -> VersionFacts:
@@ -239,7 +192,7 @@ def make_version(
         first = _with_title(segments[0], Path(folder, "title.mp4"), version)
         frame_count = join_segments([first, *segments[1:]], pictures)
         total_s = float(frame_count / version.fps)
-        samples, rate, spoken = narrate(version.lines, version.lang, total_s)
+        samples, rate, spoken = narrate(version.lines, version.lang, total_s, Path(folder))
         mux_film(
             pictures,
             film,

@@ -19,11 +19,11 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from engine.film.captions import Cue, iso_639_2
 from engine.film.encode import mp4_options, whole_file
 from engine.film.join import video_packets, video_stream
+from engine.film.track import Samples, audio_frame, audio_frames
 
 AnyPacket: TypeAlias = "Packet[Any]"
 
@@ -78,7 +78,7 @@ def mux_film(
     *,
     lang: str,
     title: str,
-    audio: tuple[NDArray[np.float32], int] | None,
+    audio: tuple[Samples, int] | None,
     cues: Sequence[Cue],
     fps: Fraction,
 ) -> int:
@@ -150,12 +150,8 @@ def _copied(video: Path, stream: VideoStream, frames: int) -> Iterator[AnyPacket
         raise ValueError(f"{video} is damaged: {count} of {frames} frames are readable")
 
 
-def _voice_packets(
-    samples: NDArray[np.float32], rate: int, stream: AudioStream, film_s: Fraction
-) -> Iterator[AnyPacket]:
+def _voice_packets(samples: Samples, rate: int, stream: AudioStream, film_s: Fraction) -> Iterator[AnyPacket]:
     """The whole voice through one encoder: pieces encoded apart would each bring AAC's lead-in, and click."""
-    if samples.ndim != 1 or samples.dtype != np.float32:
-        raise ValueError(f"expected mono float32 samples, got shape {samples.shape} of {samples.dtype}")
     spare_s = Fraction(len(samples), rate) - film_s
     if spare_s >= Fraction(1, rate):  # less than one sample is rounding
         raise ValueError(f"the voice outlasts the film of {float(film_s):.3f} s by {float(spare_s):.3f} s")
@@ -164,33 +160,17 @@ def _voice_packets(
     yield from stream.encode(None)
 
 
-def _resampled(samples: NDArray[np.float32], rate: int, total: int) -> Iterator[av.AudioFrame]:
+def _resampled(samples: Samples, rate: int, total: int) -> Iterator[av.AudioFrame]:
     """The voice and then silence at the film's rate, exactly `total` samples, an AAC frame at a time."""
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=AUDIO_RATE_HZ, frame_size=AAC_FRAME)
     done = 0
-    for frame in _pieces(samples, rate, math.ceil(Fraction(total * rate, AUDIO_RATE_HZ)) + rate):
+    for frame in audio_frames(samples, rate, math.ceil(Fraction(total * rate, AUDIO_RATE_HZ)) + rate):
         for piece in resampler.resample(frame):
-            block = piece.to_ndarray()[:, : total - done]
+            block = piece.to_ndarray()[:, : total - done].astype(np.float32, copy=False)
             if block.size:
-                yield _audio_frame(block, AUDIO_RATE_HZ, done)
+                yield audio_frame(block, AUDIO_RATE_HZ, done)
             done += block.shape[1]
     assert done == total
-
-
-def _pieces(samples: NDArray[np.float32], rate: int, total: int) -> Iterator[av.AudioFrame]:
-    """The samples, padded by silence to `total`, a second at a time."""
-    for start in range(0, total, rate):
-        piece = np.zeros((1, min(rate, total - start)), np.float32)
-        spoken = samples[start : start + piece.shape[1]]
-        piece[0, : len(spoken)] = spoken
-        yield _audio_frame(piece, rate, start)
-
-
-def _audio_frame(block: NDArray[Any], rate: int, start: int) -> av.AudioFrame:
-    """Mono samples that sound from sample `start`."""
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout="mono")
-    frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), start
-    return frame
 
 
 def _caption_packets(cues: Sequence[Cue], stream: SubtitleStream, film_s: Fraction) -> Iterator[AnyPacket]:
