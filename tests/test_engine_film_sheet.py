@@ -17,6 +17,7 @@ from engine.film.sheet import (
     MARGIN_PX,
     PAPER,
     ROW_GAP_PX,
+    ROWS,
     contact_sheet,
     poster,
     read_pictures,
@@ -62,6 +63,18 @@ def test_every_shot_has_its_row_and_every_cell_is_the_decoded_frame(shots, tmp_p
             assert abs(cell - decoded[index][48, 64]).max() <= 3
             assert abs(cell - colour(row, index)).max() <= 5
             assert (sheet[top + height, left : left + width] == PAPER).all()
+
+
+def test_a_film_of_many_shots_is_shown_by_evenly_spaced_ones_and_the_sheet_says_so(shots, tmp_path):
+    count = 2 * ROWS - 1
+    segments = [shots[index % 4 > 0] for index in range(count)]  # every fourth is the first shot
+    labels = [f"s{index:02}" for index in range(count)]
+    contact_sheet(segments, labels, tmp_path / "all.png", columns=1)
+    contact_sheet(segments[::2], labels[::2], tmp_path / "half.png", columns=1)
+    every, half = read(tmp_path / "all.png"), read(tmp_path / "half.png")
+    foot = every.shape[0] - MARGIN_PX
+    assert np.array_equal(every[:foot], half[:foot]) and every.shape == half.shape
+    assert (half[foot:] == PAPER).all() and (every[foot:] != PAPER).any()
 
 
 def test_labels_and_lengths_are_written_above_the_rows(shots, tmp_path):

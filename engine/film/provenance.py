@@ -29,6 +29,7 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmic
 RENDER_LABEL = "org.longtake.render"
 MEDIA_TYPE = "video/mp4"
 ROOT_DAYS, LEAF_DAYS = 3650, 825
+DRAFT_MIB = 4  # of the signed copy that c2pa may hold in memory; its own default is the first 512
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -185,7 +186,10 @@ def _leaf_certificate(
 
 def sign(source: Path, target: Path, claim: Claim, identity: Identity) -> None:
     """Write a signed copy of the MP4 `source` to `target`, which appears whole or not at all."""
-    settings = {"builder": {"thumbnail": {"enabled": False}}}  # a thumbnail of a video cannot be made
+    settings = {
+        "builder": {"thumbnail": {"enabled": False}},  # a thumbnail of a video cannot be made
+        "core": {"backing_store_memory_threshold_in_mb": DRAFT_MIB},
+    }
     with (
         _draft_beside(target) as draft,
         _context(settings) as context,

@@ -1,6 +1,7 @@
-"""Films at a glance: a contact sheet with a row for every shot, and a poster.
+"""Films at a glance: a contact sheet with a row for a shot, and a poster.
 
-Decides: which frames stand for a shot, and how a sheet is laid out. Does not decide what a shot is called.
+Decides: which shots are shown when there are many, which frames stand for a shot, how a sheet is laid out.
+Does not decide what a shot is called.
 
 Shapes: f_HWC picture, uint8 RGB.
 """
@@ -27,17 +28,22 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 WIDTH_PX = 1600
 MARGIN_PX, GAP_PX, HEAD_PX, ROW_GAP_PX = 48, 12, 36, 32
 LABEL_PX, NOTE_PX = 20, 15
+ROWS = (
+    24  # at a glance; all shots of a long film would take memory with its length, and be too tall for a JPEG
+)
 PAPER, INK, QUIET = (18, 20, 24), (240, 240, 236), (134, 140, 150)
 LARGEST = 2.0  # small drafts are enlarged at most this much: more would only show blur
 
 
 @dataclass(frozen=True)
 class Shot:
-    """The frames that stand for a shot, as thumbnails, and how long it is."""
+    """A row of the sheet: a shot, and how large its thumbnails are."""
 
-    stills: tuple[Image.Image, ...]
+    segment: Path
+    label: str
     frame_count: int
     length_s: float
+    still_px: tuple[int, int]  # width, height
 
 
 def read_pictures(path: Path) -> Iterator[Picture]:
@@ -64,10 +70,11 @@ def _decoded(container: InputContainer, stream: VideoStream, path: Path) -> Iter
 def contact_sheet(
     segments: Sequence[Path], labels: Sequence[str], out: Path, *, columns: int = 3, width_px: int = WIDTH_PX
 ) -> tuple[int, int]:
-    """Draw `columns` frames of every shot, first to last, in a row under its label; returns width and height.
+    """Draw `columns` frames of each shot, first to last, in a row under its label; returns width and height.
 
-    One segment is one shot. Each is decoded once, and only thumbnails are kept. `out` is PNG or JPEG by its
-    ending; labels are printable ASCII, which is all that the built-in typeface has.
+    One segment is one shot. Of more than ROWS shots, ROWS evenly spaced ones are shown; the sheet says so.
+    Each is decoded once, and memory holds the sheet and one picture. `out` is PNG or JPEG by its ending;
+    labels are printable ASCII, which is all that the built-in typeface has.
     """
     if not segments or len(segments) != len(labels) or columns < 1:
         raise ValueError(f"{len(segments)} segments, {len(labels)} labels, {columns} columns make no sheet")
@@ -77,8 +84,11 @@ def contact_sheet(
     room_px = (width_px - 2 * MARGIN_PX - (columns - 1) * GAP_PX) // columns
     if room_px < 1:
         raise ValueError(f"{columns} columns do not fit a sheet of {width_px} px")
-    shots = [_shot(segment, columns, room_px) for segment in segments]
-    sheet = _draw(shots, labels, columns)
+    chosen = still_indices(len(segments), min(ROWS, len(segments)))
+    shots = [_shot(segments[index], labels[index], room_px) for index in chosen]
+    sheet = _draw(shots, columns)
+    if len(shots) < len(segments):
+        _draw_foot(sheet, f"{len(shots)} of {len(segments)} shots")
     _save(sheet, out)
     return sheet.size
 
@@ -87,7 +97,7 @@ def poster(segment: Path, out: Path, *, at: float = 0.5) -> tuple[int, int]:
     """Save the frame at the share `at` (0 first, 1 last) of a segment, unscaled; returns width and height."""
     if not 0 <= at <= 1:
         raise ValueError(f"a poster is taken at a share between 0 and 1, not {at}")
-    count, _ = _length(segment)
+    count, _, _ = _header(segment)
     wanted = round(at * (count - 1))
     (picture,) = (picture for index, picture in enumerate(read_pictures(segment)) if index == wanted)
     image = Image.fromarray(picture)
@@ -102,59 +112,61 @@ def still_indices(frame_count: int, columns: int) -> list[int]:
     return [round(column * (frame_count - 1) / (columns - 1)) for column in range(columns)]
 
 
-def _length(segment: Path) -> tuple[int, float]:
-    """Frame count and length in seconds, as the header says; reading the pictures checks the count."""
+def _header(segment: Path) -> tuple[int, float, tuple[int, int]]:
+    """Frame count, length in seconds and size, as the header says; reading the pictures checks the count."""
     with av.open(segment) as container:
         stream = video_stream(container, segment)
         if not stream.frames or not stream.average_rate:
             raise ValueError(f"{segment} does not say how many frames it has, or how fast they are")
-        return stream.frames, float(Fraction(stream.frames) / stream.average_rate)
+        size = stream.codec_context.width, stream.codec_context.height
+        return stream.frames, float(Fraction(stream.frames) / stream.average_rate), size
 
 
-def _shot(segment: Path, columns: int, room_px: int) -> Shot:
-    """Decode a segment once and keep thumbnails of the frames that stand for it."""
-    count, length_s = _length(segment)
-    wanted = still_indices(count, columns)
-    # A short shot shows a frame more than once.
-    stills = {
-        index: _thumbnail(picture, room_px)
-        for index, picture in enumerate(read_pictures(segment))
-        if index in wanted
-    }
-    return Shot(tuple(stills[index] for index in wanted), count, length_s)
-
-
-def _thumbnail(picture: Picture, room_px: int) -> Image.Image:
-    """The picture as wide as there is room for, or as it bears to be enlarged."""
-    height, width, _ = picture.shape
+def _shot(segment: Path, label: str, room_px: int) -> Shot:
+    """Thumbnails are as wide as there is room for, or as the pictures bear to be enlarged."""
+    count, length_s, (width, height) = _header(segment)
     scale = min(room_px / width, LARGEST)
-    size = (round(width * scale), max(1, round(height * scale)))
-    return Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+    return Shot(segment, label, count, length_s, (round(width * scale), max(1, round(height * scale))))
 
 
-def _draw(shots: Sequence[Shot], labels: Sequence[str], columns: int) -> Image.Image:
+def _stills(shot: Shot, columns: int) -> Iterator[tuple[int, Image.Image]]:
+    """Decode a shot once, and give a thumbnail to every column; a short shot shows a frame more than once."""
+    wanted = still_indices(shot.frame_count, columns)
+    for index, picture in enumerate(read_pictures(shot.segment)):
+        if index in wanted:
+            still = Image.fromarray(picture).resize(shot.still_px, Image.Resampling.LANCZOS)
+            yield from ((column, still) for column in range(columns) if wanted[column] == index)
+
+
+def _draw(shots: Sequence[Shot], columns: int) -> Image.Image:
     """Lay the rows out under each other on dark paper."""
-    cell_px = max(shot.stills[0].width for shot in shots)
+    cell_px = max(shot.still_px[0] for shot in shots)
     width = 2 * MARGIN_PX + columns * cell_px + (columns - 1) * GAP_PX
-    rows = [HEAD_PX + shot.stills[0].height + ROW_GAP_PX for shot in shots]
+    rows = [HEAD_PX + shot.still_px[1] + ROW_GAP_PX for shot in shots]
     sheet = Image.new("RGB", (width, 2 * MARGIN_PX + sum(rows) - ROW_GAP_PX), PAPER)
     top = MARGIN_PX
-    for shot, label, height in zip(shots, labels, rows, strict=True):
-        _draw_head(ImageDraw.Draw(sheet), shot, label, top, width)
-        for column, still in enumerate(shot.stills):
+    for shot, height in zip(shots, rows, strict=True):
+        _draw_head(ImageDraw.Draw(sheet), shot, top, width)
+        for column, still in _stills(shot, columns):
             sheet.paste(still, (MARGIN_PX + column * (cell_px + GAP_PX), top + HEAD_PX))
         top += height
     return sheet
 
 
-def _draw_head(pen: ImageDraw.ImageDraw, shot: Shot, label: str, top: int, width: int) -> None:
+def _draw_head(pen: ImageDraw.ImageDraw, shot: Shot, top: int, width: int) -> None:
     """Write the shot's label on the left, and its length on the right where there is room."""
     large, small = ImageFont.load_default(LABEL_PX), ImageFont.load_default(NOTE_PX)
     baseline, right = top + HEAD_PX - GAP_PX, width - MARGIN_PX
-    pen.text((MARGIN_PX, baseline), label, fill=INK, font=large, anchor="ls")
+    pen.text((MARGIN_PX, baseline), shot.label, fill=INK, font=large, anchor="ls")
     note = f"{shot.frame_count} frames, {shot.length_s:.1f} s"
-    if MARGIN_PX + large.getlength(label) + 2 * GAP_PX + small.getlength(note) <= right:
+    if MARGIN_PX + large.getlength(shot.label) + 2 * GAP_PX + small.getlength(note) <= right:
         pen.text((right, baseline), note, fill=QUIET, font=small, anchor="rs")
+
+
+def _draw_foot(sheet: Image.Image, note: str) -> None:
+    """Write a note into the margin below the rows."""
+    at = (MARGIN_PX, sheet.height - MARGIN_PX // 2)
+    ImageDraw.Draw(sheet).text(at, note, fill=QUIET, font=ImageFont.load_default(NOTE_PX), anchor="lm")
 
 
 def _save(image: Image.Image, out: Path) -> None:

@@ -27,7 +27,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_ST
 
 MINUTES = (1, 10)
 MOST = 1.2  # peak of the long film over that of the short one
-JUDGED = ("driver", "Decoder", "Decoder alone, one shot")
+JUDGED = ("driver", "Decoder", "Finisher", "Decoder alone, one shot")
 WORKERS = ("Encoder", "Conductor", "Rank", "Decoder", "Finisher")
 FPS, SHOT_S = 8, 10
 Peaks = dict[str, float]  # MiB by process
