@@ -17,7 +17,9 @@ from manifests.findings import Finding, Level, Levels, empty, repeated, true
 
 __all__ = ["Limits", "validate"]
 
-ID_PATTERN = r"^[A-Za-z0-9._-]{1,128}$"
+# What the store takes as part of a key (manifests.store): no dot first, none last before ".mp4", no two together.
+ID_PATTERN = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
+MAX_ID_CHARS = 128
 # Format characters (Cf) stay allowed: Indic scripts need the zero-width joiners.
 CONTROL_IN_LINE = r"[\x{00}-\x{1f}\x{7f}-\x{9f}]"
 CONTROL_IN_TEXT = r"[\x{00}-\x{08}\x{0b}\x{0c}\x{0e}-\x{1f}\x{7f}-\x{9f}]"  # a prompt may have lines and tabs
@@ -62,11 +64,11 @@ def _batch(levels: Levels, twice: Any, limits: Mapping[str, Limits]) -> Iterator
 
 def _ids(levels: Levels, twice: Any) -> Iterator[Finding]:
     """Ids become path components: safe characters, and each one once."""
-    hint = "use 1 to 128 of A-Z a-z 0-9 . _ - and not only dots"
+    hint = f"use 1 to {MAX_ID_CHARS} of A-Z a-z 0-9 . _ - without a dot first, last or beside another"
     for level, field in ((levels.rows, "row_id"), (levels.shots, "shot_id")):
         ids = level.column(field)
-        dots = pc.match_substring_regex(ids, r"^\.+$")  # "." and ".." would leave the output folder
-        bad = pc.or_(pc.invert(pc.match_substring_regex(ids, ID_PATTERN)), dots)
+        long = pc.greater(pc.utf8_length(ids), MAX_ID_CHARS)
+        bad = pc.or_(pc.invert(pc.match_substring_regex(ids, ID_PATTERN)), long)
         bad = pc.and_(bad, pc.invert(empty(ids)))  # which is E101_MISSING
         yield from level.report(bad, "E102_BAD_ID", field, "id {v!r} is not usable in a path", hint)
     again = "id {v!r} occurs more than once"

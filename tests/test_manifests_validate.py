@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import manifests.validate
 from manifests.bounds import whole_frames
 from manifests.findings import Finding
 from manifests.schema import SCHEMA
+from manifests.store import _check_key, open_store
 from manifests.validate import Limits, validate
 
 LIMITS = Limits(
@@ -77,6 +78,12 @@ CASES = [
     ("text missing", row(**spoken(text=None)), "E101_MISSING", "/languages/0/segments/0/text"),
     ("row id with a slash", row(row_id="a/b"), "E102_BAD_ID", "/row_id"),
     ("row id of dots", row(row_id=".."), "E102_BAD_ID", "/row_id"),
+    ("row id with two dots together", row(row_id="a..b"), "E102_BAD_ID", "/row_id"),
+    ("hidden row id", row(row_id=".hid"), "E102_BAD_ID", "/row_id"),
+    ("row id with a dot last", row(row_id="a."), "E102_BAD_ID", "/row_id"),
+    ("shot id with two dots together", row(shots=[shot(shot_id="a..b")]), "E102_BAD_ID", "/shots/0/shot_id"),
+    ("hidden shot id", row(shots=[shot(shot_id=".hid")]), "E102_BAD_ID", "/shots/0/shot_id"),
+    ("shot id with a dot last", row(shots=[shot(shot_id="a.")]), "E102_BAD_ID", "/shots/0/shot_id"),
     ("shot id with a space", row(shots=[shot(shot_id="a b")]), "E102_BAD_ID", "/shots/0/shot_id"),
     ("duplicate shot", row(shots=[shot(), shot()]), "E104_DUPLICATE_SHOT", "/shots/1/shot_id"),
     ("no shots", row(shots=[]), "E105_NO_SHOTS", "/shots"),
@@ -192,6 +199,36 @@ def test_problem_gives_exactly_its_finding(bad: dict[str, Any], code: str, path:
 
 def test_duplicate_row_is_found_at_its_second_place() -> None:
     assert [(f.row_index, f.code) for f in findings(row(), row())] == [(1, "E103_DUPLICATE_ROW")]
+
+
+IDS = st.text("aZ0._-/=", max_size=6) | st.text("a.", min_size=126, max_size=130)
+
+
+@settings(deadline=None)
+@given(IDS)
+@example("a" * 128)
+@example("a.b-c_d")
+def test_id_validates_exactly_when_the_store_takes_its_keys(name: str) -> None:
+    def is_key(key: str) -> bool:
+        try:
+            _check_key(key)
+        except ValueError:
+            return False
+        return True
+
+    keys = all(is_key(key) for key in (f"films/{name}.und.mp4", f"report/sheets/{name}.jpg"))
+    wanted = keys and 1 <= len(name) <= 128 and not set(name) & set("/=")
+    assert (findings(row(row_id=name)) == []) == wanted
+    assert (findings(row(shots=[shot(shot_id=name)])) == []) == wanted
+
+
+def test_store_publishes_a_film_named_by_a_valid_id(tmp_path: Path) -> None:
+    names = ["a.b", "-a", "_", "a" * 128]
+    assert findings(*(row(row_id=name) for name in names)) == []
+    store = open_store(str(tmp_path / "store"))
+    artefact = store.put_artefact(b"film")
+    for name in names:
+        store.publish(artefact, f"films/{name}.und.mp4")
 
 
 def test_equal_shot_ids_in_different_rows_are_allowed() -> None:
