@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.noise import StepNoise
 from engine.windows import Window
 
 _TIME = 1  # the latent-frame axis of z_BTCHW
@@ -22,13 +23,15 @@ _TIME = 1  # the latent-frame axis of z_BTCHW
 class Canvas:
     """A shot's latents z_BTCHW (batch, latent frames, channels, height, width) and what steps them.
 
-    The scheduler must already have its timesteps. It and the generator belong to this canvas alone: both
-    change with every step. The generator is the one that drew the initial noise, because stochastic
-    schedulers go on drawing from it.
+    The scheduler must already have its timesteps. It belongs to this canvas alone and changes with every
+    step. The noise of a stochastic scheduler's steps comes from one of two places. StepNoise keys it by
+    (seed, shot, step, latent frame), so that neither the canvas's length nor a checkpoint has a say in it.
+    A generator, the one that drew the initial noise, is drawn from in sequence, a whole canvas at a time, as
+    diffusers' pipelines do; its state is part of a checkpoint.
     """
 
     def __init__(
-        self, latents: torch.Tensor, scheduler: Any, generator: torch.Generator | None = None
+        self, latents: torch.Tensor, scheduler: Any, noise: torch.Generator | StepNoise | None = None
     ) -> None:
         if latents.ndim != 5:
             raise ValueError(
@@ -36,7 +39,8 @@ class Canvas:
             )
         self.latents = latents
         self.scheduler = scheduler
-        self.generator = generator
+        self.generator = noise if isinstance(noise, torch.Generator) else None
+        self.step_noise = noise if isinstance(noise, StepNoise) else None
         self.step_index = 0
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
         self.old_pred_original_sample: torch.Tensor | None = None
@@ -105,19 +109,39 @@ class Canvas:
 
     @torch.no_grad()
     def step(self, prediction: torch.Tensor) -> None:
-        """Let the scheduler take one step of the whole canvas by a prediction of its shape."""
+        """Let the scheduler take one step of the whole canvas by a prediction of its shape.
+
+        Under StepNoise the scheduler sees (T, B, C, H, W): it is given a generator for each entry of its
+        batch, which is thereby each latent frame. It works on single elements, so nothing else changes.
+        """
+        old = self.old_pred_original_sample
         accepted = inspect.signature(self.scheduler.step).parameters
-        extra: dict[str, Any] = {"generator": self.generator} if "generator" in accepted else {}
+        extra: dict[str, Any] = {"generator": self._generators()} if "generator" in accepted else {}
         if "old_pred_original_sample" in accepted:
-            extra["old_pred_original_sample"] = self.old_pred_original_sample
+            extra["old_pred_original_sample"] = None if old is None else self._turned(old)
             extra["timestep_back"] = self._timestep_back()
         out = self.scheduler.step(
-            model_output=prediction, timestep=self.timestep, sample=self.latents, return_dict=False, **extra
+            model_output=self._turned(prediction),
+            timestep=self.timestep,
+            sample=self._turned(self.latents),
+            return_dict=False,
+            **extra,
         )
         if "old_pred_original_sample" in accepted:
-            self.old_pred_original_sample = out[1]
-        self.latents = out[0].to(self.latents.dtype)  # schedulers may promote; stock casts back each step
+            self.old_pred_original_sample = self._turned(out[1])
+        # schedulers may promote; stock casts back each step
+        self.latents = self._turned(out[0]).to(self.latents.dtype)
         self.step_index += 1
+
+    def _turned(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Between the canvas's axes and those that the scheduler sees, which is the same turn both ways."""
+        return tensor if self.step_noise is None else tensor.transpose(0, _TIME)
+
+    def _generators(self) -> torch.Generator | list[torch.Generator] | None:
+        """What the scheduler draws this step's noise from, should it draw any."""
+        if self.step_noise is None:
+            return self.generator
+        return self.step_noise.generators(self.step_index, self.n_frames)
 
     def _timestep_back(self) -> torch.Tensor | None:
         """The timestep of the step before, shape (), or None at the first."""
@@ -146,7 +170,9 @@ class Canvas:
                 f"a checkpoint of {tuple(state['latents'].shape)} for {tuple(self.latents.shape)}"
             )
         if ("generator" in state) != (self.generator is not None):
-            raise ValueError("the checkpoint and the canvas must both have a generator, or neither")
+            raise ValueError(
+                "the checkpoint and the canvas must both have a sequential generator, or neither"
+            )
         device = self.latents.device
         old = state.get("old_pred_original_sample")
         self.step_index = int(state["step_index"])

@@ -7,6 +7,7 @@ retries, other gang counts and other orders cannot change a film.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,15 +33,31 @@ def keyed_noise(
     return torch.stack(draws).unsqueeze(0).to(dtype)
 
 
-def stock_noise(seed: int, shape_BTCHW: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """One draw of the whole canvas, the layout that diffusers' own pipelines use.
+@dataclass(frozen=True)
+class StepNoise:
+    """Where a stochastic scheduler finds the noise of one shot's steps: a generator for each latent frame."""
 
-    It depends on the number of frames, so it serves parity with the stock pipeline, not long shots.
+    seed: int
+    shot: str
+
+    def generators(self, step: int, n_frames: int) -> list[torch.Generator]:
+        """New CPU generators, each keyed by (seed, shot, step, frame); no state goes from step to step."""
+        return [_generator(noise_key(self.seed, self.shot, step, frame)) for frame in range(n_frames)]
+
+
+def stock_noise(seed: int, shape_BTCHW: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, torch.Generator]:
+    """One draw of the whole canvas, the layout that diffusers' own pipelines use, and the generator after it.
+
+    A stochastic scheduler goes on drawing from that generator. Both depend on the number of frames, so this
+    layout serves parity with the stock pipeline, not long shots.
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(tuple(shape_BTCHW), generator=generator, dtype=dtype)
+    generator = _generator(seed)
+    return torch.randn(tuple(shape_BTCHW), generator=generator, dtype=dtype), generator
 
 
 def _draw(key: int, frame_shape: Sequence[int]) -> Tensor:
-    generator = torch.Generator("cpu").manual_seed(key)
-    return torch.randn(tuple(frame_shape), generator=generator, dtype=torch.float32)
+    return torch.randn(tuple(frame_shape), generator=_generator(key), dtype=torch.float32)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed)

@@ -10,6 +10,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, UniPCMultis
 
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest, denoise_shot
+from engine.noise import StepNoise
 from engine.timeline import Part
 from engine.windows import Window, blend_weights, plan_windows
 
@@ -97,6 +98,27 @@ def test_resume_equals_the_undisturbed_run(kind, step):
     resumed.restore(torch.load(file, weights_only=True))
     assert resumed.step_index == step
     assert torch.equal(drive(resumed), whole)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_canvas_of_keyed_noise_resumes_without_generator_state(step):
+    def keyed(noise):
+        canvas = make_canvas(CogVideoXDPMScheduler)
+        return Canvas(canvas.latents, canvas.scheduler, noise)
+
+    whole, first, resumed = (keyed(StepNoise(5, "s")) for _ in range(3))
+    drive(first, stop_at=step)
+    state = first.checkpoint()
+    assert "generator" not in state
+    resumed.restore(state)
+    assert torch.equal(drive(resumed), drive(whole))
+    assert not torch.equal(drive(keyed(StepNoise(5, "t"))), whole.latents)
+
+
+def test_deterministic_schedulers_have_the_same_bits_under_either_noise():
+    keyed = make_canvas()
+    keyed = Canvas(keyed.latents, keyed.scheduler, StepNoise(5, "s"))
+    assert torch.equal(drive(keyed), drive(make_canvas()))
 
 
 def test_a_checkpoint_does_not_change_with_the_canvas():

@@ -21,7 +21,7 @@ from engine.chalk.teacher import SIZES, draw, teach
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
-from engine.families.cogvideox import CogVideoX
+from engine.families.cogvideox import CogVideoX, new_canvas
 
 WEIGHTS = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 SEEDS = range(60)
@@ -146,11 +146,11 @@ def test_stock_diffusers_draws_from_the_folder(folder):
 
 def test_our_loader_reads_the_folder_and_predicts(folder):
     model = CogVideoX.load(folder, dtype=torch.float32)
-    prompt, negative = model.encode_prompt("Rain falls.", max_sequence_length=MAX_TOKENS)
-    noise = model.initial_noise(torch.Generator().manual_seed(0), 3, 64, 96)
-    timestep = model.make_scheduler(2).timesteps[0]
-    prediction = model.predict(noise, timestep, prompt, negative, 6.0)
-    assert prediction.shape == noise.shape and prediction.std() > 0
+    prompt, negative = model.embed("Rain falls.", MAX_TOKENS), model.embed("", MAX_TOKENS)
+    shape = (model.transformer.config.in_channels, 64 // 8, 96 // 8)
+    canvas = new_canvas(folder, seed=0, shot="s", n_frames=3, frame_shape=shape, dtype="float32", n_steps=2)
+    prediction = model.predict(canvas.latents, canvas.timestep, prompt, negative, 6.0)
+    assert prediction.shape == canvas.latents.shape and prediction.std() > 0
 
 
 def test_the_folder_holds_safetensors_and_is_small(folder):

@@ -2,7 +2,7 @@
 
 import torch
 
-from engine.noise import INITIAL, keyed_noise, noise_key, stock_noise
+from engine.noise import INITIAL, StepNoise, keyed_noise, noise_key, stock_noise
 
 SHAPE = (4, 6, 8)
 
@@ -28,5 +28,18 @@ def test_noise_is_standard_normal_and_frames_are_unrelated():
 
 
 def test_the_stock_layout_is_one_draw_of_the_canvas():
-    want = torch.randn((1, 5, *SHAPE), generator=torch.Generator().manual_seed(11))
-    assert torch.equal(stock_noise(11, (1, 5, *SHAPE), torch.float32), want)
+    generator = torch.Generator().manual_seed(11)
+    want = torch.randn((1, 5, *SHAPE), generator=generator)
+    drawn, after = stock_noise(11, (1, 5, *SHAPE), torch.float32)
+    assert torch.equal(drawn, want)
+    assert torch.equal(torch.randn(3, generator=after), torch.randn(3, generator=generator))
+
+
+def test_step_noise_is_keyed_by_seed_shot_step_and_frame():
+    def first(noise, step, n_frames=4):
+        return [torch.randn(2, generator=each) for each in noise.generators(step, n_frames)]
+
+    drawn = first(StepNoise(1, "a"), 0)
+    others = [(StepNoise(2, "a"), 0), (StepNoise(1, "b"), 0), (StepNoise(1, "a"), 1)]
+    assert len({tuple(z.tolist()) for z in drawn + [z for o in others for z in first(*o)]}) == 16
+    assert all(torch.equal(a, b) for a, b in zip(drawn, first(StepNoise(1, "a"), 0, 9), strict=False))

@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
-from diffusers.utils.torch_utils import randn_tensor
 
 from engine.canvas import Canvas
-from engine.noise import INITIAL, keyed_noise, noise_key
+from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
 
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _SCHEDULERS: dict[str, Any] = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
@@ -57,48 +56,6 @@ class CogVideoX:
     def device(self) -> torch.device:
         """Where the weights are."""
         return torch.device(self.pipeline.device)
-
-    def make_scheduler(self, n_steps: int, kind: str | None = None) -> Any:
-        """A new scheduler with its timesteps set: the folder's own kind, or "ddim" or "dpm".
-
-        New for each shot, because a scheduler holds the state of one run.
-        """
-        scheduler = _like(self.pipeline.scheduler, kind)
-        scheduler.set_timesteps(n_steps, device=self.device)
-        return scheduler
-
-    def initial_noise(
-        self,
-        generator: torch.Generator,
-        n_frames: int,
-        height: int,
-        width: int,
-        *,
-        batch: int = 1,
-        dtype: torch.dtype | None = None,
-    ) -> torch.Tensor:
-        """Noise z_BTCHW as stock draws it, for n_frames latent frames and a height and width in pixels.
-
-        dtype is that of the prompt embeddings, the transformer's unless told.
-        """
-        scale = self.pipeline.vae_scale_factor_spatial
-        shape = (batch, n_frames, self.transformer.config.in_channels, height // scale, width // scale)
-        kind = dtype or self.transformer.dtype
-        noise: torch.Tensor = randn_tensor(shape, generator=generator, device=self.device, dtype=kind)
-        sigma: float = self.pipeline.scheduler.init_noise_sigma
-        return noise * sigma
-
-    @torch.no_grad()
-    def encode_prompt(
-        self, prompt: str, negative_prompt: str = "", *, max_sequence_length: int = 226
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The prompt's and the negative prompt's embeddings, each (1, max_sequence_length, text dim)."""
-        if self.pipeline.text_encoder is None:
-            raise ValueError("this folder was loaded without its text encoder")
-        embeds, negative = self.pipeline.encode_prompt(
-            prompt, negative_prompt, True, max_sequence_length=max_sequence_length, device=self.device
-        )
-        return embeds, negative
 
     @torch.no_grad()
     def embed(self, text: str, max_text_tokens: int) -> torch.Tensor:
@@ -179,35 +136,38 @@ def new_canvas(
     dtype: str,
     n_steps: int,
     kind: str | None = None,
+    layout: str = "keyed",
 ) -> Canvas:
-    """A canvas of keyed noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
+    """A canvas of noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
 
-    dtype is the name of one of torch's. A stochastic scheduler draws from a generator of this seed and shot
-    alone, a whole canvas at a step.
+    dtype is the name of one of torch's. layout says how noise lies on the canvas: "keyed" by (seed, shot,
+    step, latent frame), in the initial noise and in that of a stochastic scheduler's steps; or "stock", drawn
+    as CogVideoXPipeline draws it from a generator of `seed`, for equality with it.
     """
-    scheduler = load_scheduler(folder, n_steps, kind)
-    noise = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, getattr(torch, dtype))
-    generator = torch.Generator().manual_seed(noise_key(seed, shot, 0, 0))
-    return Canvas(noise * scheduler.init_noise_sigma, scheduler, generator)
+    scheduler, kept = load_scheduler(folder, n_steps, kind), getattr(torch, dtype)
+    if layout not in ("keyed", "stock"):
+        raise ValueError(f"no layout {layout!r} of noise: there are keyed and stock")
+    if layout == "stock":
+        z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), kept)
+        return Canvas(z_BTCHW * scheduler.init_noise_sigma, scheduler, generator)
+    z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, kept)
+    return Canvas(z_BTCHW * scheduler.init_noise_sigma, scheduler, StepNoise(seed, shot))
 
 
 def load_scheduler(folder: Path, n_steps: int, kind: str | None = None) -> Any:
-    """A folder's scheduler with its timesteps set, on the CPU, without loading the rest of the folder."""
-    stock = CogVideoXDDIMScheduler.load_config(str(folder / "scheduler"), local_files_only=True)
+    """A folder's scheduler with its timesteps set, on the CPU, without loading the rest of the folder.
+
+    It is of the folder's own kind, or "ddim" or "dpm". New for each shot, as it holds the state of one run.
+    """
+    config = CogVideoXDDIMScheduler.load_config(str(folder / "scheduler"), local_files_only=True)
     named = {cls.__name__: cls for cls in _SCHEDULERS.values()}
-    if stock.get("_class_name") not in named:
-        raise TypeError(f"{stock.get('_class_name')} is not a CogVideoX scheduler")
-    scheduler = _like(named[stock["_class_name"]].from_config(stock), kind)
-    scheduler.set_timesteps(n_steps)
-    return scheduler
-
-
-def _like(stock: Any, kind: str | None) -> Any:
-    """A new scheduler configured as `stock`, of its kind or another of CogVideoX's."""
-    scheduler: Any = (type(stock) if kind is None else _SCHEDULERS[kind]).from_config(stock.config)
-    if type(scheduler) not in _SCHEDULERS.values():
+    if config.get("_class_name") not in named:
         # predict() leaves out scale_model_input, which is the identity for these two only
-        raise TypeError(f"{type(scheduler).__name__} is not a CogVideoX scheduler")
+        raise TypeError(f"{config.get('_class_name')} is not a CogVideoX scheduler")
+    scheduler = named[config["_class_name"]].from_config(config)
+    if kind is not None:
+        scheduler = _SCHEDULERS[kind].from_config(scheduler.config)
+    scheduler.set_timesteps(n_steps)
     return scheduler
 
 
