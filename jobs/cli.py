@@ -6,6 +6,7 @@ A verb lives in a module of its group, which is loaded when the verb is called: 
 import argparse
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -19,6 +20,7 @@ CODES = (
     "exit codes: 0 all done, 1 an error in longtake, 2 usage, 3 manifest invalid, 4 some films failed, "
     "5 job failed, 6 cancelled, 7 wait timed out, 9 cluster or store unreachable, 130 interrupted"
 )
+READER_GONE = 128 + 13  # as a shell says that SIGPIPE ended a command
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -26,22 +28,35 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. Whatever goes wrong is a message, never a traceback."""
     try:
-        arguments = _parse(sys.argv[1:] if argv is None else argv)
+        arguments = parse(sys.argv[1:] if argv is None else argv)
         code: int = arguments.verb(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("longtake: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except Exception as error:
-        return report(error)
+        return READER_GONE if isinstance(error, BrokenPipeError) and _reader_gone() else report(error)
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments; `key.sub=value` may stand anywhere, which argparse allows in one place only."""
+def _reader_gone() -> bool:
+    """Whether it was stdout that broke, as under `head`, and no socket; Python then says no more of it."""
+    watch = select.poll()
+    try:
+        watch.register(number := sys.stdout.fileno(), 0)  # tells of errors and hang-ups only
+    except (AttributeError, OSError):  # no stdout, or one in memory
+        return False
+    gone = bool(watch.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return gone
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; `key.sub=value` may stand anywhere, which argparse allows in one place only.
+
+    Raises SystemExit, 2 for words that make no command.
+    """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     takes = hasattr(arguments, "overrides")

@@ -12,9 +12,10 @@ import shlex
 import signal
 import sys
 import time
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult
 from jobs.places import opened
@@ -84,10 +85,45 @@ class Account:
         return f"longtake: {how}; {again}", self.cut(status, code)
 
 
+class Outliving(io.FileIO):
+    """An open descriptor that outlives its reader: what is written after `head` has gone goes nowhere."""
+
+    def write(self, data: Any, /) -> int:
+        """As FileIO does; a broken pipe becomes /dev/null, for libraries that write to the descriptor too."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+@contextmanager
+def outliving() -> Iterator[None]:
+    """stdout and stderr that no departing reader can break, and that show each line at once."""
+    with redirect_stdout(_outliving(sys.stdout)), redirect_stderr(_outliving(sys.stderr)):
+        yield
+
+
+def _outliving(stream: TextIO) -> TextIO:
+    """The stream; over an Outliving descriptor if it has one at all."""
+    try:
+        number = stream.fileno()
+    except (AttributeError, OSError):  # closed by the caller, or in memory
+        return stream
+    stream.flush()
+    raw = io.BufferedWriter(Outliving(number, "wb", closefd=False))
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
+
+
 def drive(arguments: argparse.Namespace) -> int:
     """Render a manifest. The last line of stdout is LONGTAKE_RESULT and says how it ended."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a job's log is read while it runs
+    with outliving():
+        return _drive(arguments)
+
+
+def _drive(arguments: argparse.Namespace) -> int:
     account = Account(arguments)
     try:
         with stoppable(account.stopped) as stopping:

@@ -255,6 +255,44 @@ def test_sigterm_stops_a_run_within_three_seconds_and_the_job_says_so(tmp_path, 
     assert main(["wait", "--out", str(tmp_path / "out"), "j", "--timeout", "0"]) == 6
 
 
+def test_a_run_whose_reader_goes_away_renders_on_and_keeps_its_exit_code(tmp_path, settings, film):
+    Path(film).write_text(FILM + FILM.replace("row_id: rain", "row_id: snow"))
+    words = ["run", film, "--local", "--out", str(tmp_path / "out"), "--job-id", "j", *settings]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobs", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as driver:
+        assert " run " in driver.stdout.readline()
+        driver.stdout.close()  # as `head -1` does
+        assert driver.wait(60) == 0
+    assert len(list((tmp_path / "out" / "films").glob("*.mp4"))) == 2
+    assert main(["wait", "--out", str(tmp_path / "out"), "j", "--timeout", "0"]) == 0
+
+
+def test_another_verb_whose_reader_is_gone_ends_without_a_word_but_not_with_0():
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobs", "manifest", "schema"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as schema:
+        schema.stdout.close()
+        assert schema.stderr.read() == b""
+        assert schema.wait(60) == 141
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_an_error_like_any_other(monkeypatch, capsys):
+    def fail(path):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("manifests.source.read_source", fail)
+    assert main(["manifest", "convert", "a.yaml", "b.yaml"]) == 1
+    assert "Broken pipe" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 6), ("SIGINT", 130)])
 @pytest.mark.parametrize("stuck", [False, True])
 def test_a_driver_says_its_last_words_even_where_nothing_can_interrupt_it(name, code, stuck):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import _parse, main
+from jobs.cli import main, parse
 from jobs.submit import driver_command, from_upload, lasting, ray_command
 
 
@@ -33,9 +33,9 @@ def test_films_never_go_into_the_upload_by_a_relative_path(folder, monkeypatch):
 def test_the_driver_is_told_the_same_run(folder, monkeypatch):
     monkeypatch.chdir(folder)
     words = ["submit", "films/rain.yaml", "a.b=1", "--out", "s3://farm/x", "--config", "c.yaml", "c.d=x y"]
-    command = driver_command(_parse(words), "night", folder)
+    command = driver_command(parse(words), "night", folder)
     assert command[:4] == ["python", "-m", "jobs", "run"]
-    told = _parse(command[3:])  # which must be words that `run` takes
+    told = parse(command[3:])  # which must be words that `run` takes
     assert (told.manifest, told.out, told.job_id) == ("films/rain.yaml", "s3://farm/x", "night")
     assert told.config == Path("c.yaml") and told.overrides == ["a.b=1", "c.d=x y"]
     assert not told.local and told.address is None
