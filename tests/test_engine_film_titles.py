@@ -139,24 +139,6 @@ def test_the_language_chooses_between_forms_of_one_script() -> None:
     assert glyphs("ल", "mr") != glyphs("ल", "hi")  # Marathi writes la and sha in its own way
 
 
-@pytest.mark.parametrize(
-    ("text", "base", "shown"),
-    [
-        ("ابپ", "R", "پبا"),
-        ("ابپ 12 دج", "R", "جد 12 پبا"),
-        ("اب Water (H2O) دج", "R", "جد Water (H2O) با"),
-        ("اب 12-34 دج", "R", "جد 34-12 با"),  # after an Arabic letter digits are no longer European
-        ("Water (اب) is", "L", "Water (با) is"),
-        ("اب ۲.۳ دج", "R", "جد ۲.۳ با"),
-        ("a ₹100 b", "L", "a ₹100 b"),
-    ],
-)
-def test_mixed_directions_are_shown_in_the_order_that_they_are_read(text: str, base: str, shown: str) -> None:
-    levels = titles._levels(list(text), base)
-    runs = [[titles._Cluster(sign, None, "", level)] for sign, level in zip(text, levels, strict=True)]
-    assert "".join(run[0].text for run in titles._visual(runs)) == shown
-
-
 def test_urdu_begins_at_the_right() -> None:
     line = titles._set_line(titles._itemise("جل A", "ur"), "ur")
     assert line.glyphs[0].font == "NotoSans[wght].ttf" and line.glyphs[-1].font.startswith("NotoNastaliq")

@@ -8,7 +8,6 @@ Shapes: H height_px, W width_px; a_HW coverage, 0 to 1; tile_HW4 RGBA, uint8, st
 Lengths are in em (the size of the type) until a size is chosen, then in px; y points up, as in the fonts.
 """
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +19,8 @@ import numpy as np
 import regex  # type: ignore[import-untyped]
 import uharfbuzz as hb  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+
+from engine.film.bidi import levels, visual_order
 
 _FOLDER = Path(__file__).parent / "fonts"
 _LATIN = "NotoSans[wght].ttf"
@@ -57,8 +58,6 @@ _WIDE_EM, _WIDE_GAIN, _WIDE = 0.2, 1.8, 0.6
 _SPACES = regex.compile(r"[^\S\u00a0\u202f]+")  # no-break spaces are there to hold words together
 _CLOSING = regex.compile(r" (?=[।॥\u06d4؟،.,;:!?)\]}»”\u2019…]+(?: |$))")
 _UNSEEN = regex.compile(r"[\p{White_Space}\p{Default_Ignorable_Code_Point}]")
-_BRACKETS = {"(": ")", "[": "]", "{": "}", "⟨": "⟩"}
-_KINDS = {"L": "L", "R": "R", "AL": "A", "EN": "E", "AN": "N", "ES": "S", "ET": "T", "CS": "C"}
 _DOTTED_CIRCLE = "\u25cc"
 
 
@@ -106,6 +105,9 @@ class _Line:
     top: float
 
 
+_Layout = tuple[_Line, ...]
+
+
 def check_text(text: str, lang: str) -> GlyphReport:
     """Report the clusters that no font has, and the dotted circles that shaping would put in.
 
@@ -135,10 +137,8 @@ def draw_title(text: str, lang: str, width_px: int, height_px: int) -> NDArray[n
     if report.missing:
         raise ValueError(f"no font for {' '.join(map(repr, report.missing))} in the title {text!r} ({lang})")
     if report.dotted_circles:
-        raise ValueError(
-            f"the title {text!r} ({lang}) has {report.dotted_circles} sign(s) with no letter to sit on; "
-            "mend the text"
-        )
+        count = report.dotted_circles
+        raise ValueError(f"the title {text!r} ({lang}) has {count} sign(s) with no letter to sit on; mend it")
     if not _UNSEEN.sub("", text):
         raise ValueError(f"the title {text!r} has nothing to draw; leave it out")
     try:
@@ -158,9 +158,8 @@ def _itemise(text: str, lang: str) -> list[_Cluster]:
     scripts = [_script(cluster) for cluster in texts]
     script, font = next(filter(None, scripts), "Zyyy"), None
     clusters = []
-    for cluster, found, level in zip(
-        texts, scripts, _levels(texts, "R" if code == "ur" else "L"), strict=True
-    ):
+    sides = levels(texts, "R" if code == "ur" else "L")
+    for cluster, found, level in zip(texts, scripts, sides, strict=True):
         script = found or script
         signs = set(map(ord, _UNSEEN.sub("", cluster)))
         if signs or font is None:  # a space is as wide as the font before it has it
@@ -192,56 +191,9 @@ def _script(cluster: str) -> str | None:
     return buffer.script  # type: ignore[no-any-return]
 
 
-def _levels(texts: Sequence[str], base: str) -> list[int]:
-    """Return the bidi level of each cluster: Unicode's UAX 9 without its explicit marks.
-
-    One letter a cluster: L left, R right, A Arabic letter, E digit, N Arabic digit, S and C separators
-    of digits, T a sign beside a number such as ₹, O anything else. `base` stands at both ends: sos and eos.
-    """
-    kinds = base + "".join(_KINDS.get(unicodedata.bidirectional(text[0]), "O") for text in texts) + base
-    kinds = regex.sub("A[^LR]*", lambda m: m[0].replace("E", "N"), kinds).replace("A", "R")  # W2, W3
-    kinds = regex.sub("(?<=E)[SC](?=E)", "E", kinds)  # W4
-    kinds = regex.sub("(?<=N)C(?=N)", "N", kinds)
-    kinds = regex.sub("T*E[ET]*", lambda m: "E" * len(m[0]), kinds)  # W5
-    kinds = regex.sub("[STC]", "O", kinds)  # W6
-    kinds = regex.sub("L[^LR]*", lambda m: m[0].replace("E", "L"), kinds)  # W7
-    kinds = _pair_brackets(kinds, texts, base)  # N0
-    for side, of in (("L", "L"), ("R", "REN")):  # N1
-        kinds = regex.sub(f"(?<=[{of}])O+(?=[{of}])", lambda m, side=side: side * len(m[0]), kinds)
-    kinds = kinds.replace("O", base)  # N2
-    even, odd = (0, 1) if base == "L" else (2, 1)
-    return [{"L": even, "R": odd}.get(kind, 2) for kind in kinds[1:-1]]
-
-
-def _pair_brackets(kinds: str, texts: Sequence[str], base: str) -> str:
-    """Turn a pair of brackets with what is inside it, or with the text when that has its direction (N0)."""
-    marks, opened, pairs = list(kinds), [], []
-    for at, text in enumerate(texts, start=1):
-        if text in _BRACKETS:
-            opened.append(at)
-        match = [k for k, start in enumerate(opened) if _BRACKETS[texts[start - 1]] == text]
-        if match:
-            pairs.append((opened[match[-1]], at))
-            del opened[match[-1] :]
-    for start, stop in sorted(pairs):
-        inside = "".join(marks[start + 1 : stop]).replace("E", "R").replace("N", "R").replace("O", "")
-        before = "".join(marks[:start]).replace("E", "R").replace("N", "R").replace("O", "")[-1]
-        if inside:
-            marks[start] = marks[stop] = base if base in inside else before
-    return "".join(marks)
-
-
 def _runs(clusters: Sequence[_Cluster]) -> list[list[_Cluster]]:
     """Join neighbours that are shaped together."""
     return [list(run) for _, run in groupby(clusters, key=lambda c: (c.font, c.script, c.level))]
-
-
-def _visual(runs: list[list[_Cluster]]) -> list[list[_Cluster]]:
-    """Put runs in the order in which they stand from left to right (UAX 9, L2)."""
-    for least in range(max(run[0].level for run in runs), 0, -1):
-        parts = [(turn, list(part)) for turn, part in groupby(runs, key=lambda run: run[0].level >= least)]
-        runs = [run for turn, part in parts for run in (reversed(part) if turn else part)]
-    return runs
 
 
 def _shape(run: Sequence[_Cluster], lang: str) -> list[tuple[Any, Any]]:
@@ -258,7 +210,7 @@ def _shape(run: Sequence[_Cluster], lang: str) -> list[tuple[Any, Any]]:
 def _set_line(clusters: Sequence[_Cluster], lang: str) -> _Line:
     """Place the glyphs of one line, and measure their ink."""
     glyphs, boxes, x = [], [], 0.0
-    for run in _visual(_runs(clusters)):
+    for run in visual_order(_runs(clusters), lambda run: run[0].level):
         font = _font(str(run[0].font))
         for info, position in _shape(run, lang):
             left, low = x + position.x_offset / _UNITS, position.y_offset / _UNITS
@@ -272,7 +224,7 @@ def _set_line(clusters: Sequence[_Cluster], lang: str) -> _Line:
     return _Line(tuple(glyphs), min(lefts), max(rights), min(bottoms), max(tops))
 
 
-def _layouts(clusters: Sequence[_Cluster], lang: str) -> Iterator[tuple[_Line, ...]]:
+def _layouts(clusters: Sequence[_Cluster], lang: str) -> Iterator[_Layout]:
     """Yield the text on one line, and on two as even as its spaces allow."""
     yield (_set_line(clusters, lang),)
     spaces = [at for at, cluster in enumerate(clusters) if cluster.text == " "]
@@ -283,26 +235,20 @@ def _layouts(clusters: Sequence[_Cluster], lang: str) -> Iterator[tuple[_Line, .
         yield _set_line(clusters[: spaces[at]], lang), _set_line(clusters[spaces[at] + 1 :], lang)
 
 
-def _fit(
-    layouts: Iterable[tuple[_Line, ...]], width_px: int, height_px: int
-) -> tuple[tuple[_Line, ...], float]:
+def _fit(layouts: Iterable[_Layout], width_px: int, height_px: int) -> tuple[_Layout, float]:
     """Choose one line or two, and the size of the type in px; raises ValueError if it would be too small."""
     most = max(_SIZE_PX, _SIZE * min(width_px, height_px))
     least = max(_LEAST_PX, _LEAST * most)
     room_px = width_px * (1 - 2 * _SIDE), height_px * (1 - _FOOT - _BASELINE)
     sizes = []
     for lines in layouts:
-        width, height = (
-            max(line.right - line.left for line in lines),
-            _rises(lines)[0] + lines[0].top - lines[-1].bottom,
-        )
+        width = max(line.right - line.left for line in lines)
+        height = _rises(lines)[0] + lines[0].top - lines[-1].bottom
         sizes.append((min(most, room_px[0] / width, room_px[1] / height), lines))
     size, lines = sizes[0] if sizes[0][0] >= _ONE_LINE * most else max(sizes, key=lambda pair: pair[0])
     if size < least:
-        raise ValueError(
-            f"in {width_px} x {height_px} px its type would be {size:.1f} px, and under {least:.1f} px it "
-            "is not legible; shorten it or render larger"
-        )
+        fault = f"in {width_px} x {height_px} px its type would be {size:.1f} px"
+        raise ValueError(f"{fault}, and under {least:.1f} px it is not legible; shorten it or render larger")
     return lines, size
 
 
