@@ -18,6 +18,9 @@ import pyarrow.compute as pc
 from manifests.findings import Finding, Level, Levels, empty, floats
 from manifests.images import image_findings, refused_images
 
+AUDIO_RATE_HZ = 48_000  # of every film's sound
+MAX_CLOCK_HZ = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -35,6 +38,7 @@ class Limits:
     images: bool = False
     max_prompt_chars: int = 2000
     roots: tuple[Path, ...] = ()
+    temporal_compression: int = 4  # pixel frames to a latent frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +54,26 @@ class _Times:
         return self.frames * self.den[shots.rows] / self.num[shots.rows]
 
 
+@dataclass(frozen=True, eq=False)
+class _Spans:
+    """Later prompts in frames, as numpy arrays of one entry a prompt; NaN where a time is not known."""
+
+    start: Any
+    blend: Any
+    seconds: Any  # of the blend, as given; none is 0
+    follows: Any  # bool: the prompt before is of the same shot
+    length: Any  # of the prompt's shot
+    known: Any  # bool: the start and the rate are
+
+
 def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Finding]:
     """The findings of rows that all name `profile`."""
     times = _times(levels, limits)
     yield from _sizes(levels.rows, limits)
     yield from _rates(levels.rows, times, limits.max_fps)
+    yield from _clocks(levels.rows, times)
     yield from _durations(levels, times, limits)
-    yield from _prompt_times(levels, times)
+    yield from _prompts(levels.prompts, _spans(levels.prompts, times), limits.temporal_compression)
     yield from _prompt_lengths(levels, limits.max_prompt_chars)
     yield from _known_languages(levels.languages, limits.languages)
     if limits.images:
@@ -71,6 +88,17 @@ def _rates(rows: Level, times: _Times, most: float) -> Iterator[Finding]:
     over = pa.array(np.nan_to_num(times.num / times.den, nan=0.0) > most)
     message = f"the row's frame rate, {{v}} over fps_den, is above {most:g} frames a second"
     yield from rows.report(over, "E305_FPS_HIGH", "fps_num", message, hint)
+
+
+def _clocks(rows: Level, times: _Times) -> Iterator[Finding]:
+    """A film's clock has whole ticks for a frame and for a sample of sound, and MP4 holds it in 32 bits."""
+    sound = ~np.isnan(times.num)
+    num, den = (np.where(sound, part, 1).astype(np.int64) for part in (times.num, times.den))
+    over = np.lcm(num // np.gcd(num, den), AUDIO_RATE_HZ) > MAX_CLOCK_HZ
+    message = f"a film of the row's frame rate, {{v}} over fps_den, needs a clock above {MAX_CLOCK_HZ} Hz"
+    most = MAX_CLOCK_HZ // AUDIO_RATE_HZ
+    hint = f"give a rate whose fps_num in lowest terms is at most {most}, such as 24 and 1 or 24000 and 1001"
+    yield from rows.report(pa.array(over), "E306_FPS_CLOCK", "fps_num", message, hint)
 
 
 def whole_frames(seconds: Any, num: Any, den: Any) -> Any:
@@ -142,25 +170,28 @@ def _durations(levels: Levels, times: _Times, limits: Limits) -> Iterator[Findin
     yield from levels.rows.report(long, "E404_FILM_LONG", "shots", message, hint)
 
 
-def _prompt_times(levels: Levels, times: _Times) -> Iterator[Finding]:
-    """Later prompts start in order inside their shot; their blends neither overlap nor leave it.
-
-    In whole frames, since rounding can make two blends meet that are apart in seconds.
-    """
-    prompts, shot = levels.prompts, levels.prompts.parent
+def _spans(prompts: Level, times: _Times) -> _Spans:
+    """Later prompts in whole frames, since rounding can make two blends meet that are apart in seconds."""
     num, den = times.num[prompts.rows], times.den[prompts.rows]
-    seconds = floats(prompts.column("blend_s"))
-    start = whole_frames(floats(prompts.column("start_s")), num, den)
-    seconds = np.where(pc.is_null(prompts.column("blend_s")), 0.0, seconds)
-    blend = whole_frames(seconds, num, den)
-    wrong = ~((seconds >= 0) & np.isfinite(seconds))
-    length = times.frames[shot]
-    follows = np.diff(shot, prepend=-1) == 0
-    before = np.where(follows, np.roll(start, 1), 0.0)
-    free = np.where(follows, np.roll(start + blend / 2, 1), 0.0)
+    seconds = np.where(pc.is_null(prompts.column("blend_s")), 0.0, floats(prompts.column("blend_s")))
+    return _Spans(
+        start=whole_frames(floats(prompts.column("start_s")), num, den),
+        blend=whole_frames(seconds, num, den),
+        seconds=seconds,
+        follows=np.diff(prompts.parent, prepend=-1) == 0,
+        length=times.frames[prompts.parent],
+        known=~np.isnan(num) & pc.is_valid(prompts.column("start_s")).to_numpy(zero_copy_only=False),
+    )
+
+
+def _prompts(prompts: Level, spans: _Spans, compression: int) -> Iterator[Finding]:
+    """Later prompts start in order inside their shot; their blends neither overlap nor leave it; all show."""
+    start, blend, length = spans.start, spans.blend, spans.length
+    wrong = ~((spans.seconds >= 0) & np.isfinite(spans.seconds))
+    before = np.where(spans.follows, np.roll(start, 1), 0.0)
+    free = np.where(spans.follows, np.roll(start + blend / 2, 1), 0.0)
     outside = ~((start > 0) & (np.isnan(length) | (start < length)))
     apart = (start - blend / 2 >= free) & (np.isnan(length) | (start + blend / 2 <= length))
-    known = ~np.isnan(num) & pc.is_valid(prompts.column("start_s")).to_numpy(zero_copy_only=False)
     for bad, field, message, hint in (
         (outside, "start_s", "{v} s is not inside the shot", "start it after 0 s and before the shot's end"),
         (~outside & (start <= before), "start_s", "{v} s is not after the prompt before", "order by start"),
@@ -172,7 +203,28 @@ def _prompt_times(levels: Levels, times: _Times) -> Iterator[Finding]:
             "shorten the blend or move the start",
         ),
     ):
-        yield from prompts.report(pa.array(bad & known), "E405_PROMPT_TIME", field, message, hint)
+        yield from prompts.report(pa.array(bad & spans.known), "E405_PROMPT_TIME", field, message, hint)
+    faulty = ~spans.known | outside | (start <= before) | wrong | ~apart
+    sound = ~np.isin(prompts.parent, prompts.parent[faulty])  # a faulty neighbour says nothing of this one
+    message = f"the prompt from {{v}} s on holds at no latent frame, which are {compression} frames apart"
+    hint = f"let it hold for at least {compression} frames, or start it earlier"
+    unseen = pa.array(sound & _unseen(spans, compression))
+    yield from prompts.report(unseen, "E406_PROMPT_UNSEEN", "start_s", message, hint, entry=True)
+
+
+def _unseen(spans: _Spans, c: int) -> Any:
+    """Prompts without weight at any latent frame, numpy bool; those of shots without faults are right.
+
+    Latent frame 0 stands at pixel frame 0 and is the first prompt's; frame i stands at c i - (c - 1) / 2.
+    """
+    low = spans.start - spans.blend / 2
+    high = np.where(np.append(spans.follows[1:], False), np.roll(spans.start + spans.blend / 2, -1), np.inf)
+    place = (low + (c - 1) / 2) / c
+    # A blend has no weight where it begins; a change at once has all of it there.
+    first = np.maximum(1, np.where(spans.blend > 0, np.floor(place) + 1, np.ceil(place)))
+    least = np.ceil((spans.length - 1) / c) + 1
+    n_latent = least + (least % 2 == 0)  # odd: the decoder takes latent frames in pairs after the first
+    return (first >= n_latent) | (c * first - (c - 1) / 2 >= high)
 
 
 def _prompt_lengths(levels: Levels, most: int) -> Iterator[Finding]:

@@ -57,15 +57,21 @@ class Level:
         flat = pc.list_flatten(lists)
         return Level(flat, self.rows[parent], parent, self.index, self.ids, prefix)
 
-    def report(self, mask: Any, code: str, field: str, message: str, hint: str) -> Iterator[Finding]:
-        """A finding for every entry where `mask` is true (null is false); `{v}` in `message` is the value."""
+    def report(
+        self, mask: Any, code: str, field: str, message: str, hint: str, *, entry: bool = False
+    ) -> Iterator[Finding]:
+        """A finding for every entry where `mask` is true (null is false); `{v}` in `message` is the value.
+
+        Its path is the field's, or with `entry` that of the whole entry.
+        """
         wrong = pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()
         values = self.column(field) if wrong else None
         for i in wrong:
             row = int(self.rows[i])
             text = message.format(v=short(values[i].as_py()))  # type: ignore[index]  # not None: there are wrong ones
             name = self.ids[row].as_py() or ""
-            yield Finding(int(self.index[row]), name, code, f"{self.prefix(i)}/{field}", text, hint)
+            path = self.prefix(i) if entry else f"{self.prefix(i)}/{field}"
+            yield Finding(int(self.index[row]), name, code, path, text, hint)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from manifests.findings import Finding, Level, Levels, empty, repeated, true
 
 __all__ = ["Limits", "validate"]
 
-# What the store takes as part of a key (manifests.store): no dot first, none last before ".mp4", no two together.
+# What manifests.store takes as part of a key: no dot first, none last (".mp4" follows), no two together.
 ID_PATTERN = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 MAX_ID_CHARS = 128
 # Format characters (Cf) stay allowed: Indic scripts need the zero-width joiners.

@@ -1,17 +1,19 @@
 """What only typefaces and the voice can tell is found before rendering, at its place and at little cost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from engine.film import voice
-from engine.timeline import PromptSpan, Shot
+from engine.film.mux import film_options
+from engine.timeline import PromptSpan, Shot, latent_frames, prompt_weights
 from jobs import checks
 from jobs.checks import deep_findings
 from jobs.pace import surely_fits, surely_too_long
@@ -215,24 +217,81 @@ CHANGES = st.lists(st.tuples(TIMES, TIMES), max_size=3).map(sorted)
 LIMITS = Limits(16, 1920, 1920, 5, 1, 120.0, 60.0, 600.0, frozenset())
 
 
-def is_a_shot(duration_s: float, changes: list[tuple[float, float]], fps: Fraction) -> bool:
-    """Whether the engine takes the shot as planned, and each prompt holds for a frame or more."""
+def planned(duration_s: float, changes: list[tuple[float, float]], fps: Fraction) -> Shot | None:
+    """The shot as the engine takes it, None unless it does and each prompt holds for a frame or more."""
     spans = [PromptSpan("a boat", frames_of(start, fps), frames_of(blend, fps)) for start, blend in changes]
     starts = [0, *(span.start for span in spans), frames_of(duration_s, fps)]
+    if not all(a < b for a, b in pairwise(starts)) or any(blend < 0 for _, blend in changes):
+        return None
     try:
-        Shot("s", frames_of(duration_s, fps), (PromptSpan("a river"), *spans), "", 0)
+        return Shot("s", frames_of(duration_s, fps), (PromptSpan("a river"), *spans), "", 0)
     except ValueError:
-        return False
-    return all(a < b for a, b in pairwise(starts)) and all(blend >= 0 for _, blend in changes)
+        return None
+
+
+def prompt_findings(
+    duration_s: float, changes: list[tuple[float, float]], c: int = 4, **rate: int
+) -> list[tuple[str, str]]:
+    """Codes and paths of what validation finds in a row of one shot, at 5 frames a second unless told."""
+    later = [{"start_s": start, "prompt": "a boat", "blend_s": blend} for start, blend in changes]
+    shot = {"shot_id": "s", "prompt": "a river", "duration_s": duration_s, "prompts": later}
+    table = pa.Table.from_pylist([{"row_id": "a", "profile": "p", "shots": [shot]} | rate], schema=SCHEMA)
+    return [(f.code, f.json_path) for f in validate(table, {"p": replace(LIMITS, temporal_compression=c)})]
 
 
 @settings(deadline=None)
 @given(CHANGES, st.integers(20, 45).map(lambda n: n / 10))
 @example([(1.0, 0.4), (2.5, 0.0)], 4.0)
-def test_prompts_without_findings_are_those_that_the_engine_takes(
+def test_prompts_without_findings_of_time_are_those_that_the_engine_takes(
     changes: list[tuple[float, float]], duration_s: float
 ) -> None:
-    later = [{"start_s": start, "prompt": "a boat", "blend_s": blend} for start, blend in changes]
-    shot = {"shot_id": "s", "prompt": "a river", "duration_s": duration_s, "prompts": later}
-    table = pa.Table.from_pylist([{"row_id": "a", "profile": "p", "shots": [shot]}], schema=SCHEMA)
-    assert (validate(table, {"p": LIMITS}) == []) == is_a_shot(duration_s, changes, Fraction(5))
+    codes = {code for code, _ in prompt_findings(duration_s, changes)}
+    assert ("E405_PROMPT_TIME" not in codes) == (planned(duration_s, changes, Fraction(5)) is not None)
+
+
+SPANS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 12)), min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(SPANS, st.integers(0, 12), st.sampled_from([1, 2, 4, 8]))
+@example([(8, 0)], 1, 4)  # begins within the last latent frame of 9
+@example([(3, 0), (2, 0)], 12, 4)  # lies between two latent frames of 17
+def test_a_prompt_is_unseen_exactly_when_it_has_no_weight(
+    spans: list[tuple[int, int]], tail: int, c: int
+) -> None:
+    """Each span is (frames after the span before, blend); `tail` frames follow the last start."""
+    starts = list(accumulate(gap for gap, _ in spans))
+    changes = [(start / 5, blend / 5) for start, (_, blend) in zip(starts, spans, strict=True)]
+    duration_s = (starts[-1] + tail) / 5
+    shot = planned(duration_s, changes, Fraction(5))
+    assume(shot is not None)
+    assert shot is not None
+    weights = prompt_weights(shot, latent_frames(shot.n_frames, c), c)
+    unseen = [i - 1 for i, share in enumerate(weights) if not share.any()]
+    wanted = [("E406_PROMPT_UNSEEN", f"/shots/0/prompts/{j}") for j in unseen]
+    assert prompt_findings(duration_s, changes, c) == wanted
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "starts", "path"),
+    [(1.125, [1.0], "/shots/0/prompts/0"), (2.125, [0.375, 0.625], "/shots/0/prompts/0")],
+)
+def test_a_prompt_that_would_never_be_drawn_is_found(
+    duration_s: float, starts: list[float], path: str
+) -> None:
+    found = prompt_findings(duration_s, [(start, 0.0) for start in starts], fps_num=8, fps_den=1)
+    assert found == [("E406_PROMPT_UNSEEN", path)]
+
+
+RATES = st.sampled_from([1, 44_739, 44_740, 1_000_003, 2**31 - 1]) | st.integers(1, 2**31 - 1)
+
+
+@settings(deadline=None)
+@given(RATES, RATES)
+@example(24_000, 1001)
+@example(1_000_003, 50_000)
+@example(2 * 44_739, 2)
+def test_a_rate_is_found_exactly_when_the_films_clock_overflows(num: int, den: int) -> None:
+    clocks = [int(film_options(Fraction(num, den))[f"{name}_timescale"]) for name in ("movie", "video_track")]
+    codes = {code for code, _ in prompt_findings(4.0, [], fps_num=num, fps_den=den)}
+    assert ("E306_FPS_CLOCK" in codes) == (max(clocks) > 2**31 - 1)

@@ -115,6 +115,9 @@ CASES = [
     ("fps zero", row(fps_num=0), "E303_FPS", "/fps_num"),
     ("fps half given", row(fps_den=None), "E303_FPS", "/fps_den"),
     ("fps beyond any screen", row(fps_num=1_000_000, fps_den=1), "E305_FPS_HIGH", "/fps_num"),
+    ("fps no clock keeps", row(fps_num=1_000_003, fps_den=50_000), "E306_FPS_CLOCK", "/fps_num"),
+    ("prompt never drawn", later({"start_s": 3.96}), "E406_PROMPT_UNSEEN", "/shots/0/prompts/0"),
+    ("prompt too short", later({}, {"start_s": 2.1}), "E406_PROMPT_UNSEEN", "/shots/0/prompts/0"),
     ("both durations", row(shots=[shot(duration_frames=9)]), "E401_DURATION_CHOICE", "/shots/0/duration_s"),
     ("no duration", row(shots=[shot(duration_s=None)]), "E401_DURATION_CHOICE", "/shots/0/duration_s"),
     ("zero duration", row(shots=[shot(duration_s=0.0)]), "E402_DURATION_ZERO", "/shots/0/duration_s"),
@@ -302,7 +305,8 @@ def test_prompts_of_neighbouring_shots_do_not_meet() -> None:
 def test_blends_that_meet_only_after_rounding_are_found() -> None:
     """At 1 frame a second 1.4 s is frame 1, 0.5 s are one frame, and 2.0 s and 2.4 s are both frame 2."""
     slow = {"fps_num": 1, "fps_den": 1}
-    assert findings(later({"start_s": 1.4, "blend_s": 0.5}, {"blend_s": 0.5}, **slow)) == []
+    found = findings(later({"start_s": 1.4, "blend_s": 0.5}, {"blend_s": 0.5}, **slow))
+    assert "E405_PROMPT_TIME" not in {f.code for f in found}
     (found,) = findings(later({}, {"start_s": 2.4}, **slow))
     assert (found.code, found.json_path) == ("E405_PROMPT_TIME", "/shots/0/prompts/1/start_s")
 
