@@ -9,7 +9,7 @@ from cluster.dispatch import Limits, State, decide
 from cluster.events import Admitted, Event, FilmDone
 from cluster.once import found
 from cluster.tasks import FilmTasks, Outcome
-from manifests.store import Store
+from manifests.store import Store, StoreError
 
 Watch = Callable[[Event, State], None]
 
@@ -57,10 +57,8 @@ def known(store: Store, film: FilmTasks) -> dict[str, Outcome]:
         seen.add(task.key)
         try:
             outcome = found(store, task.kind, task.key)
-        except (
-            FileNotFoundError
-        ):  # its artefact is gone: the worker that needs it will say so, for this film alone
-            outcome = None
+        except (FileNotFoundError, StoreError):
+            outcome = None  # artefact gone or marker damaged: who needs it will say so, for this film alone
         if outcome is not None:
             results[task.key] = outcome
         else:

@@ -24,17 +24,28 @@ def marker_key(kind: str, key: str) -> str:
 
 
 def found(store: Store, kind: str, key: str) -> Outcome | None:
-    """A task's outcome if it was done before. A marker whose artefacts are gone raises FileNotFoundError."""
+    """A task's outcome if it was done before.
+
+    Raises FileNotFoundError if an artefact of its marker is gone, or of another size than when it was put,
+    and Unreadable, a StoreError, if the marker itself is damaged.
+    """
     body = store.read_marker(marker_key(kind, key))
     if body is None:
         return None
-    for name, hash in body["files"].items():
-        if store.has_artefact(hash) is None:
+    try:
+        outcome = Outcome(key, kind, dict(body["files"]), body["facts"], body["seconds"], reused=True)
+        sizes = {name: int(body["bytes"][name]) for name in outcome.files}
+    except (KeyError, TypeError, ValueError) as error:
+        raise store.unreadable(marker_key(kind, key), f"{type(error).__name__}: {error}") from error
+    for name, hash in outcome.files.items():
+        size = store.has_artefact(hash)
+        if size != sizes[name]:
+            now = "is gone from" if size is None else f"has {size} bytes instead of {sizes[name]} in"
             raise FileNotFoundError(
-                f"the {name} of a finished {kind} is gone from {store.url}: artefact {hash}; "
+                f"the {name} of a finished {kind} {now} {store.url}: artefact {hash}; "
                 f"restore it, or remove {marker_key(kind, key)} to have it made again"
             )
-    return Outcome(key, kind, body["files"], body["facts"], body["seconds"], reused=True)
+    return outcome
 
 
 def found_file(store: Store, kind: str, key: str, name: str) -> str:
@@ -61,11 +72,12 @@ def done_once(store: Store, task: Task, make: Callable[[Path], Made]) -> Outcome
 def claim(store: Store, task: Task, outcome: Outcome) -> Outcome:
     """Put the marker of a task whose artefacts are stored; if another was first, its outcome counts."""
     attempt = uuid4().hex
-    body = {**asdict(outcome), "attempt": attempt}
+    sizes = {name: store.has_artefact(hash) for name, hash in outcome.files.items()}
+    body = {**asdict(outcome), "bytes": sizes, "attempt": attempt}
     if store.put_marker(marker_key(task.kind, task.key), body):
         return outcome
     winner = store.read_marker(marker_key(task.kind, task.key))
-    if winner is not None and winner["attempt"] == attempt:
+    if winner is not None and winner.get("attempt") == attempt:
         return outcome  # the first reply was lost, the retry met our own marker
     before = found(store, task.kind, task.key)
     assert before is not None, "a marker that refused ours can be read"

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -185,8 +185,9 @@ def _sweep(store: Store) -> None:
     """Remove what killed drivers left: staged files, and checkpoints of shots that are finished."""
     store.sweep_staging(STALE_S)
     for key in store.list_keys("checkpoints"):
-        if store.read_marker(marker_key("shot", key.split("/")[1])) is not None:
-            store.remove(key)
+        with suppress(StoreError):  # a damaged marker is told by the film that needs it
+            if store.read_marker(marker_key("shot", key.split("/")[1])) is not None:
+                store.remove(key)
 
 
 class Spool:

@@ -6,6 +6,7 @@ its last event is all that can be said. An unknown job is never "done".
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ POLL_S = 2.0
 QUIET_S = 60.0  # a driver that has recorded nothing for so long may be gone
 APPEAR_S = 120.0  # a job just submitted has this long to show up in its store
 TOP = 5
+DRIVER = re.compile(r"/driver/epoch-(\d+)\.json$")
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,10 @@ def latest(store: "Store", job: str) -> tuple[int, dict[str, Any] | None]:
         drivers = store.list_keys(f"jobs/{job}/driver")
     except ValueError as error:
         raise Refused(f"{job!r} is no job id") from error
-    if not drivers:
+    epochs = [int(driver[1]) for driver in map(DRIVER.search, drivers) if driver]  # others are no drivers
+    if not epochs:
         return 0, None
-    epoch = max(int(key.rpartition("-")[2].removesuffix(".json")) for key in drivers)
+    epoch = max(epochs)
     return epoch, store.read_marker(f"jobs/{job}/ended/{epoch:06}.json")
 
 

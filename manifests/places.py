@@ -25,6 +25,8 @@ _PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # after 409 or 503: another writer is at it, o
 class StoreError(Exception):
     """A store that cannot be used as it is: what is wrong, where, and what to do about it."""
 
+    code = "E801_STORE"
+
     def __init__(self, what: str, where: str, todo: str) -> None:
         super().__init__(what, where, todo)  # all three, so that it survives being pickled between processes
         self.what, self.where, self.todo = what, where, todo

@@ -24,7 +24,7 @@ from fsspec.utils import get_protocol
 
 from manifests.places import Bucket, Disk, StoreError
 
-__all__ = ["Corrupt", "Store", "StoreError", "open_store"]
+__all__ = ["Corrupt", "Store", "StoreError", "Unreadable", "open_store"]
 
 _CHUNK = 1 << 20
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*")
@@ -40,6 +40,10 @@ class Corrupt(Exception):
 
     def __str__(self) -> str:
         return f"artefact {self.expected} is corrupt: its bytes hash to {self.actual}"
+
+
+class Unreadable(StoreError, ValueError):
+    """Bytes at a key that are not what is put there. A ValueError too: reading again will not help."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,13 @@ class Store:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 out.write(chunk)
-            self._create(out, _artefact_key(digest.hexdigest()))  # losing is fine: same name, same bytes
+            key, size = _artefact_key(digest.hexdigest()), out.tell()
+            os.fchmod(
+                out.fileno(), os.fstat(out.fileno()).st_mode & 0o444
+            )  # a published film is this very file
+            if self._place.size(key) not in (None, size):
+                self._place.remove(key)  # somebody has changed it since
+            self._create(out, key)  # losing is fine: same name, same bytes
         return digest.hexdigest()
 
     def read_artefact(self, hash: str) -> bytes:
@@ -98,7 +108,7 @@ class Store:
     def publish(self, hash: str, key: str) -> None:
         """``key``, such as ``films/water.hi-IN.mp4``, shows the artefact; an older one is replaced at once.
 
-        On disk both are names of one file: a reader must copy it before editing it.
+        On disk both are names of one file, which is read-only: copy it before editing it.
         Raises FileNotFoundError (no such artefact; ``key`` is as before), ValueError (bad key), OSError.
         """
         _check_key(key)
@@ -130,15 +140,30 @@ class Store:
         return self.put_new(key, json.dumps(dict(body), sort_keys=True, allow_nan=False).encode())
 
     def read_marker(self, key: str) -> dict[str, Any] | None:
-        """The marker's body, or None if there is none. Raises ValueError (bad key, not JSON), OSError."""
+        """The marker's body, or None if there is none. Raises Unreadable, ValueError (bad key), OSError."""
         data = self.read(key)
-        body: dict[str, Any] | None = None if data is None else json.loads(data)
+        if data is None:
+            return None
+        try:
+            body = json.loads(data)
+        except ValueError as error:
+            raise self.unreadable(key, f"{len(data)} bytes, {error}") from error
+        if not isinstance(body, dict):
+            raise self.unreadable(key, "no JSON object")
         return body
 
+    def unreadable(self, key: str, why: str) -> Unreadable:
+        """The error of a marker whose bytes are not what is put there."""
+        what, todo = f"the marker {key} cannot be read, {why}", "remove it and give the same command again"
+        return Unreadable(what, self.url, todo)
+
     def list_keys(self, prefix: str) -> list[str]:
-        """Sorted keys inside the folder ``prefix``, empty if there is none. Raises ValueError, OSError."""
+        """Sorted keys inside the folder ``prefix``, empty if there is none. Raises ValueError, OSError.
+
+        Names that are no keys, such as ``.DS_Store`` and ``.nfs…``, are not ours and are left out.
+        """
         _check_key(prefix.removesuffix("/"))
-        return self._place.keys(prefix.removesuffix("/"))
+        return [key for key in self._place.keys(prefix.removesuffix("/")) if _is_key(key)]
 
     def remove(self, key: str) -> None:
         """Nothing is at ``key``: for checkpoints and other scratch, never for markers. Raises as ``read``."""
@@ -218,6 +243,10 @@ def _artefact_key(name: str) -> str:
 
 def _check_key(key: str) -> None:
     """Raises ValueError unless ``key`` stays inside the tree, away from artefacts and staging."""
-    parts = key.split("/")
-    if ".." in key or parts[0] == "cas" or not all(_SEGMENT.fullmatch(part) for part in parts):
+    if not _is_key(key):
         raise ValueError(f"bad key {key!r}: relative, [A-Za-z0-9._=/-], no '..' or dot first, not cas/")
+
+
+def _is_key(key: str) -> bool:
+    parts = key.split("/")
+    return ".." not in key and parts[0] != "cas" and all(_SEGMENT.fullmatch(part) for part in parts)

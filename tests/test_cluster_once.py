@@ -2,14 +2,16 @@
 
 import threading
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.crew import judge
 from cluster.once import claim, done_once, found, found_file, marker_key
 from cluster.tasks import Model, Outcome, PromptTask
-from manifests.store import Store, open_store
+from manifests.store import Store, StoreError, open_store
 
 TASK = PromptTask(Model("/models/tiny", "float32", "digest"), "rain", 32)
 MARKER = marker_key("prompt", TASK.key)
@@ -113,6 +115,35 @@ def test_a_marker_whose_artefact_is_gone_says_which_and_what_to_do(store):
         )
     store.remove(MARKER)
     assert not done_once(store, TASK, maker("b")).reused
+
+
+def test_a_marker_whose_artefact_has_changed_says_so_and_removing_it_mends_it(store):
+    outcome = done_once(store, TASK, maker("a"))
+    hash = outcome.files["embedding"]
+    path = Path(store.url, "cas", hash[:2], hash)
+    path.chmod(0o644)
+    path.write_text("a and more")
+    with pytest.raises(
+        FileNotFoundError, match=f"has 10 bytes instead of 1 in .*{hash}; restore it, or remove"
+    ):
+        found(store, "prompt", TASK.key)
+    store.remove(MARKER)
+    assert not done_once(store, TASK, maker("a")).reused
+    assert store.read_artefact(hash) == b"a"
+    assert done_once(store, TASK, maker("b")).reused
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"files": 1}'])
+def test_a_damaged_marker_is_named_and_comes_again_however_often_it_is_tried(store, body):
+    path = Path(store.url, MARKER)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(body)
+    with pytest.raises(StoreError, match=f"the marker {MARKER} cannot be read") as caught:
+        done_once(store, TASK, maker("a"))
+    failure, final = judge(caught.value)
+    assert (failure.code, final) == ("E801_STORE", True)
+    path.unlink()
+    assert not done_once(store, TASK, maker("a")).reused
 
 
 def test_a_needed_task_without_a_marker_is_named(store):

@@ -250,6 +250,40 @@ def test_an_artefact_that_is_gone_fails_its_film_alone_and_names_the_marker_to_r
     assert night.made_by(film(), film("light", languages=[], shots=[shot("s2")])) == {"master": 1}
 
 
+def test_a_damaged_marker_fails_its_film_alone_and_stray_files_fail_none(night: Night) -> None:
+    rows = (film(languages=[]), film("light", languages=[], shots=[shot("s2")]))
+    night.run(*rows)
+    (marker,) = (night.out / "done" / "master").rglob(f"{_master_of(night, 2)}.json")
+    marker.unlink()
+    marker.touch()
+    strays = ("checkpoints/.DS_Store", "jobs/.nfs01", "done/master/.DS_Store")
+    for stray in strays:
+        (night.out / stray).parent.mkdir(parents=True, exist_ok=True)
+        (night.out / stray).write_bytes(b"x")
+    result = night.run(*rows)
+    assert (result["exit_code"], result["done"], result["failed"]) == (4, 1, 1)
+    assert str(marker.relative_to(night.out)) in night.said
+    marker.unlink()
+    assert night.made_by(*rows) == {"master": 1}
+    assert all((night.out / stray).exists() for stray in strays)
+
+
+def test_a_film_that_was_changed_by_hand_is_not_passed_off_as_reused(night: Night) -> None:
+    night.run(film())
+    published = night.out / "films" / "water.hi-IN.mp4"
+    published.chmod(0o644)
+    with published.open("ab") as file:
+        file.write(b"more")  # the artefact is this very file
+    result = night.run(film())
+    assert (result["done"], result["failed"], result["reused"]) == (0, 1, 0)
+    assert "restore it, or remove done/version/" in night.said
+    (marker,) = (night.out / "done" / "version").rglob("*.json")
+    marker.unlink()
+    assert night.made_by(film()) == {"version": 1}
+    (row,) = night.results()
+    assert hashlib.sha256(published.read_bytes()).hexdigest() == row["output_sha256"]
+
+
 def _master_of(night: Night, n_shots: int) -> str:
     """The key of the master with so many shots."""
     for path in (night.out / "done" / "master").rglob("*.json"):

@@ -23,7 +23,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from manifests.ledger import Ledger, claim_epoch, read_events
-from manifests.store import Corrupt, Store, StoreError, open_store
+from manifests.store import Corrupt, Store, StoreError, Unreadable, open_store
 
 WRITERS, ROUNDS, PADDING = 4, 8, b"x" * 200_000
 SPAWN = mp.get_context("spawn")  # real separate processes: nothing is shared with the test but the store
@@ -141,8 +141,9 @@ def s3(proxy: Proxy) -> Store:
 
 
 def _damage(store: Store, name: str, data: bytes) -> None:
-    with fsspec.open(f"{store.url}/cas/{name[:2]}/{name}", "wb") as out:
-        out.write(data)
+    fs, path = fsspec.core.url_to_fs(f"{store.url}/cas/{name[:2]}/{name}")
+    fs.rm_file(path)  # on disk it is read-only
+    fs.pipe_file(path, data)
 
 
 def _hash(data: bytes) -> str:
@@ -228,6 +229,33 @@ def test_listing_and_reading_see_only_keys_that_exist(store: Store) -> None:
     assert store.list_keys("absent") == []
     assert store.read_marker("absent") is None
     assert store.read("committed/3/below") is None
+
+
+def test_names_that_are_no_keys_are_left_out_of_a_listing(store: Store) -> None:
+    assert store.put_new("checkpoints/a/1", b"x")
+    fs, root = fsspec.core.url_to_fs(store.url)
+    for stray in (".DS_Store", "a/.nfs0001", "a/a copy of 1", "a/1~"):
+        fs.pipe_file(f"{root}/checkpoints/{stray}", b"x")
+    assert store.list_keys("checkpoints") == ["checkpoints/a/1"]
+
+
+@pytest.mark.parametrize("body", [b"", b'{"attempt": 1', b"[]", b"\xff\xfe"])
+def test_damaged_marker_is_named_and_says_what_to_do(store: Store, body: bytes) -> None:
+    fs, root = fsspec.core.url_to_fs(store.url)
+    fs.makedirs(f"{root}/done", exist_ok=True)
+    fs.pipe_file(f"{root}/done/a.json", body)
+    with pytest.raises(
+        Unreadable, match=r"the marker done/a\.json cannot be read.*root\): remove it"
+    ) as caught:
+        store.read_marker("done/a.json")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_artefact_of_another_size_is_healed_by_putting_it_again(store: Store) -> None:
+    name = store.put_artefact(b"frame")
+    _damage(store, name, b"frame and more")
+    assert store.put_artefact(b"frame") == name
+    assert store.read_artefact(name) == b"frame"
 
 
 def test_removed_key_is_gone_and_can_be_put_again(store: Store) -> None:

@@ -81,6 +81,28 @@ def test_artefact_is_stored_once_and_staging_is_empty_after(store: Store, tmp_pa
     assert list((root / ".staging").iterdir()) == []
 
 
+def test_artefacts_and_published_films_are_read_only_and_what_is_fetched_is_not(
+    store: Store, tmp_path: Path
+) -> None:
+    name = store.put_artefact(b"frame")
+    store.publish(name, "films/a.mp4")
+    store.fetch_artefact(name, tmp_path / "copy")
+    for path in (tmp_path / "root/cas" / name[:2] / name, tmp_path / "root/films/a.mp4"):
+        assert path.stat().st_mode & 0o222 == 0 and path.stat().st_mode & 0o400
+    assert (tmp_path / "copy").stat().st_mode & 0o200
+
+
+def test_film_that_an_editor_replaced_is_published_anew_and_the_artefact_is_as_it_was(
+    store: Store, tmp_path: Path
+) -> None:
+    name, film = store.put_artefact(b"frame"), tmp_path / "root/films/a.mp4"
+    store.publish(name, "films/a.mp4")
+    film.unlink()  # as editors do that write a new file and rename it
+    film.write_bytes(b"other")
+    store.publish(name, "films/a.mp4")
+    assert film.read_bytes() == store.read_artefact(name) == b"frame"
+
+
 def test_key_that_is_a_folder_is_an_error_and_not_a_lost_race(store: Store) -> None:
     name = store.put_artefact(b"frame")
     assert store.put_marker("commit/a", {})
