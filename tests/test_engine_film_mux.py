@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from engine.film.captions import Cue, iso_639_2
 from engine.film.encode import encode_segment
 from engine.film.join import join_segments, video_packets
-from engine.film.mux import AUDIO_RATE_HZ, NATIVE_NAMES, film_options, mux_film
+from engine.film.languages import NATIVE_NAMES
+from engine.film.mux import AUDIO_RATE_HZ, film_options, mux_film
 from engine.film.voice import LANGUAGES
 
 FPS = Fraction(8)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.film.languages import NATIVE_NAMES
 from jobs.markup import Html, tag
 from jobs.outcome import JobResult, captions_key, film_key, sheet_key
-from jobs.report import EAGER_PLAYERS, FILMS_A_PAGE, LANGUAGES, write_report
+from jobs.report import EAGER_PLAYERS, FILMS_A_PAGE, write_report
 from manifests.store import open_store
 
 KEY = "report/index.html"
@@ -211,10 +212,10 @@ def test_a_film_shows_how_it_was_made(store):
 
 
 def test_every_language_has_its_own_name_in_its_own_script(store):
-    tags = sorted(f"{lang}-IN" for lang in LANGUAGES if lang != "und")
+    tags = sorted(f"{lang}-IN" for lang in NATIVE_NAMES)
     assert len(tags) == 13
     (page,) = pages(store, [done("film-1", lang) for lang in tags])
-    assert all(LANGUAGES[lang[:2]] in page.text for lang in tags)
+    assert all(NATIVE_NAMES[lang[:2]] in page.text for lang in tags)
     assert [a["lang"] for a in page.all("bdi")] == tags
     (page,) = pages(store, [done("film-1", "xx-IN")])
     assert "xx-IN" in page.text
@@ -243,7 +244,7 @@ def test_films_are_spread_over_pages_that_link_to_each_other(store):
 
 
 def test_a_page_of_many_players_loads_one_picture_a_film(store):
-    langs = [f"{lang}-IN" for lang in LANGUAGES][:12]
+    langs = [f"{lang}-IN" for lang in NATIVE_NAMES][:12]
     rows = [done(f"film-{i}", lang) for i in range(EAGER_PLAYERS // 12 + 1) for lang in langs]
     (page,) = pages(store, rows)
     loading = [a["preload"] for a in page.all("video")]

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from engine.film.captions import Cue, iso_639_2
 from engine.film.encode import mp4_options, whole_file
 from engine.film.join import video_packets, video_stream
+from engine.film.languages import NATIVE_NAMES
 from engine.film.track import Samples, audio_frame, audio_frames
 
 AnyPacket: TypeAlias = "Packet[Any]"
@@ -31,23 +32,6 @@ AUDIO_RATE_HZ = 48_000  # what every player and HLS packager takes
 AUDIO_BITS_S = 96_000  # mono speech is transparent well below this
 AAC_FRAME = 1024  # samples
 CAPTION_CLOCK_HZ = 1000
-
-# Players list tracks by this name, so it is the one the viewer reads.
-NATIVE_NAMES = {
-    "as": "অসমীয়া",
-    "bn": "বাংলা",
-    "en": "English",
-    "gu": "ગુજરાતી",
-    "hi": "हिन्दी",
-    "kn": "ಕನ್ನಡ",
-    "ml": "മലയാളം",
-    "mr": "मराठी",
-    "or": "ଓଡ଼ିଆ",
-    "pa": "ਪੰਜਾਬੀ",
-    "ta": "தமிழ்",
-    "te": "తెలుగు",
-    "ur": "اردو",
-}
 # The caption encoder wants an ASS header, of which MP4 keeps the font's name, size and colour.
 CAPTION_STYLE = b"""[Script Info]
 ScriptType: v4.00+
