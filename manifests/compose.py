@@ -1,7 +1,14 @@
-"""Manifests from the files people write, YAML, JSON lines or CSV, and back."""
+"""Manifests from the files people write, YAML, JSON lines or CSV, and back.
+
+Decides how a file's text becomes rows. Does not decide whether values fit their columns (typed) or whether
+the rows can be planned (validate).
+"""
 
 import csv
+import io
 import json
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +17,10 @@ import pyarrow as pa
 import yaml
 
 from manifests.schema import SCHEMA, SHOT, ManifestError
+from manifests.typed import TWICE, faults
 
 Row = dict[str, Any]
+MOST_TOLD = 20  # in one message
 ROW_COLUMNS = [field.name for field in SCHEMA if not pa.types.is_list(field.type)]
 # A CSV line holds a row and one shot of it; names that both have get a prefix on the shot's side. Lists nest
 # deeper than a line can.
@@ -32,18 +41,26 @@ def compose(path: str | Path) -> pa.Table:
         rows = read(source)
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"cannot read: {error}", str(source), "give a readable UTF-8 file") from error
-    for index, row in enumerate(rows):
-        _check_keys(row, pa.struct(list(SCHEMA)), f"{source} row {_label(index, row)}", "")
-    return _to_table(rows, source)
+    _check_types(rows, source)
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def decompose(table: pa.Table, path: str | Path) -> None:
-    """Write `table` as .yaml, .yml, .jsonl or .csv; null values are left out."""
+    """Write `table` as .yaml, .yml, .jsonl or .csv; null values are left out.
+
+    The file appears whole or not at all. Raises ManifestError, and OSError for a place that takes no file.
+    """
     target = Path(path)
-    write = _by_suffix(
-        target, {".yaml": _write_yaml, ".yml": _write_yaml, ".jsonl": _write_jsonl, ".csv": _write_csv}
+    text_of = _by_suffix(
+        target, {".yaml": _yaml_text, ".yml": _yaml_text, ".jsonl": _jsonl_text, ".csv": _csv_text}
     )
-    write([_without_nulls(row) for row in table.to_pylist()], target)
+    text = text_of([_without_nulls(row) for row in table.to_pylist()], target)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _by_suffix(path: Path, choices: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -53,10 +70,37 @@ def _by_suffix(path: Path, choices: dict[str, Callable[..., Any]]) -> Callable[.
     return choices[path.suffix.lower()]
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice has the value TWICE: the parent keeps the last one silently."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """As read, before any merge (`<<`), whose keys may be given again."""
+        node = super().compose_mapping_node(anchor)
+        assert node is not None
+        times = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        node.value = [
+            (key, yaml.ScalarNode(_TWICE_TAG, "") if times[key.value] > 1 else value)
+            if isinstance(key, yaml.ScalarNode)
+            else (key, value)
+            for key, value in node.value
+        ]
+        return node
+
+
+_TWICE_TAG = "tag:longtake,2025:twice"
+_Loader.add_constructor(_TWICE_TAG, lambda loader, node: TWICE)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Row:
+    """A JSON object; a key given twice has the value TWICE."""
+    times = Counter(key for key, _ in pairs)
+    return {key: TWICE if times[key] > 1 else value for key, value in pairs}
+
+
 def _read_yaml(source: Path) -> list[Row]:
     """A list of rows, or a mapping whose only key is `rows`."""
     try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+        content = yaml.load(source.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         what = "not safe, well-formed YAML: " + " ".join(str(error).split())
         raise ManifestError(what, str(source), "correct the YAML; tags are not allowed") from error
@@ -74,7 +118,7 @@ def _read_jsonl(source: Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            rows.append(json.loads(line, object_pairs_hook=_pairs))
         except (ValueError, RecursionError) as error:
             where = f"{source} line {number}"
             raise ManifestError(f"not JSON: {error}", where, "write one object a line") from error
@@ -87,10 +131,13 @@ def _read_csv(source: Path) -> list[Row]:
     # A spreadsheet program writes a byte-order mark, which would become part of the first name.
     with source.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
-        _check_header(reader.fieldnames or [], source)
-        for line in reader:
-            where = f"{source} line {reader.line_num}"
-            _add_line(rows, line, where)
+        try:
+            _check_header(reader.fieldnames or [], source)
+            for line in reader:
+                _add_line(rows, line, f"{source} line {reader.line_num}")
+        except csv.Error as error:
+            where = f"{source} line {reader.reader.line_num}"  # the other counts only what was well read
+            raise ManifestError(f"not CSV: {error}", where, "correct or shorten the cell") from error
     return list(rows.values())
 
 
@@ -139,45 +186,27 @@ def _cell(text: str, type_: pa.DataType, name: str, where: str) -> Any:
         raise ManifestError(f"{name} {text!r} is not {type_}", where, "correct the cell") from error
 
 
-def _check_keys(value: Any, type_: pa.DataType, where: str, path: str) -> None:
-    """Raise on keys that the schema lacks, at any depth: Arrow would drop them without a word."""
-    if value is None:
+def _check_types(rows: list[Row], source: Path) -> None:
+    """Raise on values that do not fit their columns, naming up to 20 rows, a line each."""
+    told = {index: list(faults(row)) for index, row in enumerate(rows)}
+    bad = [(f"row {_label(index, rows[index])}", found) for index, found in told.items() if found]
+    if not bad:
         return
-    if pa.types.is_list(type_):
-        if not isinstance(value, list):
-            raise ManifestError(f"{path} is not a list", where, "give a list")
-        for index, item in enumerate(value):
-            _check_keys(item, type_.value_type, where, f"{path}/{index}")
-    elif pa.types.is_struct(type_):
-        if not isinstance(value, dict):
-            raise ManifestError(f"{path or 'row'} is not a mapping", where, "give keys and values")
-        known = {field.name: field.type for field in type_}
-        for key, item in value.items():
-            if key not in known:
-                raise ManifestError(f"unknown key {f'{path}/{key}'!r}", where, f"use {', '.join(known)}")
-            _check_keys(item, known[key], where, f"{path}/{key}")
-
-
-def _to_table(rows: list[Row], source: Path) -> pa.Table:
-    """The rows as a table; on a wrong type the row is sought out, since Arrow names none."""
-    try:
-        return pa.Table.from_pylist(rows, schema=SCHEMA)
-    except (pa.ArrowException, TypeError, OverflowError, ValueError):
-        for index, row in enumerate(rows):
-            for field in SCHEMA:
-                try:
-                    pa.array([row.get(field.name)], field.type)
-                except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
-                    where = f"{source} row {_label(index, row)}"
-                    what = f"{field.name} does not fit {field.type}: {error}"
-                    raise ManifestError(what, where, "correct the value") from error
-        raise
+    todo = "correct the values; `longtake manifest schema` lists the columns"
+    if len(bad) == 1:
+        raise ManifestError("; ".join(bad[0][1][:MOST_TOLD]), f"{source} {bad[0][0]}", todo)
+    lines = [
+        f"\n{row}: {found[0]}" + (f", and {len(found) - 1} more" if found[1:] else "")
+        for row, found in bad[:MOST_TOLD]
+    ]
+    rest = f"\nand {len(bad) - MOST_TOLD} more rows" if len(bad) > MOST_TOLD else ""
+    raise ManifestError(f"{len(bad)} rows do not fit:{''.join(lines)}{rest}\n", str(source), todo)
 
 
 def _label(index: int, row: Any) -> str:
     """A row's place, counted from 0 as in findings, and its id."""
     name = row.get("row_id") if isinstance(row, dict) else None
-    return f"{index} ({name})" if name is not None else str(index)
+    return f"{index} ({name})" if isinstance(name, str) else str(index)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -187,17 +216,30 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _write_yaml(rows: list[Row], target: Path) -> None:
-    text = yaml.safe_dump(rows, allow_unicode=True, sort_keys=False, width=100)
-    target.write_text(text, encoding="utf-8")
+def _yaml_text(rows: list[Row], target: Path) -> str:
+    return yaml.safe_dump(rows, allow_unicode=True, sort_keys=False, width=100)
 
 
-def _write_jsonl(rows: list[Row], target: Path) -> None:
-    target.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+def _jsonl_text(rows: list[Row], target: Path) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _write_csv(rows: list[Row], target: Path) -> None:
+def _csv_text(rows: list[Row], target: Path) -> str:
     """One line a shot; refuses what a flat line cannot hold."""
+    _check_flat(rows, target)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, [*ROW_COLUMNS, *SHOT_COLUMNS])
+    writer.writeheader()
+    for row in rows:
+        flat = {name: row[name] for name in ROW_COLUMNS if name in row}
+        for shot in row.get("shots") or [{}]:
+            cells = {cell: shot[name] for cell, name in SHOT_COLUMNS.items() if name in shot}
+            writer.writerow(flat | cells)
+    return stream.getvalue()
+
+
+def _check_flat(rows: list[Row], target: Path) -> None:
+    """Raise on what a line would lose or merge."""
     seen: set[str] = set()
     for index, row in enumerate(rows):
         where = f"{target} row {_label(index, row)}"
@@ -211,11 +253,3 @@ def _write_csv(rows: list[Row], target: Path) -> None:
         if not row.get("row_id") or row["row_id"] in seen:
             raise ManifestError("CSV needs a unique row_id", where, "rename the row, or write .yaml")
         seen.add(row["row_id"])
-    with target.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, [*ROW_COLUMNS, *SHOT_COLUMNS])
-        writer.writeheader()
-        for row in rows:
-            flat = {name: row[name] for name in ROW_COLUMNS if name in row}
-            for shot in row.get("shots") or [{}]:
-                cells = {cell: shot[name] for cell, name in SHOT_COLUMNS.items() if name in shot}
-                writer.writerow(flat | cells)

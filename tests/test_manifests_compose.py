@@ -1,12 +1,16 @@
 """Hand-written files become the same table, and come back; mistakes are named with their row."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from manifests.compose import compose, decompose
 from manifests.schema import SCHEMA, ManifestError
+from manifests.typed import faults
 
 CSV = """row_id,title,profile,shot_id,shot_prompt,duration_s
 film,"River, song",p,s1,a river,4.0
@@ -106,6 +110,34 @@ BAD = [
     ("m.yaml", "- a\n", "row is not a mapping.*row 0"),
     ("m.yaml", "- {row_id: a, shots: {}}\n", "/shots is not a list"),
     ("m.yaml", "- {row_id: a}\n- {row_id: b, width_px: wide}\n", r"width_px does not fit int32.*row 1 \(b\)"),
+    (
+        "m.yaml",
+        "- {row_id: b, shots: [{duration_frames: 9.7}]}\n",
+        r"/0/duration_frames.*: 9\.7 .*row 0",
+    ),
+    (
+        "m.yaml",
+        "- {row_id: b, shots: [{}, {duration_s: true}]}\n",
+        r"/1/duration_s.*: True .*row 0 \(b",
+    ),
+    ("m.yaml", "- {row_id: b, seed: false}\n", r"/seed does not fit int64: False .*row 0 \(b\)"),
+    ("m.yaml", "- {row_id: a}\n- {row_id: b, seed: 1, seed: 2}\n", r"/seed is given twice.*row 1 \(b\)"),
+    ("m.yaml", "- {row_id: b, shots: [{prompt: x, prompt: x}]}\n", r"/shots/0/prompt is given twice.*row 0"),
+    ("m.yaml", "- {row_id: a, row_id: b}\n", r"/row_id is given twice.*row 0\)"),
+    (
+        "m.jsonl",
+        '{"row_id": "b", "shots": [{"seed": 1, "seed": 2}]}\n',
+        "/shots/0/seed is given twice",
+    ),
+    ("m.jsonl", '{"row_id": "b", "title": "\\ud800"}\n', r"/title does not fit string.*row 0 \(b\)"),
+    ("m.yaml", "- {row_id: b, title: 2024-01-01}\n", r"/title does not fit string: datetime.*row 0 \(b\)"),
+    (
+        "m.yaml",
+        "- {row_id: b, seed: 1, 7: x, title: 3}\n",
+        "unknown key '/7'.*; /title does not fit.*: 3",
+    ),
+    ("m.yaml", f"- {{row_id: b, seed: 0x{'f' * 5000}}}\n", "/seed does not.*of 20000 bits"),
+    ("m.csv", "row_id,prompt\na,b\nc," + "x" * 131_073, r"not CSV: field larger.*m\.csv line 3"),
     ("m.jsonl", '{"row_id": "a"}\n{oops\n', "not JSON.*line 2"),
     ("m.csv", "row_id,colour\na,red\n", "unknown key 'colour'"),
     ("m.csv", "row_id,prompts\na,x\n", "unknown key 'prompts'"),
@@ -123,6 +155,82 @@ BAD = [
 def test_mistake_is_named_with_its_place(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         compose(write(tmp_path / name, text))
+
+
+def test_every_bad_row_has_a_line_up_to_20(tmp_path: Path) -> None:
+    bad = [f"- {{row_id: r{i}, shots: [{{}}, {{duration_s: long, seed: x}}]}}\n" for i in range(23)]
+    with pytest.raises(ManifestError) as told:
+        compose(write(tmp_path / "m.yaml", "- {row_id: sound}\n" + "".join(bad)))
+    lines = str(told.value).split("\n")
+    assert lines[0] == "23 rows do not fit:" and lines[21] == "and 3 more rows" and len(lines) == 23
+    assert lines[1:21] == [
+        f"row {i + 1} (r{i}): /shots/1/duration_s does not fit double: 'long', and 1 more" for i in range(20)
+    ]
+
+
+def test_a_message_stays_short_whatever_the_aliases_unfold_to(tmp_path: Path) -> None:
+    knots = [f"&k{i} [{', '.join([f'*k{i - 1}'] * 9)}]" for i in range(1, 12)]
+    text = f"- {{row_id: a, title: [&k0 x, {', '.join(knots)}]}}\n"
+    with pytest.raises(ManifestError, match="/title does not fit string") as told:
+        compose(write(tmp_path / "m.yaml", text))
+    assert len(str(told.value)) < 1000
+
+
+def test_a_merged_key_may_be_given_again(tmp_path: Path) -> None:
+    text = """
+- {row_id: a, shots: [&s {<<: &base {prompt: x, seed: 1}, shot_id: s, seed: 2}]}
+- {row_id: b, shots: [{<<: *s, seed: 3}, *base, *s]}
+"""
+    shots = compose(write(tmp_path / "m.yaml", text)).column("shots").to_pylist()
+    assert [[shot["seed"] for shot in row] for row in shots] == [[2], [3, 1, 2]]
+    assert shots[1][0]["prompt"] == "x"
+
+
+def test_a_whole_float_is_an_integer(tmp_path: Path) -> None:
+    table = compose(write(tmp_path / "m.yaml", "- {row_id: a, seed: 9.0, shots: [{duration_s: 2}]}\n"))
+    (row,) = table.to_pylist()
+    assert (row["seed"], row["shots"][0]["duration_s"]) == (9, 2.0)
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.sampled_from([2**31, -(2**31), 2**53 + 1, 2**63, -(2**63)])
+    | st.floats() | st.floats(-1e6, 1e6).map(round).map(float) | st.text(max_size=3) | st.binary(max_size=3)
+)  # fmt: skip
+SHOT_NAMES = st.sampled_from(["prompt", "duration_s", "duration_frames"])
+SHOTS = st.lists(st.dictionaries(SHOT_NAMES, LEAVES), max_size=3)
+ANYTHING = st.dictionaries(st.sampled_from(["row_id", "seed", "width_px", "title"]), LEAVES) | st.builds(
+    lambda shots: {"shots": shots},
+    st.lists(
+        st.dictionaries(st.sampled_from(["prompt", "duration_s", "duration_frames"]), LEAVES), max_size=3
+    ),
+)
+
+
+@settings(deadline=None)
+@given(ANYTHING)
+def test_a_row_without_faults_comes_back_as_it_was(row: dict[str, Any]) -> None:
+    if list(faults(row)):
+        return
+    (back,) = pa.Table.from_pylist([row], schema=SCHEMA).to_pylist()
+    kept = [(back, row), *zip(back["shots"] or [], row.get("shots") or [], strict=True)]
+    for told, given_ in kept:
+        for name, value in given_.items():
+            assert name == "shots" or told[name] == value or value != value
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "jsonl", "csv"])
+def test_a_failed_write_leaves_the_older_file_alone(
+    table: pa.Table, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = write(tmp_path / f"out.{suffix}", "older")
+
+    def full(*places: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        decompose(table, target)
+    assert target.read_text(encoding="utf-8") == "older" and list(tmp_path.glob(".*")) == []
 
 
 def test_absent_file_is_a_manifest_error(tmp_path: Path) -> None:
