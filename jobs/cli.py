@@ -107,7 +107,7 @@ def _add_previews(verbs: Verbs) -> None:
     check = _verb(verbs, "validate", "jobs.preview:validate", "check every row; exit 3 if any is faulty")
     plan = _verb(verbs, "plan", "jobs.preview:plan", "what would be rendered, and what is there already")
     plan.add_argument(
-        "--out", metavar="URL", help="folder or s3:// URL of the films: what it holds is reused"
+        "--out", type=_place, metavar="URL", help="folder or s3:// URL of the films: what it holds is reused"
     )
     for parser in (check, plan):
         _add_job(parser)
@@ -204,6 +204,12 @@ def _job_id(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no job id: use 1 to 100 of A-Z a-z 0-9 . _ - and no dot first"
         )
+    return text
+
+
+def _place(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it names no place; . is the folder you are in")
     return text
 
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redi
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult
+from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult, results_key
 from jobs.places import opened
 from jobs.preview import findings_text, spec_of
 from jobs.refusal import Refused, report
@@ -181,13 +181,12 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
 
 def _closing(result: JobResult, command: list[str]) -> str:
     """The last words to people."""
-    from jobs.run import RESULTS_KEY
     from jobs.show import closing_lines
     from manifests.results import read_results
 
     rows = (
         row
-        for batch in read_results(opened(result.out), RESULTS_KEY).to_batches()
+        for batch in read_results(opened(result.out), results_key(result.job_id)).to_batches()
         for row in batch.to_pylist()
     )
     return closing_lines(result, rows, command)

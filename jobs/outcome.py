@@ -14,6 +14,7 @@ from cluster.tasks import VISUAL_ONLY, Failure, Outcome, VersionTask
 DONE, TOOL, USAGE, INVALID, SOME_FAILED, FAILED, CANCELLED, TIMED_OUT = 0, 1, 2, 3, 4, 5, 6, 7
 UNREACHABLE, INTERRUPTED = 9, 130
 LAST_LINE = "LONGTAKE_RESULT"
+RESULTS_KEY = "results.parquet"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ def verdict(done: int, failed: int, invalid: int) -> tuple[str, int]:
     if not failed and not invalid:
         return "done", DONE
     return ("some_failed", SOME_FAILED) if done else ("failed", FAILED)
+
+
+def results_key(job_id: str) -> str:
+    """Where a job's own results stay; RESULTS_KEY shows those of the job that ended last."""
+    return f"jobs/{job_id}/{RESULTS_KEY}"
 
 
 def film_key(row_id: str, lang: str) -> str:

@@ -24,8 +24,18 @@ from cluster.once import marker_key
 from cluster.tasks import FilmTasks, Outcome
 from engine.numerics import versions
 from jobs.checks import deep_findings
-from jobs.outcome import JobResult, captions_key, film_key, rows_of, sheet_key, verdict
+from jobs.outcome import (
+    RESULTS_KEY,
+    JobResult,
+    captions_key,
+    film_key,
+    results_key,
+    rows_of,
+    sheet_key,
+    verdict,
+)
 from jobs.plan import Stock, fps_of, limits_of, plan, size_of, stock
+from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
 from manifests.findings import Finding
@@ -35,7 +45,7 @@ from manifests.source import Manifest, read_source
 from manifests.store import Store, StoreError, open_store
 from manifests.validate import validate
 
-RESULTS_KEY, REPORT_KEY = "results.parquet", "report/index.html"
+REPORT_KEY = "report/index.html"
 MIB = 1 << 20
 STALE_S = 86_400  # age at which a staged file is a dead writer's
 LEAST_ROOM = 256 * MIB  # free space below which no job is begun
@@ -135,7 +145,10 @@ def setup_of(job: Job, store: Store) -> Setup:
 
 
 def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
-    """Render a job into `out`. Raises StoreError if `out` is no use; a film's trouble is only its own."""
+    """Render a job into `out`. A film's trouble is only its own.
+
+    Raises StoreError if `out` is no use, Refused if the job's id is taken by another manifest.
+    """
     store = open_store(out)
     store.probe(LEAST_ROOM)
     with _writing(store):
@@ -154,9 +167,9 @@ def _writing(store: Store) -> Iterator[None]:
 
 def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
     began = time.monotonic()
+    _enrol(store, job)
     _sweep(store)
     epoch = claim_epoch(store, job.job_id)
-    store.put_marker(f"jobs/{job.job_id}/job.json", _record(job))
     show.begin(job)
     with (
         tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
@@ -179,6 +192,19 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
         result = _conclude(job, store, spool, time.monotonic() - began)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
+
+
+def _enrol(store: Store, job: Job) -> None:
+    """Record the job under its id. Raises Refused if the id is of another manifest's job."""
+    key, record = f"jobs/{job.job_id}/job.json", _record(job)
+    if store.put_marker(key, record):
+        return
+    other = store.read_marker(key) or {}
+    if other.get("manifest_digest") != record["manifest_digest"]:
+        raise Refused(
+            f"job {job.job_id} in {store.url} is of another manifest, {other.get('manifest')}, or of an "
+            f"older state of it: give another --job-id, or none"
+        )
 
 
 def _sweep(store: Store) -> None:
@@ -233,7 +259,8 @@ def _conclude(job: Job, store: Store, spool: Spool, seconds: float) -> JobResult
     """Write results and report, and count."""
     films = spool.films
     status, code = verdict(films["done"], films["failed"], films["invalid"])
-    write_results(spool.rows(), store, RESULTS_KEY)
+    own = results_key(job.job_id)
+    store.publish(write_results(spool.rows(), store, own), RESULTS_KEY)
     result = JobResult(
         job_id=job.job_id,
         status=status,
@@ -245,7 +272,7 @@ def _conclude(job: Job, store: Store, spool: Spool, seconds: float) -> JobResult
         reused=films["reused"],
         seconds=round(seconds, 1),
         out=store.url,
-        results=f"{store.url.rstrip('/')}/{RESULTS_KEY}",
+        results=f"{store.url.rstrip('/')}/{own}",
         report=f"{store.url.rstrip('/')}/{REPORT_KEY}",
     )
     write_report(store, REPORT_KEY, result, spool.rows)

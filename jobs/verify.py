@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.outcome import DONE, SOME_FAILED
+from jobs.outcome import DONE, SOME_FAILED, USAGE
 from jobs.refusal import Refused
 
 if TYPE_CHECKING:
     from engine.film.provenance import Verdict
 
 UNTRUSTED = "signingCredential.untrusted"
+UNREAD = "Unread"  # a state of ours, beside those of C2PA
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Checked:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Print a verdict a film."""
+    """Print a verdict a film, also of one that cannot be read: exit 2 then, else 4 unless all are ours."""
     root = _root(arguments)
     if root is None:
         print("longtake: no identity on this machine yet: give --root or --identity", file=sys.stderr)
@@ -43,17 +44,19 @@ def verify(arguments: argparse.Namespace) -> int:
         print(json.dumps([asdict(film) for film in films], ensure_ascii=False, indent=1))
     else:
         print("\n".join(line for film in films for line in _lines(film)))
+    if any(film.state == UNREAD for film in films):
+        return USAGE
     return DONE if all(film.trusted for film in films) else SOME_FAILED
 
 
 def check(path: Path, root_pem: str | None) -> Checked:
-    """One film, trusting one root certificate. Raises Refused if there is no such file."""
+    """One film, trusting one root certificate."""
     from engine.film.provenance import verify
 
     try:
         found = verify(path, root_pem)
     except OSError as error:
-        raise Refused(f"cannot read {path}: {error.strerror}") from error
+        return Checked(str(path), f"cannot be read: {error.strerror}", False, UNREAD, ())
     trusted = found.signed and found.state == "Trusted"
     return Checked(
         str(path), words(found, root_pem is not None), trusted, found.state, found.reasons, **_facts(path)

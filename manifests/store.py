@@ -28,6 +28,7 @@ __all__ = ["Corrupt", "Store", "StoreError", "Unreadable", "open_store"]
 
 _CHUNK = 1 << 20
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*")
+_ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/(?!/)|(s3|file):(?!//)")  # a scheme without its //
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -214,6 +215,7 @@ def open_store(url: str) -> Store:
 
     S3 takes endpoint and credentials from the usual AWS_* variables.
     """
+    _check_url(url)
     protocol = get_protocol(url)
     if protocol not in ("file", "s3"):
         raise ValueError(f"cannot store at {url!r}: protocol {protocol!r} is not one of file, s3")
@@ -225,6 +227,18 @@ def open_store(url: str) -> Store:
     if not root:
         raise ValueError(f"cannot store at {url!r}: no bucket; give s3://bucket/prefix")
     return Store(url, Bucket(fs, root, Path(tempfile.gettempdir(), f"longtake-staging-{os.getuid()}")))
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError for what would be taken for a path but cannot be meant as one."""
+    if not url.removeprefix("file://").strip():
+        raise ValueError(f"cannot store at {url!r}: it names no place; . is the folder you are in")
+    if "\0" in url:
+        raise ValueError(f"cannot store at {url!r}: no path has a NUL character")
+    if _ONE_SLASH.match(url):
+        scheme, rest = url.split(":", 1)
+        meant = f"{scheme}://{rest.lstrip('/')}"
+        raise ValueError(f"cannot store at {url!r}: give {meant} for a URL, or ./{url} for a folder")
 
 
 def _check_hash(expected: str, source: BinaryIO) -> None:

@@ -197,6 +197,12 @@ def test_a_plan_counts_and_then_finds_everything_rendered(tmp_path, film, settin
     assert re.search(r"window steps +2 +2 +0", capsys.readouterr().out)
 
 
+def test_a_plan_for_no_place_is_a_usage_error(film, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["plan", film, "--out", ""])
+    assert end.value.code == 2 and "names no place" in capsys.readouterr().err
+
+
 def test_a_plan_of_a_faulty_manifest_is_its_faults(tmp_path, settings, capsys):
     (tmp_path / "bad.yaml").write_text(FILM.replace("8}", "0}"))
     assert main(["plan", str(tmp_path / "bad.yaml"), *settings]) == 3
@@ -222,6 +228,9 @@ def test_a_run_ends_with_its_result_and_its_films_verify(tmp_path, film, setting
     [
         ("8}", [], 3, "invalid"),
         ("", ["--out", "gopher://x"], 2, "usage"),
+        ("", ["--out", ""], 2, "usage"),
+        ("", ["--out", "s3:/bucket/films"], 2, "usage"),
+        ("", ["--out", "films\0"], 2, "usage"),
         ("", ["--out", "/proc/nowhere"], 9, "unreachable"),
         ("", ["no.such.key=1"], 2, "usage"),
     ],

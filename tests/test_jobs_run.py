@@ -292,6 +292,32 @@ def _master_of(night: Night, n_shots: int) -> str:
     raise AssertionError("no such master")
 
 
+def test_a_second_job_in_the_same_place_leaves_the_results_of_the_first(night: Night) -> None:
+    first = night.run(film(languages=[]))
+    second = night.run(film("light", languages=[]))
+    assert first["job_id"] != second["job_id"]
+    for result, row_id in ((first, "water"), (second, "light")):
+        key = f"jobs/{result['job_id']}/results.parquet"
+        assert result["results"] == f"{night.out}/{key}"
+        assert read_results(night.store, key)["row_id"].to_pylist() == [row_id]
+    assert night.results() == read_results(night.store, key).to_pylist(), "the last job's in the usual place"
+
+
+def test_a_job_id_is_of_one_manifest_and_another_one_is_refused_before_anything_is_rendered(
+    night: Night,
+) -> None:
+    same_id = ("--job-id", "night")
+    assert night.run(film(languages=[]), told=same_id)["exit_code"] == 0
+    before = {path: path.read_bytes() for path in night.out.rglob("*") if path.is_file()}
+    result = night.run(film("light", languages=[]), told=same_id)
+    assert (result["exit_code"], result["status"]) == (2, "usage")
+    assert "job night in" in night.said and "another --job-id" in night.said
+    assert {path: path.read_bytes() for path in night.out.rglob("*") if path.is_file()} == before
+    more_steps = (*same_id, "profiles.chalk.sampling.n_steps=3")
+    again = night.run(film(languages=[]), told=more_steps)
+    assert (again["exit_code"], again["reused"]) == (0, 0), "other settings are no other manifest"
+
+
 def test_what_dead_writers_left_is_swept_when_a_job_begins_and_what_is_young_stays(night: Night) -> None:
     staging = night.out / ".staging"
     staging.mkdir(parents=True)

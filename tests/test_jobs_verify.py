@@ -96,10 +96,19 @@ def test_one_bad_film_among_good_ones_fails_the_command(home, signed, unsigned, 
     assert code == 4 and [film["trusted"] for film in films] == [True, False]
 
 
-def test_a_file_that_is_no_film_is_damaged_and_an_absent_one_a_message(home, tmp_path, capsys):
+def test_an_absent_film_has_its_line_and_so_have_those_after_it(home, signed, tmp_path, capsys):
+    films = [signed, tmp_path / "absent.mp4", tmp_path, signed]
+    code, checks = checked(capsys, *films, "--identity", home)
+    assert code == 2 and [film["trusted"] for film in checks] == [True, False, False, True]
+    assert checks[1]["verdict"] == "cannot be read: No such file or directory"
+    assert main(["verify", *map(str, films), "--identity", str(home)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines if line[0] != " "] == list(map(str, films))
+
+
+def test_a_file_that_is_no_film_is_damaged_and_a_root_that_is_none_a_message(home, tmp_path, capsys):
     (tmp_path / "noise.mp4").write_bytes(b"noise" * 100)
     code, (film,) = checked(capsys, tmp_path / "noise.mp4", "--identity", home)
     assert code == 4 and not film["trusted"] and film["frames"] is None
-    assert main(["verify", str(tmp_path / "absent.mp4"), "--identity", str(home)]) == 2
     assert main(["verify", str(tmp_path / "noise.mp4"), "--root", str(tmp_path / "noise.mp4")]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    assert capsys.readouterr().err.count("\n") == 1

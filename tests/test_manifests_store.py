@@ -8,6 +8,7 @@ import http.client
 import multiprocessing as mp
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -329,6 +330,28 @@ def test_path_traversal_and_odd_keys_are_refused(tmp_path: Path, key: str) -> No
 def test_unknown_protocol_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not one of file, s3"):
         open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("", "names no place"),
+        (" ", "names no place"),
+        ("file://", "names no place"),
+        ("films\0", "no path has a NUL"),
+        ("s3:/bucket/films", "give s3://bucket/films for a URL, or ./s3:/bucket/films for a folder"),
+        ("s3:bucket", "give s3://bucket for"),
+        ("gs:/bucket", "give gs://bucket for"),
+    ],
+)
+def test_place_that_can_hardly_be_meant_is_refused(url: str, what: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(what)):
+        open_store(url)
+
+
+@pytest.mark.parametrize("url", ["films", "./s3:/films", "night:2", "a b/films", "file:///films"])
+def test_odd_but_honest_folder_is_taken(url: str) -> None:
+    assert open_store(url).url == url
 
 
 def test_published_film_on_s3_plays_in_a_browser(s3: Store) -> None:
