@@ -70,7 +70,10 @@ def convert(arguments: argparse.Namespace) -> int:
     from manifests.schema import write_manifest
     from manifests.source import read_source
 
-    manifest, target = read_source(arguments.source), arguments.target
+    target = arguments.target
+    if target.exists():
+        raise Refused(f"{target} exists, and is left as it is: name another place")
+    manifest = read_source(arguments.source)
     try:
         (write_manifest if target.suffix == ".parquet" else decompose)(manifest.table, target)
     except OSError as error:

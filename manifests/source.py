@@ -45,11 +45,23 @@ def read_source(source: str) -> Manifest:
         copy = Path(folder, Path(source).name)
         try:
             fsspec.filesystem(protocol).get_file(source, str(copy))
-        except (OSError, ValueError, ImportError) as error:
+        except _unreachable(protocol) as error:
             raise ManifestError(
                 f"cannot read: {error}", source, "check the URL and the credentials"
             ) from error
         return _read(copy, source)
+
+
+def _unreachable(protocol: str) -> tuple[type[Exception], ...]:
+    """What fetching raises when there is no file to read, for want of credentials or a reply as well."""
+    plain = (OSError, ValueError, ImportError)
+    if protocol not in ("s3", "s3a"):
+        return plain
+    try:
+        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]  # as heavy as s3fs
+    except ImportError:  # no s3fs either, which is the error to tell
+        return plain
+    return (*plain, BotoCoreError)
 
 
 def _read(path: Path, source: str) -> Manifest:

@@ -1,5 +1,6 @@
 """Hand-written files become the same table, and come back; mistakes are named with their row."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s3fs import S3FileSystem
 
 from manifests.compose import compose, decompose
 from manifests.schema import SCHEMA, ManifestError
+from manifests.source import read_source
 from manifests.typed import faults
 
 CSV = """row_id,title,profile,shot_id,shot_prompt,duration_s
@@ -236,3 +239,16 @@ def test_a_failed_write_leaves_the_older_file_alone(
 def test_absent_file_is_a_manifest_error(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"cannot read"):
         compose(tmp_path / "none.yaml")
+
+
+def test_a_store_without_credentials_is_a_manifest_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "absent"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(S3FileSystem, "cachable", False)  # another test's client would know its credentials
+    with pytest.raises(ManifestError, match=r"Unable to locate credentials.*s3://films/m\.yaml"):
+        read_source("s3://films/m.yaml")
