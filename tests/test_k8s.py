@@ -4,7 +4,9 @@ import copy
 import gzip
 import os
 import re
+import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -13,6 +15,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
+from engine.film.provenance import make_development_identity
 
 ROOT = Path(__file__).parent.parent
 K8S = ROOT / "k8s"
@@ -226,7 +230,7 @@ def test_a_pod_gets_more_time_to_end_than_ray_takes(job):
 
 
 @BOTH
-def test_work_stays_off_the_head_and_strangers_off_the_cluster(job):
+def test_gangs_stay_off_the_head_and_strangers_off_the_cluster(job):
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert "nvidia.com/gpu" not in pods(job)[1]["containers"][0]["resources"]["limits"]
@@ -235,6 +239,42 @@ def test_work_stays_off_the_head_and_strangers_off_the_cluster(job):
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     assert int(pods(job)[-1]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]) > 0
     assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory):
+    """The folder that the README's own command makes."""
+    (line,) = re.findall(r"^\.venv/bin/python -c '(.*)'$", (K8S / "README.md").read_text(), re.MULTILINE)
+    home = tmp_path_factory.mktemp("made")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", line], cwd=home, env=environment, check=True, timeout=120)
+    return home / "out" / "identity" / "development-identity"
+
+
+@BOTH
+def test_every_pod_that_may_sign_has_the_identity_where_the_signer_looks_and_never_makes_one(
+    job, identity, tmp_path
+):
+    submitter, *signers = pods(job)
+    assert "volumes" not in submitter
+    (folder,) = re.findall(r" identity=(\S+)", job["spec"]["entrypoint"])
+    for number, pod in enumerate(signers):
+        (mount,) = pod["containers"][0]["volumeMounts"]
+        (volume,) = pod["volumes"]
+        assert mount == {"name": volume["name"], "mountPath": folder, "readOnly": True}
+        assert volume["secret"]["defaultMode"] == 0o440  # and fsGroup makes the pod's group its owner
+        assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+        assert (
+            f"secret generic {volume['secret']['secretName']} --from-file" in (K8S / "README.md").read_text()
+        )
+        mounted = tmp_path / str(number)
+        for item in volume["secret"]["items"]:
+            (mounted / item["path"]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(identity / item["key"], mounted / item["path"])
+        found = make_development_identity(mounted)
+        assert found.root.read_bytes() == (identity / "root.pem").read_bytes()
+        assert found.chain.read_bytes() == (identity / "chain.pem").read_bytes()
+        assert found.key.read_bytes() == (identity / "key.pem").read_bytes()
 
 
 def test_names_are_short_enough_for_what_is_made_from_them():
