@@ -199,6 +199,7 @@ def _limits(one: Stock, spec: JobSpec) -> Limits:
         max_prompt_chars=limits.max_prompt_chars,
         fps_num=picture.fps_num,
         fps_den=picture.fps_den,
+        temporal_compression=one.facts.temporal_compression,
         images=False,  # text-to-video models only, so far
         languages=LANGUAGES,
         roots=tuple(Path(root) for root in spec.roots),

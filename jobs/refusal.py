@@ -43,8 +43,9 @@ def report(error: Exception) -> int:
     """Print one message to stderr, after the traceback if LONGTAKE_TRACEBACK=1; returns the exit code."""
     if os.environ.get("LONGTAKE_TRACEBACK") == "1":
         traceback.print_exception(error)
-    code, message = code_of(error), " ".join(str(error).split())
+    code, message = code_of(error), str(error).strip()
     if code == TOOL:
-        message = f"{type(error).__name__}: {message[:500]} (LONGTAKE_TRACEBACK=1 shows where)"
+        brief = " ".join(message.split())[:500]
+        message = f"{type(error).__name__}: {brief} (LONGTAKE_TRACEBACK=1 shows where)"
     print(f"longtake: {message}", file=sys.stderr)
     return code

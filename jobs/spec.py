@@ -29,6 +29,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 CHALK = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 
 
+AUDIO_HZ = 48_000  # of a film's voice; frames and samples are counted by one clock
+LARGEST_CLOCK = 2**31 - 1  # ticks a second that an MP4 file can hold
+
+
 class SpecError(Exception):
     """A configuration that cannot be used; the message says which key, and why."""
 
@@ -100,6 +104,11 @@ class PictureSpec:
     def __post_init__(self) -> None:
         if self.fps_num < 1 or self.fps_den < 1:
             raise SpecError(f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den} must be above 0")
+        if max(math.lcm(self.fps.numerator, AUDIO_HZ), self.fps.denominator) > LARGEST_CLOCK:
+            raise SpecError(
+                f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den}: MP4 cannot count such "
+                f"frames; use a rate such as 24/1 or 24000/1001"
+            )
         if not 1 <= self.upscale <= 8:
             raise SpecError(f"picture.upscale={self.upscale} must lie in 1 to 8")
         if not 0 <= self.crf <= 51:
