@@ -69,11 +69,11 @@ class Store:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 out.write(chunk)
-            key, size = _artefact_key(digest.hexdigest()), out.tell()
-            os.fchmod(
-                out.fileno(), os.fstat(out.fileno()).st_mode & 0o444
-            )  # a published film is this very file
-            if self._place.size(key) not in (None, size):
+            out.flush()
+            key, staged = _artefact_key(digest.hexdigest()), os.fstat(out.fileno())
+            # Read-only, because a published film is this very file, and editors write where they may.
+            os.fchmod(out.fileno(), staged.st_mode & 0o444)
+            if self._place.size(key) not in (None, staged.st_size):
                 self._place.remove(key)  # somebody has changed it since
             self._create(out, key)  # losing is fine: same name, same bytes
         return digest.hexdigest()
