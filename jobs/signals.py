@@ -10,7 +10,7 @@ import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from jobs.outcome import CANCELLED, INTERRUPTED, JobResult
@@ -77,8 +77,9 @@ def _guard(ear: int, last_words: LastWords) -> None:
         while heard := os.read(ear, 1):
             if heard[0] in STOPS and not select.select([ear], [], [], GRACE_S)[0]:
                 message, result = last_words(heard[0])
-                os.write(2, f"{message}\n".encode())  # not print: the main thread may hold its lock
-                os.write(1, f"{result.last_line}\n".encode())
+                with suppress(OSError):  # nobody may be reading any more
+                    os.write(2, f"{message}\n".encode())  # not print: the main thread may hold its lock
+                    os.write(1, f"{result.last_line}\n".encode())
                 os._exit(result.exit_code)
     finally:
         os.close(ear)
