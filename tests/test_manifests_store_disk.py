@@ -166,10 +166,11 @@ def open_folder() -> Iterator[Path]:
 
 
 def _probe_as_nobody(url: str, told: "mp.Queue[str]") -> None:
+    store = open_store(url)  # loads what it needs, which another user may not be able to read
     if os.geteuid() == 0:
         os.setuid(65534)
     try:
-        open_store(url).probe()
+        store.probe()
         told.put("usable")
     except StoreError as error:
         told.put(str(error))
