@@ -16,8 +16,8 @@ class Setup:
     """How many workers of which kind, and what each is told at its start.
 
     `device` is cpu, cuda, or auto for cuda where there are GPUs; `stage_gpus` the share of a GPU that the
-    encoder and each decoder take, 0 for the CPU. `threads` are torch's in one process: they are part of
-    the numerics class. `group_timeout_s` bounds every collective of a gang.
+    encoder and each decoder take, 0 for the CPU. `threads` are torch's in one process: they may
+    change low bits. `group_timeout_s` bounds every collective of a gang.
     """
 
     store_url: str

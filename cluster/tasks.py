@@ -5,7 +5,7 @@
 
 Every task names its artefact by a key: a hash of all that changes the artefact's bytes, and of nothing else.
 So an edited film renders only what changed, and films that share a prompt or a shot share its artefact.
-What changes bits only within a numerics class (gang size, kernels, device) is recorded beside the artefact.
+What changes low bits only (gang size, kernels, device) is no part of it, and is recorded with the job.
 """
 
 import hashlib
