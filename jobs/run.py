@@ -7,11 +7,9 @@ import hashlib
 import json
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +36,7 @@ from jobs.plan import Stock, fps_of, limits_of, plan, size_of, stock
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
+from jobs.spool import Spool
 from manifests.findings import Finding
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
@@ -214,31 +213,6 @@ def _sweep(store: Store) -> None:
         with suppress(StoreError):  # a damaged marker is told by the film that needs it
             if store.read_marker(marker_key("shot", key.split("/")[1])) is not None:
                 store.remove(key)
-
-
-class Spool:
-    """Rows of results on the local disk until the job ends, so that their number costs no memory."""
-
-    def __init__(self, path: Path, job_id: str, epoch: int) -> None:
-        self.path, self.common = path, {"job_id": job_id, "driver_epoch": epoch}
-        self.films: Counter[str] = Counter()
-        path.touch()
-
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append one film's rows and count the film: it is done only in all its languages."""
-        common = self.common | {"finished_at": datetime.now(UTC).isoformat()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row | common, ensure_ascii=False) + "\n" for row in rows)
-        statuses = {row["status"] for row in rows}
-        self.films[statuses.pop() if len(statuses) == 1 else "failed"] += 1
-        self.films["reused"] += all(row.get("reused") for row in rows)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows again, in the order of their addition."""
-        with self.path.open(encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                yield row | {"finished_at": datetime.fromisoformat(row["finished_at"])}
 
 
 def publish(store: Store, film: FilmDone) -> None:

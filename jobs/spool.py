@@ -1,0 +1,33 @@
+"""Where rows of results wait for a job's end, and films are counted meanwhile."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+class Spool:
+    """Rows of results on the local disk until the job ends, so that their number costs no memory."""
+
+    def __init__(self, path: Path, job_id: str, epoch: int) -> None:
+        self.path, self.common = path, {"job_id": job_id, "driver_epoch": epoch}
+        self.films: Counter[str] = Counter()
+        path.touch()
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append one film's rows and count the film: it is done only in all its languages."""
+        common = self.common | {"finished_at": datetime.now(UTC).isoformat()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row | common, ensure_ascii=False) + "\n" for row in rows)
+        statuses = {row["status"] for row in rows}
+        self.films[statuses.pop() if len(statuses) == 1 else "failed"] += 1
+        self.films["reused"] += all(row.get("reused") for row in rows)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows again, in the order of their addition."""
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                yield row | {"finished_at": datetime.fromisoformat(row["finished_at"])}
