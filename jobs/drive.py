@@ -211,11 +211,12 @@ def _leave_word(result: JobResult) -> None:
 def _explain(error: Exception, account: Account) -> JobResult:
     """Say what went wrong, and call it by its name."""
     from jobs.run import Invalid
+    from manifests.findings import faulty_rows
 
     if isinstance(error, Invalid):
         print(findings_text(error.findings, error.n_rows), file=sys.stderr)
         account.films = error.n_rows
-        account.invalid = len({finding.row_index for finding in error.findings} - {-1})
+        account.invalid = len(faulty_rows(error.findings) - {-1})
         return account.cut("invalid", INVALID)
     code = report(error)
     return account.cut(STATUSES[code], code)

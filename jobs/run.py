@@ -37,7 +37,7 @@ from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
 from jobs.spool import Spool
-from manifests.findings import Finding
+from manifests.findings import Finding, faulty_rows
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
 from manifests.source import Manifest, read_source
@@ -84,7 +84,7 @@ class Job:
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows without findings."""
-        bad = {finding.row_index for finding in self.findings}
+        bad = faulty_rows(self.findings)
         return (row for index, row in enumerate(self.manifest.rows()) if index not in bad)
 
     @property
@@ -95,14 +95,14 @@ class Job:
     @property
     def n_films(self) -> int:
         """How many rows will be rendered."""
-        return self.manifest.n_rows - len({finding.row_index for finding in self.findings})
+        return self.manifest.n_rows - len(faulty_rows(self.findings))
 
 
 def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
     """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left."""
     manifest, stocked = read_source(source), stock(spec)
     findings = check(manifest, stocked, spec)
-    bad = {finding.row_index for finding in findings}
+    bad = faulty_rows(findings)
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):
         raise Invalid(findings, manifest.n_rows)
     return Job(job_id or job_id_of(source, manifest, spec), manifest, spec, stocked, tuple(findings))
@@ -111,7 +111,7 @@ def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
 def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[Finding]:
     """All findings: those of the table, then, where it is sound, those that need voice and typefaces."""
     findings = validate(manifest.table, limits_of(stocked, spec))
-    bad = {finding.row_index for finding in findings}
+    bad = faulty_rows(findings)
     if -1 in bad:
         return findings
     sound = ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)

@@ -3,7 +3,7 @@
 Decides: the row and the JSON path of every entry. Does not decide what is wrong with an entry.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,11 @@ class Finding:
     json_path: str
     message: str
     hint: str
+
+
+def faulty_rows(findings: Iterable[Finding]) -> set[int]:
+    """Places of the rows that have findings; -1 stands for the manifest as a whole."""
+    return {finding.row_index for finding in findings}
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value, so == would raise

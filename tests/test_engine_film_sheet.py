@@ -1,4 +1,4 @@
-"""A contact sheet shows every shot, first to last frame, and a poster is a frame of its film."""
+"""A contact sheet shows every shot, first to last frame."""
 
 from fractions import Fraction
 
@@ -19,7 +19,6 @@ from engine.film.sheet import (
     ROW_GAP_PX,
     ROWS,
     contact_sheet,
-    poster,
     read_pictures,
     still_indices,
 )
@@ -99,12 +98,6 @@ def test_large_pictures_are_shrunk_to_the_width_of_the_sheet(tmp_path, width):
     assert Image.open(tmp_path / "sheet.jpg").format == "JPEG"
 
 
-@pytest.mark.parametrize(("at", "index"), [(0, 0), (0.5, 8), (1, 16)])
-def test_a_poster_is_the_frame_asked_for_in_full_size(shots, tmp_path, at, index):
-    assert poster(shots[0], tmp_path / "poster.png", at=at) == (128, 96)
-    assert np.array_equal(read(tmp_path / "poster.png"), list(read_pictures(shots[0]))[index])
-
-
 def test_decoded_colours_are_those_that_were_encoded(tmp_path):
     across, down = np.meshgrid(np.arange(128), np.arange(96))
     ramp = np.stack([60 + across, 200 - down, 40 + across // 2 + down], axis=-1).astype(np.uint8)
@@ -129,11 +122,6 @@ def test_a_sheet_that_cannot_be_drawn_is_refused_and_leaves_no_file(
     with pytest.raises(ValueError, match=words):
         contact_sheet(shots, labels, tmp_path / name, **options)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_poster_outside_the_film_is_refused(shots, tmp_path):
-    with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
-        poster(shots[0], tmp_path / "poster.png", at=1.5)
 
 
 def test_a_cut_off_segment_is_refused_and_leaves_no_sheet(shots, tmp_path):

@@ -1,4 +1,4 @@
-"""Films at a glance: a contact sheet with a row for a shot, and a poster.
+"""Films at a glance: a contact sheet with a row for a shot.
 
 Decides: which shots are shown when there are many, which frames stand for a shot, how a sheet is laid out.
 Does not decide what a shot is called.
@@ -91,18 +91,6 @@ def contact_sheet(
         _draw_foot(sheet, f"{len(shots)} of {len(segments)} shots")
     _save(sheet, out)
     return sheet.size
-
-
-def poster(segment: Path, out: Path, *, at: float = 0.5) -> tuple[int, int]:
-    """Save the frame at the share `at` (0 first, 1 last) of a segment, unscaled; returns width and height."""
-    if not 0 <= at <= 1:
-        raise ValueError(f"a poster is taken at a share between 0 and 1, not {at}")
-    count, _, _ = _header(segment)
-    wanted = round(at * (count - 1))
-    (picture,) = (picture for index, picture in enumerate(read_pictures(segment)) if index == wanted)
-    image = Image.fromarray(picture)
-    _save(image, out)
-    return image.size
 
 
 def still_indices(frame_count: int, columns: int) -> list[int]:

@@ -1,0 +1,75 @@
+"""Any video file as RGB pictures, one in memory at a time, and the size that metrics work at.
+
+Shapes: f_HWC picture, uint8 RGB.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from engine.film.encode import Picture
+from engine.film.join import video_stream
+from engine.film.sheet import EXACT
+
+WORKING_PX = 480  # the longer side: flow costs about 10 ms a pair, and a seam is no matter of fine detail
+
+
+@dataclass(frozen=True)
+class Video:
+    """What is known of a film before it is decoded; frames are counted, not taken from a header."""
+
+    path: Path
+    n_frames: int
+    fps: Fraction
+    width_px: int
+    height_px: int
+
+
+def open_video(path: Path) -> Video:
+    """The facts of a video file. Raises ValueError for what is none, with the reason."""
+    try:
+        with av.open(path) as container:
+            stream = video_stream(container, path)
+            fps, context = stream.average_rate, stream.codec_context
+            count = sum(p.dts is not None and not p.is_discard for p in container.demux(stream))
+    except OSError as error:  # FFmpeg's errors are too
+        raise ValueError(f"cannot read {path} as a video: {error.strerror or error}") from error
+    except av.FFmpegError as error:
+        raise ValueError(f"cannot read {path} as a video: {error}") from error
+    if not count or not fps or not context.width or not context.height:
+        raise ValueError(
+            f"{path} has {count} frames of {context.width}x{context.height} px at {fps or 'no'} frames a second"
+        )
+    return Video(path, count, fps, context.width, context.height)
+
+
+def pictures_of(video: Video) -> Iterator[Picture]:
+    """Decode a video. Raises ValueError if fewer frames can be read than were counted."""
+    count = 0
+    try:
+        with av.open(video.path) as container:
+            for frame in container.decode(video_stream(container, video.path)):
+                rgb = frame.reformat(format="rgb24", interpolation=EXACT)
+                yield rgb.to_ndarray().astype(np.uint8, copy=False)
+                count += 1
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"{video.path} is damaged after {count} of {video.n_frames} frames: {error}"
+        ) from error
+    if count < video.n_frames:
+        raise ValueError(f"{video.path} is damaged: {count} of {video.n_frames} frames are readable")
+
+
+def working_size(f_HWC: Picture) -> Picture:
+    """The picture, reduced by area averages until its longer side is at most WORKING_PX; never enlarged."""
+    height, width = f_HWC.shape[:2]
+    scale = min(1.0, WORKING_PX / max(height, width))
+    if scale == 1.0:
+        return f_HWC
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(f_HWC, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
