@@ -5,6 +5,7 @@ DIS: Kroeger et al., Fast Optical Flow using Dense Inverse Search (2016).
 """
 
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,16 +36,17 @@ def _solver() -> cv2.DISOpticalFlow:
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
-def moved(f_HWC: Picture, flow_HW2: Flow) -> NDArray[np.float32]:
+def moved(f_HWC: Picture, flow_HW2: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """The picture sampled at each pixel's place plus its flow; beyond the edge, the edge."""
     x, y = _places(flow_HW2)
     out = cv2.remap(f_HWC.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(out, dtype=np.float32)
 
 
-def _places(flow_HW2: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _places(flow_HW2: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     rows, columns = np.indices(flow_HW2.shape[:2], dtype=np.float32)
-    return columns + flow_HW2[..., 0], rows + flow_HW2[..., 1]
+    x, y = (place + flow_HW2[..., i] for i, place in enumerate((columns, rows)))
+    return x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
 
 
 def warp_error(before_HWC: Picture, now_HWC: Picture, flow_HW2: Flow) -> float:
@@ -76,4 +78,4 @@ def fastest(flow_HW2: Flow) -> float:
     speed = np.hypot(flow_HW2[..., 0], flow_HW2[..., 1]).ravel()
     n = max(1, round(FASTEST * speed.size))
     scale = REFERENCE_PX / min(flow_HW2.shape[:2])
-    return float(np.partition(speed, speed.size - n)[-n:].mean()) * scale
+    return float(scale * np.partition(speed, speed.size - n)[-n:].mean())

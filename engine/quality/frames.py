@@ -1,4 +1,4 @@
-"""One span of pictures as numbers: what every metric is computed from. Memory: two pictures, and 10 numbers a frame.
+"""One span of pictures as numbers, of which every metric is made. Memory: two pictures, ten numbers a frame.
 
 T frames of the span. Index t of a series stands for the change from frame t - 1 to t, or for frame t itself;
 NaN where there is none. Once a second, and at the centre of every window, a few small things are kept beside.

@@ -1,4 +1,4 @@
-"""Is it still the same place and thing? Colour and layout of anchor frames, as a function of their distance in time.
+"""Is it still the same place and thing? Colour and layout of anchor frames over their distance in time.
 
 No network, so no semantics: what these see is colours and where light and dark lie. The curve's shape tells
 blending, which falls to its floor within a window and stays there, from drift, which decays slowly.
@@ -40,7 +40,7 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Lag:
-    """Anchors `lag_s` seconds apart: mean Bhattacharyya distance (0 same, 1 nothing shared), mean correlation."""
+    """Anchors `lag_s` apart: mean Bhattacharyya distance (0 same, 1 nothing shared), mean correlation."""
 
     lag_s: float
     distance: float
@@ -61,7 +61,7 @@ class Likeness:
         if index and not keep:
             return
         luma = luma_of(f_HWC)
-        found = self.orb.detectAndCompute(luma, None)  # type: ignore[call-overload]
+        found = self.orb.detectAndCompute(luma, None)
         if not index:
             self.first = found
         if keep:
@@ -75,7 +75,8 @@ def hsv_histogram(f_HWC: Picture) -> NDArray[np.float32]:
     hsv = cv2.cvtColor(f_HWC, cv2.COLOR_RGB2HSV)
     bins, limits = [HUES, SATURATIONS, VALUES], [0, 180, 0, 256, 0, 256]
     counts = cv2.calcHist([hsv], [0, 1, 2], None, bins, limits)
-    return np.sqrt(np.asarray(counts, dtype=np.float32).ravel() / counts.sum())
+    shares = np.asarray(counts, dtype=np.float32).ravel() / counts.sum()
+    return np.asarray(np.sqrt(shares), dtype=np.float32)
 
 
 def luma_thumbnail(luma_HW: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,7 +106,7 @@ def inliers(first: tuple[Any, Any], now: tuple[Any, Any]) -> float | None:
 
 
 def identity_curve(anchors: tuple[Anchor, ...], fps: float) -> tuple[Lag, ...]:
-    """Likeness of all pairs of anchors by their distance in anchors, the nearest first; () for fewer than two.
+    """Likeness of all pairs of anchors by how many anchors apart, nearest first; () for fewer than two.
 
     Of very many anchors MOST_ANCHORS are compared, evenly spaced.
     """
@@ -127,5 +128,5 @@ def _lag(
 ) -> Lag:
     """All pairs that are k anchors apart."""
     lag_s = float((times[k:] - times[:-k]).mean())
-    means = (float(np.diagonal(table, k).mean()) for table in (distance, correlation))
-    return Lag(round(lag_s, 3), *means, n_pairs=len(times) - k)
+    distances, correlations = np.diagonal(distance, k), np.diagonal(correlation, k)
+    return Lag(round(lag_s, 3), float(distances.mean()), float(correlations.mean()), len(distances))

@@ -1,8 +1,8 @@
 """Where windows meet, in pixel frames: what the metrics compare with what. No opencv.
 
-c pixel frames of a latent frame, F latent frames of a shot. Ranges are half-open. Decides: which pixel frames more
-than one window made, which lie inside a single one, and where a span's anchors are. A cut between shots is no
-seam: spans are measured one by one, and none reaches over a cut.
+c pixel frames of a latent frame, F latent frames of a shot, n windows. Ranges are half-open. Decides: which
+pixel frames more than one window made, which lie inside a single one, and where a window's centre is. A cut
+between shots is no seam: spans are measured one by one, and none reaches over a cut.
 """
 
 import itertools
@@ -41,13 +41,15 @@ class Seam:
 class Span:
     """Frames [start, stop) of a film without a cut, and the seams in them, counted from `start`.
 
-    `seams` is None where nobody knows the layout, and () where one window made the whole span.
+    `seams` is None where nobody knows the layout, and () where one window made the whole span. `pulse` is the
+    pixel frames of a latent frame: decoders move a little more at every latent frame, which is no seam.
     """
 
     label: str
     start: int
     stop: int
     seams: tuple[Seam, ...] | None = None
+    pulse: int = 1
 
     def __post_init__(self) -> None:
         for seam in self.seams or ():
@@ -66,7 +68,7 @@ class Span:
         kept = self.seams and tuple(
             Seam(s.start - n, s.stop - n) for s in self.seams if s.start - n > AFTER + 1
         )
-        return Span(self.label, self.start + n, self.stop, kept)
+        return Span(self.label, self.start + n, self.stop, kept, self.pulse)
 
 
 def first_pixel(latent: int, c: int) -> int:
@@ -98,7 +100,7 @@ def seams_every(stride: int, overlap: int, n_frames: int) -> tuple[Seam, ...]:
 
 
 def spans_between(
-    cuts: Sequence[int], n_frames: int, seams: Sequence[Seam] | None = None
+    cuts: Sequence[int], n_frames: int, seams: Sequence[Seam] | None = None, pulse: int = 1
 ) -> tuple[Span, ...]:
     """A span for every shot of a film of n_frames that has cuts before the frames `cuts`.
 
@@ -112,14 +114,16 @@ def spans_between(
             where = "one shot of the film" if cuts else "the film"
             raise ValueError(f"the seam at frames {seam.start} to {seam.stop} does not lie inside {where}, "
                              f"which has {n_frames} frames")  # fmt: skip
-    return tuple(_cut_out(f"shot {i}", a, b, seams) for i, (a, b) in enumerate(itertools.pairwise(edges), 1))
+    pairs = enumerate(itertools.pairwise(edges), 1)
+    return tuple(Span(f"shot {i}", a, b, _cut_out(a, b, seams), pulse) for i, (a, b) in pairs)
 
 
-def _cut_out(label: str, start: int, stop: int, seams: Sequence[Seam] | None) -> Span:
+def _cut_out(start: int, stop: int, seams: Sequence[Seam] | None) -> tuple[Seam, ...] | None:
+    """The seams inside [start, stop), counted from its start."""
     if seams is None:
-        return Span(label, start, stop)
-    inside = (s for s in sorted(seams) if start < s.start < stop)
-    return Span(label, start, stop, tuple(Seam(s.start - start, s.stop - start) for s in inside))
+        return None
+    inside = (seam for seam in sorted(seams) if start < seam.start < stop)
+    return tuple(Seam(seam.start - start, seam.stop - start) for seam in inside)
 
 
 def interior(seams: Sequence[Seam], n_frames: int) -> Mask:

@@ -1,7 +1,7 @@
 """A span's figures, and which of them pass their gates.
 
-Decides: what is measured where the layout is known or not, the gates (`research/stitching.md` 4.2, to start from), and
-what a film's figure is: the median of its shots'. Does not decide what becomes of a film that is over a gate.
+Decides: what is measured where the layout is known or not, the gates, and what a film's figure is: the median
+of its shots'. Does not decide what becomes of a film that is over a gate. The gates are values to start from.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,27 @@ from engine.quality.trends import (
 SEAM_INDEX, CHANCE, SOFTNESS, DE_PER_MIN, FOLDING = 1.15, 0.05, 0.95, 3.0, 2.0
 STILL = 0.1  # px a frame: below this next to nothing moves
 OK, OVER, UNCLEAR = "ok", "over", "unclear"
+WORDS = {
+    "seam_difference": ("seam index, frame difference", "{:.2f}"),
+    "seam_second_difference": ("seam index, second difference", "{:.2f}"),
+    "seam_warp_error": ("seam index, warp error", "{:.2f}"),
+    "seam_jerk": ("seam index, motion jerk", "{:.2f}"),
+    "folding": ("folding at the stride", "{:.2f}"),
+    "softness": ("sharpness, overlaps/inside", "{:.2f}"),
+    "drift_de_per_min": ("colour drift, dE a minute", "{:.1f}"),
+    "drift_saturation_per_min": ("saturation drift, % a minute", "{:+.0f}"),
+    "drift_contrast_per_min": ("contrast drift, % a minute", "{:+.0f}"),
+    "drift_sharpness_per_min": ("sharpness drift, % a minute", "{:+.0f}"),
+    "drift_de_end": ("colour, end less start, dE", "{:.1f}"),
+    "luma_flicker": ("flicker of luma, %", "{:.2f}"),
+    "flicker": ("flicker score (VBench)", "{:.4f}"),
+    "smoothness": ("smoothness (VBench's way)", "{:.4f}"),
+    "dynamic_degree": ("motion, px a frame of 256", "{:.2f}"),
+    "identity_near": ("colours change, near", "{:.2f}"),
+    "identity_far": ("colours change, far", "{:.2f}"),
+    "layout_far": ("layout correlates, far", "{:.2f}"),
+    "inliers_least": ("first frame found again", "{:.2f}"),
+}  # of every figure: its name for people, and how it is written
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,23 @@ class Figure:
     verdict: str = ""
     note: str = ""
 
+    @property
+    def words(self) -> str:
+        """Its name for people."""
+        return WORDS[self.name][0]
+
+    @property
+    def shown(self) -> str:
+        """Its value for people."""
+        return "-" if self.value is None else WORDS[self.name][1].format(self.value)
+
+    @property
+    def gate(self) -> str:
+        """Its gate for people."""
+        if self.limit is None or self.value is None:
+            return ""
+        return f"{'≥' if self.name == 'softness' else '≤'} {self.limit:.2f}"
+
 
 def score(span: Span, measured: Measured, fps: float) -> Scores:
     """Every metric of a measured span."""
@@ -61,8 +99,8 @@ def score(span: Span, measured: Measured, fps: float) -> Scores:
     found = [anchor.inliers for anchor in measured.anchors]
     return Scores(
         span=span,
-        seam_index=seam_indices(measured, seams),
-        folding=folding(series["warp_error"], seams),
+        seam_index=seam_indices(measured, span),
+        folding=folding(series["warp_error"], seams, span.pulse),
         softness=softness(series["sharpness"], seams),
         drift=drift(measured, fps),
         flicker=flicker_score(series["difference"]),
@@ -85,9 +123,9 @@ def figures(scores: Scores) -> list[Figure]:
         *seams,
         _folding_figure(scores),
         _gated("softness", scores.softness, SOFTNESS, low_is_good=False),
-        _gated("drift_de_per_min", moved and moved.de_per_min, DE_PER_MIN),
+        _gated("drift_de_per_min", moved.de_per_min if moved else None, DE_PER_MIN),
         *(
-            Figure(f"drift_{name}", moved and float(getattr(moved, name)))
+            Figure(f"drift_{name}", getattr(moved, name, None))
             for name in ("saturation_per_min", "contrast_per_min", "sharpness_per_min", "de_end")
         ),
         Figure("luma_flicker", scores.luma_flicker),
@@ -99,12 +137,12 @@ def figures(scores: Scores) -> list[Figure]:
 
 
 def _seam_figure(name: str, index: SeamIndex | None) -> Figure:
-    """Over only where it is large both in size and in rank; large and yet common inside windows is unclear."""
+    """Over only where it is large in size and in rank; large, yet common inside windows, is unclear."""
     if index is None:
         return Figure(f"seam_{name}", None, SEAM_INDEX)
-    verdict = OK if index.ratio <= SEAM_INDEX else OVER if index.share <= CHANCE else UNCLEAR
+    verdict = OK if index.ratio <= SEAM_INDEX else OVER if index.p_value <= CHANCE else UNCLEAR
     reached = round(index.share * index.n_interior)
-    note = f"{reached} of {index.n_interior} interior spans reach it"
+    note = f"{reached} of {index.n_interior} inside reach it"
     return Figure(f"seam_{name}", index.ratio, SEAM_INDEX, verdict, note)
 
 
@@ -112,7 +150,10 @@ def _folding_figure(scores: Scores) -> Figure:
     folded = scores.folding
     if folded is None:
         return Figure("folding", None)
-    return _gated("folding", folded.share, FOLDING / folded.periods, note=f"{folded.periods:.1f} periods")
+    limit = FOLDING / folded.periods
+    verdict = OK if folded.share <= limit else OVER if folded.p_value <= CHANCE else UNCLEAR
+    note = f"{folded.periods:.1f} periods, p {folded.p_value:.3f}"
+    return Figure("folding", folded.share, limit, verdict, note)
 
 
 def _gated(
@@ -133,9 +174,9 @@ def _identity_figures(scores: Scores) -> list[Figure]:
     """The curve's two ends, and the worst sight of the first frame."""
     near, far = (scores.identity[0], scores.identity[-1]) if scores.identity else (None, None)
     return [
-        Figure("identity_near", near and near.distance, note=f"at {near.lag_s:g} s" if near else ""),
-        Figure("identity_far", far and far.distance, note=f"at {far.lag_s:g} s" if far else ""),
-        Figure("layout_far", far and far.correlation, note=f"at {far.lag_s:g} s" if far else ""),
+        Figure("identity_near", near.distance if near else None, note=f"at {near.lag_s:g} s" if near else ""),
+        Figure("identity_far", far.distance if far else None, note=f"at {far.lag_s:g} s" if far else ""),
+        Figure("layout_far", far.correlation if far else None, note=f"at {far.lag_s:g} s" if far else ""),
         Figure("inliers_least", min(scores.inliers, default=None)),
     ]
 
@@ -166,4 +207,7 @@ def layout_note(spans: Sequence[Span]) -> str:
     n = sum(len(span.seams or ()) for span in spans)
     strides = [s for span in spans if (s := stride_of(span.seams or ())) is not None]
     typical = f", {np.median(strides):g} frames apart" if strides else ""
-    return f"{n} seams in {len(spans)} shots{typical}"
+    words = (
+        f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in ((n, "seam"), (len(spans), "shot"))
+    )
+    return f"{' in '.join(words)}{typical}"

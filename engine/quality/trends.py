@@ -1,7 +1,7 @@
 """How a span changes as a whole: drift, flicker, smoothness, motion. Needs no layout.
 
-n samples, one a second. Formulas: `research/stitching.md` 4.2; VBench: Huang et al. (2024), whose RAFT and AMT networks
-DIS flow stands in for here, so smoothness and dynamic degree compare with themselves only.
+n samples, one a second. VBench: Huang et al. (2024); DIS flow stands in for its networks RAFT and AMT, so
+smoothness and dynamic degree compare with themselves only.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,11 @@ from engine.quality.frames import Measured, Sample, Series
 
 LEVELS = 255.0
 LEAST_SAMPLES = 4  # seconds, below which a slope is not worth a name
-NORMAL = 1.4826  # a normal deviation by its median absolute value
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Slopes a minute, and the end less the start. dE is CIE76, in L*a*b*; the others in % of their median."""
+    """Slopes a minute, and the end less the start: dE (CIE76, in L*a*b*), the others in % of their median."""
 
     de_per_min: float
     saturation_per_min: float
@@ -44,17 +43,16 @@ def drift(measured: Measured, fps: float) -> Drift | None:
     at = np.asarray([sample.index for sample in samples])
     minutes = at / fps / 60
     lab = np.asarray([sample.lab for sample in samples])
-    others = [
-        np.asarray([sample.saturation for sample in samples]),
-        measured.series["contrast"][at],
-        measured.series["sharpness"][at],
-    ]
-    return Drift(
-        float(np.linalg.norm([slope(minutes, channel) for channel in lab.T])),
-        *(_share(slope(minutes, values), values) for values in others),
-        float(np.linalg.norm([_end(channel) for channel in lab.T])),
-        *(_share(_end(values), values) for values in others),
-    )
+    found = {
+        "de_per_min": float(np.linalg.norm([slope(minutes, channel) for channel in lab.T])),
+        "de_end": float(np.linalg.norm([_end(channel) for channel in lab.T])),
+    }
+    others = {name: measured.series[name][at] for name in ("contrast", "sharpness")}
+    others["saturation"] = np.asarray([sample.saturation for sample in samples])
+    for name, values in others.items():
+        found[f"{name}_per_min"] = _share(slope(minutes, values), values)
+        found[f"{name}_end"] = _share(_end(values), values)
+    return Drift(**found)
 
 
 def thinned(samples: Sequence[Sample], most: int = 600) -> Sequence[Sample]:
@@ -82,16 +80,16 @@ def flicker_score(difference: Series) -> float:
 
 
 def luma_flicker(luma: Series) -> float:
-    """The typical size of a frame's mean luma against its two neighbours' mean, in % of mean luma.
+    """The amplitude of alternation in mean luma, in % of it: half of a frame less its two neighbours' mean.
 
-    A robust deviation, since steps at a few frames are no flicker: they are what seam indices are for.
+    The median over frames, since steps at a few frames are no flicker: they are what seam indices are for.
     """
-    high_pass = luma[1:-1] - (luma[:-2] + luma[2:]) / 2
-    return float(100 * NORMAL * np.median(np.abs(high_pass)) / max(float(luma.mean()), 1.0))
+    high_pass = (luma[1:-1] - (luma[:-2] + luma[2:]) / 2) / 2
+    return float(100 * np.median(np.abs(high_pass)) / max(float(luma.mean()), 1.0))
 
 
 def smoothness_score(interpolation: Series) -> float:
-    """VBench's motion smoothness, by DIS: 1 less how far odd frames are from what even ones let expect, over 255."""
+    """VBench's motion smoothness, by DIS: 1 less the mean error of interpolated odd frames over 255."""
     return 1 - float(np.nanmean(interpolation)) / LEVELS
 
 

@@ -42,9 +42,8 @@ def open_video(path: Path) -> Video:
     except av.FFmpegError as error:
         raise ValueError(f"cannot read {path} as a video: {error}") from error
     if not count or not fps or not context.width or not context.height:
-        raise ValueError(
-            f"{path} has {count} frames of {context.width}x{context.height} px at {fps or 'no'} frames a second"
-        )
+        size = f"{context.width}x{context.height} px"
+        raise ValueError(f"{path} has {count} frames of {size} at {fps or 'no'} frames a second")
     return Video(path, count, fps, context.width, context.height)
 
 
