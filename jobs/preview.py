@@ -1,7 +1,7 @@
 """What a job would be, before anything is rendered: its faults, and its size.
 
 Decides what counts as there already: a task that has a marker, and what only such tasks need. Does not decide
-what is a fault (`jobs.run.check`) or what a task is (`cluster.tasks`).
+what is a fault (`jobs.run.check`) or worth a warning (`jobs.world`), or what a task is (`cluster.tasks`).
 """
 
 import argparse
@@ -86,19 +86,23 @@ def _group(code: str, group: Sequence["Finding"]) -> Iterator[str]:
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Print how much there is to render, and with --out how much of it is there already."""
+    """Print how much there is to render, with --out how much of it is there already, and the warnings."""
     from jobs.run import Invalid, prepare
+    from jobs.world import as_json, as_text, outside, worlds
 
     store = opened(arguments.out) if arguments.out else None
     try:
         job = prepare(arguments.manifest, spec_of(arguments))
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
-    size = forecast(job.films, store)
+    warnings, size = outside(job.rows, worlds(job.stocked)), forecast(job.films, store)
     if arguments.output == "json":
-        print(json.dumps(_facts(job, arguments.out, size), ensure_ascii=False, indent=1))
+        facts = _facts(job, arguments.out, size) | {"warnings": [as_json(warning) for warning in warnings]}
+        print(json.dumps(facts, ensure_ascii=False, indent=1))
     else:
         _print_plan(job, arguments.out, size)
+        for warning in warnings:
+            print(as_text(warning))
     return DONE
 
 

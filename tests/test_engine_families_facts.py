@@ -10,7 +10,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, EulerDiscre
 from engine.chalk.model import TINY, WINDOW_FRAMES, build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
 from engine.families.cogvideox import CogVideoX, load_scheduler
-from engine.families.facts import ModelFacts, folder_digest, read_facts
+from engine.families.facts import ModelFacts, folder_digest, read_facts, read_world, words_of
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,103 @@ def test_a_readme_does_not_change_the_digest(folder):
     (folder / "README.md").write_text("A model card.")
     (folder / "vae" / "README.md").write_text("Another.")
     assert folder_digest(folder) == digest
+
+
+def test_what_a_model_was_taught_does_not_change_the_digest_but_a_part_of_that_name_does(folder):
+    digest = folder_digest(folder)
+    (folder / "world.json").write_text("{}")
+    assert folder_digest(folder) == digest
+    (folder / "vae" / "world.json").write_text("{}")
+    assert folder_digest(folder) != digest
+
+
+WORLD = {
+    "name": "slate",
+    "note": "It knows the weather.",
+    "words": ["The", "sun", "shines", "sets", "hills", "बारिश", "snow-white"],
+    "ignored": ["are"],
+    "draws": ["the sun shines"],
+}
+
+
+def write_world(folder, **changes):
+    content = {key: value for key, value in (WORLD | changes).items() if value != "absent"}
+    (folder / "world.json").write_text(json.dumps(content))
+
+
+def test_a_folder_without_a_world_has_none(tmp_path):
+    assert read_world(tmp_path) is None
+
+
+def test_words_are_known_in_any_case_and_with_any_punctuation(tmp_path):
+    write_world(tmp_path)
+    world = read_world(tmp_path)
+    assert (world.name, world.note, world.draws) == ("slate", "It knows the weather.", ("the sun shines",))
+    for known in (
+        "The SUN, shines!",
+        "sun-hills…",
+        "बारिश।",
+        "(snow) white",
+        "\uff53un",
+        "hills are",
+        "",
+        "?!",
+        " \n",
+    ):
+        assert world.unknown(known) == (), known
+
+
+def test_unknown_words_are_told_once_each_in_their_order(tmp_path):
+    write_world(tmp_path)
+    assert read_world(tmp_path).unknown("A zebra, a sun and a ZEBRA 🦓 नदी") == (
+        "a",
+        "zebra",
+        "and",
+        "🦓",
+        "नदी",
+    )
+
+
+def test_a_word_with_something_invisible_in_it_is_another_word(tmp_path):
+    write_world(tmp_path)
+    assert read_world(tmp_path).unknown("sun\u200b shines") == ("sun\u200b",)
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [("hill", "hills"), ("shining", "shines"), ("shine", "shines"), ("setting", "sets"), ("suns", "sun")]
+    + [(word, None) for word in ("zebra", "sea", "pills", "sing", "नदी", "🦓")],
+)
+def test_another_form_of_a_known_word_is_found(tmp_path, word, known):
+    write_world(tmp_path, words=["sun", "shines", "sets", "hills", "बारिश"])
+    assert read_world(tmp_path).kin(word) == known
+
+
+def test_a_world_need_not_ignore_a_word(tmp_path):
+    write_world(tmp_path, ignored="absent")
+    assert read_world(tmp_path).unknown("hills are") == ("are",)
+
+
+@pytest.mark.parametrize("key", ["name", "note", "words", "draws", "ignored"])
+@pytest.mark.parametrize("value", ["absent", None, 3, [], [None], [["sun"]], {"sun": 1}, ""])
+def test_a_damaged_world_is_refused_with_its_path_and_what_to_do(tmp_path, key, value):
+    if (key, value) == ("ignored", "absent"):
+        return
+    write_world(tmp_path, **{key: value})
+    with pytest.raises(ValueError, match=f"its .*{key}.*mend .*world.json or remove it"):
+        read_world(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\udcff"])
+def test_a_world_that_is_no_json_object_is_refused_with_its_path_and_what_to_do(tmp_path, content):
+    (tmp_path / "world.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"mend .*world.json or remove it"):
+        read_world(tmp_path)
+
+
+def test_words_are_cut_apart_at_white_space_and_punctuation_alone():
+    found = words_of("Sun-rise, it's a+b «x» \u2018y\u2019 नदी। ﬁn x\u3000y _z")
+    assert " ".join(found) == "sun rise it s a b x y नदी fin x y z"
 
 
 @pytest.mark.parametrize("kind", [None, "ddim", "dpm"])

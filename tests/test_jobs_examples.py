@@ -1,5 +1,6 @@
 """Claims about the example manifests: they are what they say, in words that the embedded model knows."""
 
+import json
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from engine.chalk.captions import vocabulary
 from engine.chalk.tokens import MAX_TOKENS
 from engine.film import voice
 from engine.film.titles import check_text, draw_title
+from jobs.cli import main
 from jobs.plan import LANGUAGES, frames_of, stock
 from jobs.run import check
 from jobs.spec import load_spec
@@ -54,6 +56,12 @@ def settings(tmp_path_factory) -> list[str]:
 def test_every_example_is_valid(path, settings):
     spec = load_spec(None, settings)
     assert check(read_source(str(path)), stock(spec), spec) == []
+
+
+@pytest.mark.parametrize("path", [*MANIFESTS, EXAMPLES / "nightly.parquet"], ids=lambda path: path.name)
+def test_a_plan_of_an_example_warns_of_nothing(path, settings, capsys):
+    assert main(["plan", str(path), *settings, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
 
 
 def test_the_water_cycle_is_one_minute_in_hindi_and_tamil():

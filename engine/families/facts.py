@@ -1,14 +1,20 @@
 """What planning must know of a model folder, read from its JSON files. No torch.
 
-Decides: which family a diffusers folder is of, and the numbers that windows, sizes and prompts follow from.
+Decides: which family a diffusers folder is of, the numbers that windows, sizes and prompts follow from, and,
+where the folder says what its model was taught, which words of a prompt lie outside of that.
 """
 
 import hashlib
 import json
+import re
+import string
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+WORLD = "world.json"
 FAMILIES = {"CogVideoXPipeline": "engine.families.cogvideox:CogVideoX"}
 _CHUNK = 1 << 20
 
@@ -29,6 +35,76 @@ class ModelFacts:
     def size_multiple_px(self) -> int:
         """Width and height of what the model draws are multiples of this."""
         return self.spatial_compression * self.patch
+
+
+@dataclass(frozen=True)
+class World:
+    """What a model was taught, in its folder's own words: `draws` and `note` are for people.
+
+    `words` are all that its training captions held, `ignored` those that ask for nothing, such as "are".
+    """
+
+    name: str
+    note: str
+    words: frozenset[str]
+    ignored: frozenset[str]
+    draws: tuple[str, ...]
+
+    def unknown(self, prompt: str) -> tuple[str, ...]:
+        """The words of a prompt that the model was not taught, each once, in their order."""
+        found = (word for word in words_of(prompt) if word not in self.words and word not in self.ignored)
+        return tuple(dict.fromkeys(found))
+
+    def kin(self, word: str) -> str | None:
+        """Another form of an English word that the model was taught, as "hills" for "hill"; the shortest."""
+        forms = (known for known in self.words if _stem(known) == _stem(word))
+        return min(forms, key=lambda known: (len(known), known), default=None)
+
+
+def words_of(text: str) -> list[str]:
+    """A text's words as tokenizers cut them: NFKC, lower case, apart at white space and punctuation."""
+    flat = unicodedata.normalize("NFKC", text).lower()
+    return "".join(" " if _is_punctuation(char) else char for char in flat).split()
+
+
+def _is_punctuation(char: str) -> bool:
+    return char in string.punctuation or unicodedata.category(char)[0] == "P"
+
+
+def _stem(word: str) -> str:
+    """What forms of an English word share: rise, rises and rising; sets and setting."""
+    return re.sub(r"(.)\1$", r"\1", re.sub(r"(?<=\w{3})(?:ing|ed|es|s|e)$", "", word))
+
+
+def read_world(folder: Path) -> World | None:
+    """What a folder's world.json says; None without one. Raises ValueError that names what is wrong in it."""
+    path = folder / WORLD
+    if not path.exists():
+        return None
+    try:
+        content = _read(path)
+        return World(
+            name=_fact(content, "name", str),
+            note=_fact(content, "note", str),
+            words=_words(_texts(content, "words")),
+            ignored=_words(_texts(content, "ignored") if "ignored" in content else ()),
+            draws=tuple(_texts(content, "draws")),
+        )
+    except ValueError as error:
+        raise ValueError(f"{error}; mend {path} or remove it: nothing is rendered from it") from error
+
+
+def _words(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(word for text in texts for word in words_of(text))
+
+
+def _texts(config: dict[str, Any], key: str) -> list[str]:
+    """A list of texts that is not empty."""
+    texts: list[str] = _fact(config, key, list)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"its {key} holds {text!r}, which is no text")
+    return texts
 
 
 def read_facts(folder: Path) -> ModelFacts:
@@ -53,14 +129,23 @@ def read_facts(folder: Path) -> ModelFacts:
 
 
 def folder_digest(folder: Path) -> str:
-    """BLAKE2b-256 over names and bytes of all files that weigh on the pictures: the model's identity."""
+    """BLAKE2b-256 over names and bytes of all files that weigh on the pictures: the model's identity.
+
+    Neither Markdown nor world.json does: they tell people of the model, and nothing is rendered from them.
+    Counting them would render every film anew for a reworded hint.
+    """
     digest = hashlib.blake2b(digest_size=32)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md"):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and _weighs(p, folder)):
         digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _weighs(path: Path, folder: Path) -> bool:
+    """Whether a file may change a picture."""
+    return path.suffix != ".md" and path != folder / WORLD
 
 
 def _fact(config: dict[str, Any], key: str, kind: Any) -> Any:
