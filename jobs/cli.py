@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_submit(verbs)
     _add_status(verbs)
     _add_verify(verbs)
+    _add_quality(verbs)
     return parser
 
 
@@ -162,11 +163,40 @@ def _add_verify(verbs: Verbs) -> None:
     _add_output(verify)
 
 
+def _add_quality(verbs: Verbs) -> None:
+    quality = _verb(
+        verbs, "quality", "jobs.quality:quality", "measure a film's seams, drift, flicker and smoothness"
+    )
+    quality.add_argument("film", type=Path, metavar="FILM", help="any video file")
+    quality.add_argument("--manifest", metavar="MANIFEST", help="what rendered it: tells cuts and windows")
+    quality.add_argument("--row", metavar="ID", help="its row; else taken from the film's name")
+    _add_settings(quality)
+    where = quality.add_mutually_exclusive_group()
+    where.add_argument("--seams", type=_frames, metavar="N,N", help="frames at which a next window begins")
+    where.add_argument("--stride", type=_frame, metavar="N", help="a next window begins every N frames")
+    quality.add_argument(
+        "--overlap", type=_frame, metavar="N", help="frames that two windows share; 0 if left out"
+    )
+    quality.add_argument(
+        "--compression", type=_frame, metavar="N", help="pixel frames of a latent frame; 1 if left out"
+    )
+    quality.add_argument("--cuts", type=_frames, metavar="N,N", help="frames at which a next shot begins")
+    quality.add_argument(
+        "--skip", type=_seconds, default=0.0, metavar="S", help="leave out the first seconds, as of a title"
+    )
+    quality.add_argument("--plot", type=Path, metavar="PNG", help="the picture; beside FILM if left out")
+    _add_output(quality)
+
+
 def _add_job(parser: argparse.ArgumentParser) -> None:
     """What says what to render, and how."""
     parser.add_argument(
         "manifest", metavar="MANIFEST", help="path or URL of a .parquet, .yaml, .jsonl or .csv"
     )
+    _add_settings(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as YAML")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="settings, stronger than FILE's"
@@ -218,3 +248,15 @@ def _seconds(text: str) -> float:
     if not value >= 0:
         raise ValueError(text)
     return value
+
+
+def _frame(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _frames(text: str) -> tuple[int, ...]:
+    """Frame numbers in order, as in 37,74."""
+    return tuple(sorted({_frame(part) for part in text.split(",")}))
