@@ -35,9 +35,9 @@ def test_the_facts_are_those_of_the_parts(saved):
     assert facts == ModelFacts(
         family="CogVideoXPipeline",
         latent_channels=TINY.latent_channels,
-        spatial_compression=8,
+        spatial_compression=4,
         temporal_compression=4,
-        patch=2,
+        patch=4,
         window_frames=(WINDOW_FRAMES - 1) // 4 + 1,
         max_text_tokens=MAX_TOKENS,
     )

@@ -3,6 +3,8 @@
 Ours goes the way of production: a folder on disk, new_canvas, denoise_shot, embed and predict.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import (
@@ -20,6 +22,7 @@ from engine.families.loading import LEFT_OUT, load_part
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
 
+WEIGHTS = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 STEPS, SEED, FRAMES, SIZE = 4, 11, 9, 64
 LATENT_FRAMES = (FRAMES - 1) // 4 + 1
 KINDS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
@@ -120,8 +123,10 @@ def test_one_window_is_bit_identical_to_the_stock_pipeline(tmp_path, kind, dtype
     assert torch.equal(ours, stock)
 
 
-@pytest.fixture(scope="module")
-def chalk(tmp_path_factory):
+@pytest.fixture(scope="module", params=["untrained", "shipped"])
+def chalk(request, tmp_path_factory):
+    if request.param == "shipped":
+        return WEIGHTS
     folder = tmp_path_factory.mktemp("chalk")
     build_pipeline(0, tiny=True).save_pretrained(folder, safe_serialization=True)
     return folder

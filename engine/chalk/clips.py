@@ -19,40 +19,65 @@ import torch
 from torch import Tensor
 
 from engine.chalk.captions import LANGUAGES, caption
-from engine.chalk.scenes import random_scene
+from engine.chalk.scenes import training_scene
 from engine.chalk.teacher import SIZES, teach
 
 N_FRAMES = 49
+TRAIN_SEED, HELD_OUT_SEED = 1_000_000, 9_000_000  # of the first clip; every size has a million of its own
 Clips = npt.NDArray[np.uint8]
 
 
-def draw_clips(path: Path, n: int, first_seed: int, size: tuple[int, int] = SIZES[0]) -> Clips:
-    """The clips (n, 49, H, W, 3) of n seeds from first_seed on; drawn once, then read from path."""
+def first_seed(size: tuple[int, int]) -> int:
+    """The seed of the first training clip of this size."""
+    return TRAIN_SEED * (1 + SIZES.index(size))
+
+
+def draw_clips(path: Path, n: int, first: int, size: tuple[int, int] = SIZES[0]) -> Clips:
+    """The clips (n, 49, H, W, 3) of n seeds from first on; drawn once, then read from path."""
+    if path.exists() and len(np.load(path, mmap_mode="r")) < n:
+        path.unlink()  # of a shorter run
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npy")
-        shape = (n, N_FRAMES, *size, 3)
-        clips: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        clips: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(n, N_FRAMES, *size, 3))
         for i in range(n):
-            clips[i] = teach(first_seed + i, n_frames=N_FRAMES, size=size).frames
+            clips[i] = teach(first + i, n_frames=N_FRAMES, size=size).frames
         clips.flush()
         os.replace(part, path)
     mapped: Clips = np.load(path, mmap_mode="r")
-    return mapped
+    return mapped[:n]
 
 
 def random_caption(clip_seed: int, rng: np.random.Generator, chances: tuple[float, ...]) -> str:
     """A phrasing of the clip of this seed, in a language chosen with these chances of "en", "hi" and "ta"."""
     language = LANGUAGES[int(rng.choice(len(LANGUAGES), p=chances))]
-    return caption(random_scene(np.random.default_rng(clip_seed)), language, rng)
+    return caption(training_scene(np.random.default_rng(clip_seed)), language, rng)
 
 
-def pixel_batch(clips: Clips, rng: np.random.Generator, batch: int, n_frames: int) -> Tensor:
-    """x_BCTHW of random clips from random first frames."""
-    chosen = rng.integers(len(clips), size=batch)
-    starts = rng.integers(clips.shape[1] - n_frames + 1, size=batch)
-    f_BTHWC = np.stack([clips[i, s : s + n_frames] for i, s in zip(chosen, starts, strict=True)])
-    return to_float(f_BTHWC)
+def pool(step: int, n: int) -> int:
+    """How many of n clips a run draws from at this step: few at first, so that its start is soon redone."""
+    return min(n, 48 + 4 * step)
+
+
+def pixel_batch(
+    clips: Clips, rng: np.random.Generator, batch: int, n_frames: int, n_clips: int, *, half: bool = False
+) -> Tensor:
+    """x_BCTHW of random ones of the first n_clips clips, from random first frames.
+
+    With half it is random cuts of half the height and width.
+    """
+    sides = [side // 2 if half else side for side in clips.shape[2:4]]
+    chosen = rng.integers(n_clips, size=batch)
+    starts = [
+        rng.integers(whole - part + 1, size=batch) if whole > part else np.zeros(batch, int)
+        for whole, part in zip(clips.shape[1:4], (n_frames, *sides), strict=True)
+    ]
+    height, width = sides
+    cuts = [
+        clips[clip, t : t + n_frames, y : y + height, x : x + width]
+        for clip, t, y, x in zip(chosen, *starts, strict=True)
+    ]
+    return to_float(np.stack(cuts))
 
 
 def to_float(f_BTHWC: Clips) -> Tensor:

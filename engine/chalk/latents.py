@@ -19,31 +19,32 @@ from torch import Tensor
 from engine.chalk.clips import Clips, to_float
 
 Latents = npt.NDArray[np.float16]
+_BATCH = 4  # clips; PyTorch convolves a single one by a slower path
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKLCogVideoX, f_NTHWC: Clips, *, bf16: bool = True) -> Tensor:
+def encode(vae: AutoencoderKLCogVideoX, f_NTHWC: Clips) -> Tensor:
     """The posterior's means z_NTCHW in float32, times the scaling factor."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        z_BCTHW = vae.encode(to_float(f_NTHWC)).latent_dist.mode()
-    z: Tensor = z_BCTHW.float().permute(0, 2, 1, 3, 4) * vae.config.scaling_factor
+    z_BCTHW = vae.encode(to_float(f_NTHWC)).latent_dist.mode()
+    z: Tensor = z_BCTHW.permute(0, 2, 1, 3, 4) * vae.config.scaling_factor
     return z
 
 
 def channel_std(vae: AutoencoderKLCogVideoX, clips: Clips) -> Tensor:
     """Standard deviation (C,) of every latent channel over these clips."""
-    return torch.cat([encode(vae, clips[i : i + 1]) for i in range(len(clips))]).std(dim=(0, 1, 3, 4))
+    batches = range(0, len(clips), _BATCH)
+    return torch.cat([encode(vae, clips[i : i + _BATCH]) for i in batches]).std(dim=(0, 1, 3, 4))
 
 
 def encode_clips(path: Path, vae: AutoencoderKLCogVideoX, clips: Clips) -> Latents:
-    """Latents (N, 13, C, H/8, W/8) of all clips; encoded once, then read from path."""
+    """Latents (N, 13, C, H/4, W/4) of all clips; encoded once, then read from path."""
     if not path.exists():
         part = path.with_suffix(".part.npy")
         first = encode(vae, clips[:1])
         shape = (len(clips), *first.shape[1:])
         latents: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
-        for i in range(len(clips)):
-            latents[i] = encode(vae, clips[i : i + 1])[0].numpy()
+        for i in range(0, len(clips), _BATCH):
+            latents[i : i + _BATCH] = encode(vae, clips[i : i + _BATCH]).numpy()
         latents.flush()
         os.replace(part, path)
     stored: Latents = np.load(path)

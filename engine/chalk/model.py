@@ -4,8 +4,9 @@ Decides the sizes of the parts and their first, untrained weights. Does not deci
 `engine.chalk.train` does. `python -m engine.chalk.model --out FOLDER [--tiny] [--seed N]` writes an untrained
 folder.
 
-One latent pixel stands for 8 × 8 pixels of four frames; the transformer's patches join 2 × 2 of them, so 13
-latent frames of 64 × 96 pixels are 13 · 4 · 6 = 312 tokens.
+One latent pixel stands for 4 × 4 pixels of four frames; the transformer's patches join 4 × 4 of them, so 13
+latent frames of 64 × 96 pixels are 13 · 4 · 6 = 312 tokens. Few channels at a fine grid, since such latents
+are smooth: a small model learns forms from them sooner than from few, dense ones.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from transformers import T5Config, T5EncoderModel
 
 from engine.chalk.captions import vocabulary
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
+from engine.chalk.world import write_world
 
 HEIGHT, WIDTH = 64, 96  # pixels of the main size; rotary positions count in its grid
 WINDOW_FRAMES = 49  # pixel frames of the longest window, 13 latent frames
-_PIXELS_PER_LATENT = 8
+_PIXELS_PER_LATENT, _PATCH = 4, 4
 
 
 @dataclass(frozen=True)
 class Size:
     """Widths and depths of all parts."""
 
-    vae_widths: tuple[int, int, int, int]
+    vae_widths: tuple[int, int, int]
     vae_groups: int
     latent_channels: int
     heads: int
@@ -47,11 +49,11 @@ class Size:
 
 
 FULL = Size(
-    vae_widths=(16, 32, 32, 64), vae_groups=4, latent_channels=8,
+    vae_widths=(16, 32, 64), vae_groups=4, latent_channels=4,
     heads=6, head_dim=32, layers=6, time_dim=32, text_dim=96, text_layers=2,
 )  # fmt: skip
 TINY = Size(
-    vae_widths=(2, 2, 4, 4), vae_groups=2, latent_channels=4,
+    vae_widths=(2, 2, 4), vae_groups=2, latent_channels=4,
     heads=2, head_dim=16, layers=2, time_dim=8, text_dim=16, text_layers=1,
 )  # fmt: skip
 
@@ -70,8 +72,11 @@ def build_pipeline(seed: int, *, tiny: bool = False) -> CogVideoXPipeline:
 
 
 def build_vae(size: Size) -> AutoencoderKLCogVideoX:
-    """8 × in space, 4 × in time. Its scaling factor is 1 until training has measured the latents."""
+    """4 × in space, 4 × in time. Its scaling factor stays 1: training folds the scale into the weights."""
+    blocks = len(size.vae_widths)
     return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * blocks,
+        up_block_types=("CogVideoXUpBlock3D",) * blocks,
         block_out_channels=size.vae_widths,
         latent_channels=size.latent_channels,
         layers_per_block=1,
@@ -115,26 +120,31 @@ def build_transformer(size: Size) -> CogVideoXTransformer3DModel:
         sample_width=WIDTH // _PIXELS_PER_LATENT,
         sample_height=HEIGHT // _PIXELS_PER_LATENT,
         sample_frames=WINDOW_FRAMES,
-        patch_size=2,
+        patch_size=_PATCH,
         max_text_seq_length=MAX_TOKENS,
         use_rotary_positional_embeddings=True,
     )
 
 
 def build_scheduler() -> CogVideoXDDIMScheduler:
-    """v-prediction down to zero signal. No shift of the noise: frames this small need none."""
+    """v-prediction down to zero signal.
+
+    The shift divides every signal-to-noise ratio by three: in smooth latents neighbours say the same, so
+    that without it forms and motion would be settled in the first few steps, and hardly be trained.
+    """
     return CogVideoXDDIMScheduler(
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         clip_sample=False,
-        snr_shift_scale=1.0,
+        snr_shift_scale=3.0,
     )
 
 
 def save(folder: Path, pipeline: CogVideoXPipeline) -> None:
     """Write every part below folder for CogVideoXPipeline.from_pretrained; weights as safetensors only."""
     pipeline.save_pretrained(str(folder), safe_serialization=True)
+    write_world(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:

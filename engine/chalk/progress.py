@@ -52,14 +52,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def rate_at(step: int, n_steps: int, peak: float, warm_up: int) -> float:
-    """Learning rate: a linear rise over warm_up steps, the peak, a linear fall to 2 % in the last 30 %.
+def rate_at(step: int, n_steps: int, peak: float, warm_up: int, *, fall: float) -> float:
+    """Learning rate: a linear rise over warm_up steps, the peak, a linear fall to 2 % in the share `fall`.
 
     A trapezoid, since its plateau does not know n_steps: a run may be lengthened before its fall begins.
     """
     rise = min(1.0, (step + 1) / warm_up)
-    fall = min(1.0, max(0.02, (n_steps - step) / (0.3 * n_steps)))
-    return peak * min(rise, fall)
+    left = min(1.0, max(0.02, (n_steps - step) / (fall * n_steps)))
+    return peak * min(rise, left)
 
 
 def frames_of(x_CTHW: Tensor, picks: Iterable[int]) -> npt.NDArray[np.uint8]:

@@ -1,44 +1,67 @@
-"""What a lesson shows: one frozen Scene, drawn by chance from a seed.
+"""What a lesson shows: one frozen Scene, a Landscape or a Figure, drawn by chance from a seed.
 
-Decides which things may stand together (rain needs grey clouds, vapour needs water). Does not decide what
-they look like (`teacher`) or what they are called (`captions`).
+Decides which things may stand together (rain needs grey clouds, vapour needs water) and which combinations
+training never sees. Does not decide what they look like (`teacher`) or what they are called (`captions`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 LANDS = ("sea", "hills", "mountains", "river")
 LIGHTS = ("", "shining", "rising", "setting", "moon")
 CLOUD_MOTIONS = ("left", "right", "appear", "still")
-FORMS = ("circle", "square", "triangle")
+CAMERAS = ("", "left", "right", "in", "out")  # pans and zooms
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
-SHAPE_MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
+FORMS = ("circle", "square", "triangle")
+FORM_MOTIONS = ("left", "right", "up", "down", "grow", "shrink", "appear", "fade")
+MOTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(FORMS, FORM_MOTIONS),
+    "ball": ("bounce",),
+    "pendulum": ("swing",),
+    "gears": ("turn",),
+    "heart": ("beat",),
+    "planet": ("orbit",),
+    "moon": ("wax", "wane"),
+    "plant": ("grow",),
+}
+KINDS = tuple(MOTIONS)
+SPACE = ("planet", "moon")  # always on a night sky
+_HELD_OUT = 8  # one combination in this many is kept from training
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A flat coloured form on a plain background, with one motion."""
+class Figure:
+    """One thing in front of a plain day or night, with its colour and its motion; the moon has no colour."""
 
-    form: str
+    kind: str
     colour: str
     motion: str
+    night: bool = False
+
+    def __post_init__(self) -> None:
+        if self.motion not in MOTIONS.get(self.kind, ()):
+            raise ValueError(f"a {self.kind} cannot {self.motion}; there are {MOTIONS}")
+        if bool(self.colour) == (self.kind == "moon") or self.colour not in ("", *COLOURS):
+            raise ValueError(f"a {self.kind} cannot be {self.colour or 'without colour'}")
+        if self.kind in SPACE and not self.night:
+            raise ValueError(f"a {self.kind} stands in the night sky")
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One lesson clip: a landscape with what happens in it, or a shape alone. Empty strings mean absent."""
+class Landscape:
+    """A land with what happens over it. Empty strings mean absent, and a camera that stands still."""
 
-    land: str = "hills"
+    land: str
     light: str = ""
     cloud: str = ""  # "white" or "grey"
     cloud_motion: str = ""
     weather: str = ""  # "rain" or "vapour"
-    plant: bool = False
-    shape: Shape | None = None
+    camera: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.cloud) != bool(self.cloud_motion):
@@ -48,31 +71,67 @@ class Scene:
             raise ValueError(f"rain falls from grey clouds, not from {self.cloud or 'none'}")
         if self.weather == "vapour" and self.land not in ("sea", "river"):
             raise ValueError(f"vapour rises from a sea or a river, not from {self.land}")
+        if self.camera and self.cloud_motion in ("left", "right"):
+            raise ValueError("clouds drift only before a camera that stands still")
+        if self.camera in ("left", "right") and self.land not in ("hills", "mountains"):
+            raise ValueError(f"a pan over a {self.land} cannot be told from its water's own motion")
+
+
+Scene = Figure | Landscape
 
 
 def random_scene(rng: np.random.Generator) -> Scene:
-    """A scene of the lessons' world: mostly the water cycle, some plants, some shapes."""
-    kind = rng.random()
-    if kind < 0.08:
-        return Scene(shape=Shape(_pick(rng, FORMS), _pick(rng, COLOURS), _pick(rng, SHAPE_MOTIONS)))
-    if kind < 0.16:
-        cloud = _pick(rng, ("", "white"))
-        motion = _pick(rng, ("left", "right")) if cloud else ""
-        return Scene("hills", _pick(rng, ("", "shining")), cloud, motion, plant=True)
-    return _landscape(rng)
+    """Any scene of the lessons' world: half landscapes, half figures."""
+    return _landscape(rng) if rng.random() < 0.45 else _figure(rng)
 
 
-def _landscape(rng: np.random.Generator) -> Scene:
-    land = _pick(rng, LANDS, (0.35, 0.15, 0.25, 0.25))
+def training_scene(rng: np.random.Generator) -> Scene:
+    """A scene whose combination is not held out."""
+    while held_out(scene := random_scene(rng)):
+        pass
+    return scene
+
+
+def held_out_scene(rng: np.random.Generator) -> Scene:
+    """A scene whose combination training never sees."""
+    while not held_out(scene := random_scene(rng)):
+        pass
+    return scene
+
+
+def held_out(scene: Scene) -> bool:
+    """Whether this combination is kept from training: by a hash of all that it is made of.
+
+    A scene with no choice but its motion is always trained on: nothing could stand for it.
+    """
+    if isinstance(scene, Figure) and scene.kind == "moon":
+        return False
+    name = "/".join(str(part) for part in astuple(scene))
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()[0] % _HELD_OUT == 0
+
+
+def _figure(rng: np.random.Generator) -> Figure:
+    kind = _pick(rng, KINDS, (0.14, 0.14, 0.14, 0.09, 0.09, 0.09, 0.09, 0.09, 0.05, 0.08))
+    night = kind in SPACE or bool(rng.random() < 0.4)
+    colour = "" if kind == "moon" else _pick(rng, COLOURS)
+    return Figure(kind, colour, _pick(rng, MOTIONS[kind]), night)
+
+
+def _landscape(rng: np.random.Generator) -> Landscape:
+    land = _pick(rng, LANDS, (0.34, 0.2, 0.22, 0.24))
+    pans = (0.0, 0.0) if land in ("sea", "river") else (0.13, 0.13)
+    camera = _pick(rng, CAMERAS, (0.88 - sum(pans), *pans, 0.06, 0.06))
+    motions = ("appear", "still") if camera else CLOUD_MOTIONS
     chance = rng.random()
     if chance < 0.28:
         light = _pick(rng, ("", "shining"), (0.85, 0.15))
-        return Scene(land, light, "grey", _pick(rng, ("left", "right", "still")), "rain")
+        drift = "still" if camera else _pick(rng, ("left", "right", "still"))
+        return Landscape(land, light, "grey", drift, "rain", camera)
     weather = "vapour" if land in ("sea", "river") and chance < 0.5 else ""
-    light = _pick(rng, LIGHTS, (0.2, 0.38, 0.14, 0.14, 0.14))
-    cloud = _pick(rng, ("", "white", "grey"), (0.35, 0.52, 0.13))
-    motion = _pick(rng, CLOUD_MOTIONS, (0.3, 0.3, 0.25, 0.15)) if cloud else ""
-    return Scene(land, light, cloud, motion, weather)
+    light = _pick(rng, LIGHTS, (0.2, 0.32, 0.16, 0.16, 0.16))
+    cloud = _pick(rng, ("", "white", "grey"), (0.4, 0.4, 0.2))
+    motion = _pick(rng, motions) if cloud else ""
+    return Landscape(land, light, cloud, motion, weather, camera)
 
 
 def _pick(rng: np.random.Generator, options: Sequence[str], chances: Sequence[float] | None = None) -> str:

@@ -1,8 +1,8 @@
 """Command line of chalk's training, one part after another, each resumable:
 
-    python -m engine.chalk.train vae --work FOLDER [--stop N]   the autoencoder
-    python -m engine.chalk.train transformer --work FOLDER      encode the clips, then train on their latents
-    python -m engine.chalk.train decoder --work FOLDER          go on with the decoder alone, at the same time
+    python -m engine.chalk.train vae --work FOLDER           the autoencoder
+    python -m engine.chalk.train transformer --work FOLDER   encode the clips, then train on their latents
+    python -m engine.chalk.train decoder --work FOLDER       go on with the decoder alone, at any time
     python -m engine.chalk.train export --work FOLDER --out WEIGHTS
 
 Decides where clips, checkpoints and logs lie below --work. Does not decide how anything is trained. A run
@@ -12,19 +12,23 @@ that was stopped goes on when the same line is given again.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
 
-from engine.chalk.clips import Clips, draw_clips
+from engine.chalk.clips import HELD_OUT_SEED, draw_clips, first_seed, pool
 from engine.chalk.latents import channel_std, encode_clips
 from engine.chalk.model import build_pipeline, save
 from engine.chalk.progress import load_checkpoint
+from engine.chalk.teacher import SIZES
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
-TRAIN_SEED, HELD_OUT_SEED = 1_000_000, 9_000_000  # of the first clip
+VAE_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 4000, 600
+WEIGHTS = Path(__file__).parent / "weights"
+CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _MEASURED_CLIPS = 64  # enough for the standard deviation of a latent channel
 
 
@@ -33,30 +37,49 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     pipeline = build_pipeline(options.seed, tiny=options.tiny)
-    if options.part != "vae":
-        vae = AutoencoderKLCogVideoX.from_pretrained(str(options.work / "vae"))
-        pipeline.register_modules(vae=vae)
-    plan = TransformerPlan(options.steps, TRAIN_SEED, options.seed)
+    if options.part == "vae":
+        _train_vae(pipeline.vae, options)
+        return
+    vae = AutoencoderKLCogVideoX.from_pretrained(str(options.work / "vae"))
+    if options.part == "decoder":
+        _train_vae(vae, options, decoder_only=True)
+        return
+    pipeline.register_modules(vae=vae)
+    plan = TransformerPlan(options.steps or TRANSFORMER_STEPS, options.seed, stop=options.stop)
     if options.part == "export":
         export(pipeline, plan, options.work, options.out)
-        return
-    clips = draw_clips(options.work / "clips.npy", options.clips, TRAIN_SEED)[: options.clips]
-    if options.part == "transformer":
-        latents = encode_clips(options.work / "latents.npy", pipeline.vae, clips)
-        train_transformer(pipeline, latents, plan, options.work)
     else:
-        _train_vae(pipeline.vae, clips, options)
+        _train_transformer(pipeline, plan, options)
 
 
-def _train_vae(vae: AutoencoderKLCogVideoX, clips: Clips, options: argparse.Namespace) -> None:
-    """Train all of it and write it with its latents at unit scale, or go on with the decoder alone."""
-    held_out = draw_clips(options.work / "held_out.npy", 16, HELD_OUT_SEED)
-    decoder_only = options.part == "decoder"
-    plan = VaePlan(options.steps, options.seed, stop=options.stop, decoder_only=decoder_only)
+def _train_vae(
+    vae: AutoencoderKLCogVideoX, options: argparse.Namespace, *, decoder_only: bool = False
+) -> None:
+    """Train all of it and write it, its latents at unit scale, or go on with the decoder alone."""
+    steps = options.steps or (DECODER_STEPS if decoder_only else VAE_STEPS)
+    plan = VaePlan(steps, options.seed, stop=options.stop, decoder_only=decoder_only)
+    n = pool(plan.last, options.clips)
+    clips = draw_clips(options.work / "clips_64x96.npy", n, first_seed(SIZES[0]), SIZES[0])
+    held_out = draw_clips(options.work / "held_out.npy", 16, HELD_OUT_SEED, SIZES[0])
     train_vae(vae, clips, held_out, plan, options.work)
     if not decoder_only:
         unit_scale(vae, channel_std(vae, clips[:_MEASURED_CLIPS]))
         vae.save_pretrained(str(options.work / "vae"), safe_serialization=True)
+
+
+def _train_transformer(
+    pipeline: CogVideoXPipeline, plan: TransformerPlan, options: argparse.Namespace
+) -> None:
+    """Encode as many clips of every size as the run will meet, then train."""
+    latents = {}
+    for size in SIZES:
+        name, n = (
+            f"{size[0]}x{size[1]}",
+            pool(plan.last, options.clips if size == SIZES[0] else options.clips // 5),
+        )
+        clips = draw_clips(options.work / f"clips_{name}.npy", n, first_seed(size), size)
+        latents[size] = encode_clips(options.work / f"latents_{name}.npy", pipeline.vae, clips)
+    train_transformer(pipeline, latents, plan, options.work)
 
 
 def export(pipeline: CogVideoXPipeline, plan: TransformerPlan, work: Path, out: Path) -> None:
@@ -75,17 +98,26 @@ def export(pipeline: CogVideoXPipeline, plan: TransformerPlan, work: Path, out: 
     pipeline.transformer.to(torch.bfloat16)
     pipeline.vae.to(torch.bfloat16)
     save(out, pipeline)
+    curves = {part: _losses(work / f"{part}.jsonl") for part in ("vae", "transformer")}
+    (out.parent / CURVES.name).write_text(json.dumps(curves) + "\n")
     print(f"wrote {out} from step {learner.step}")
+
+
+def _losses(log: Path) -> list[float]:
+    """The loss of every step; of a step that was taken twice, since a run was cut off, the later."""
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    losses = {record["step"]: record["loss"] for record in records}
+    return [losses[step] for step in sorted(losses)]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train chalk.")
-    parser.add_argument("part", choices=["vae", "decoder", "transformer", "export"])
+    parser.add_argument("part", choices=["vae", "transformer", "decoder", "export"])
     parser.add_argument("--work", type=Path, required=True, help="folder of clips, checkpoints, logs, grids")
     parser.add_argument("--out", type=Path, help="folder that export writes")
-    parser.add_argument("--steps", type=int, default=1300, help="of the whole run, resumed or not")
+    parser.add_argument("--steps", type=int, help="of the whole run, resumed or not")
     parser.add_argument("--stop", type=int, help="stop here, before the rate's course is over")
-    parser.add_argument("--clips", type=int, default=3000)
+    parser.add_argument("--clips", type=int, default=1600, help="of the main size; a fifth of each other one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="the tests' size")

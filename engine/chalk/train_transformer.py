@@ -1,7 +1,11 @@
 """Train the transformer and its text encoder on encoded lessons.
 
-Shapes: z_BTCHW latents. Decides the loss, the noise levels, the lengths of windows, and how captions are
-phrased and dropped. Does not decide how latents are made (`latents`) or sampled (the stock pipeline).
+Shapes: z_BTCHW latents. Decides the loss, the noise levels, the sizes and lengths of windows, and how
+captions are phrased and dropped. Does not decide how latents are made (`latents`) or sampled (the pipeline).
+
+Some windows keep their first latent frames free of noise and learn to go on from them: the same weights then
+animate a given image (one latent frame) or extend a given clip. Some windows begin later than their clip, as
+those of a long shot do.
 
 A step is a function of (seed, step): a resumed run takes the same steps as an undisturbed one.
 """
@@ -9,6 +13,7 @@ A step is a function of (seed, step): a resumed run takes the same steps as an u
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ import torch
 from diffusers import CogVideoXPipeline
 from torch import Tensor, nn
 
-from engine.chalk.clips import append_line, random_caption
+from engine.chalk.clips import append_line, first_seed, pool, random_caption
 from engine.chalk.latents import Latents
 from engine.chalk.muon import split_optimizers, update
 from engine.chalk.progress import (
@@ -29,18 +34,29 @@ from engine.chalk.progress import (
     save_checkpoint,
     save_grid,
 )
+from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
 
 SAMPLE_PROMPTS = (
-    "the sun shines over the blue sea",
-    "water vapour rises from the sea while the sun shines",
+    "a red circle moves right",
+    "a yellow triangle grows at night",
+    "a blue ball bounces",
+    "a green pendulum swings",
+    "orange gears turn at night",
+    "a blue planet orbits the sun",
+    "चाँद बढ़ता है",
+    "சிவப்பு இதயம் துடிக்கிறது",
+    "the sun shines and water vapour rises from the sea",
     "white clouds drift right over snowy mountains",
     "rain falls from grey clouds over green hills",
-    "a river flows through green hills",
+    "the sun shines as a river flows through green hills",
     "the moon and stars shine at night over the sea",
     "the sun sets over the mountains",
-    "a plant grows",
+    "a plant with a red flower grows",
+    "the sun shines over snowy mountains, the camera pans right",
 )
+
+LatentsBySize = Mapping[tuple[int, int], Latents]
 
 # Embeddings, time conditioning, the output, and the small text encoder keep the rate of each entry's own
 _ADAM_ONLY = ("text.", "patch_embed", "time_embedding", ".linear.", "norm_", "proj_out")
@@ -51,18 +67,26 @@ class TransformerPlan:
     """How the transformer is trained."""
 
     steps: int
-    first_clip_seed: int  # of the clip of latents[0]
     seed: int = 0
     rate: float = 1.5e-3
     muon_size: float = 0.5  # of an update of the blocks' matrices, in units of the rate
-    batch_frames: int = 8 * 13  # latent frames of a batch, whatever its windows' length
+    batch_frames: int = 160  # latent frames of a batch, whatever its windows' length
+    size_chances: tuple[float, ...] = (0.76, 0.12, 0.12)  # of teacher.SIZES
     lengths: tuple[int, ...] = (5, 9, 13)
-    length_chances: tuple[float, ...] = (0.35, 0.3, 0.35)
-    languages: tuple[float, ...] = (0.8, 0.1, 0.1)  # chances of "en", "hi", "ta"
+    length_chances: tuple[float, ...] = (0.55, 0.25, 0.2)
+    later: float = 0.35  # chance that a window begins anywhere in its clip
+    known: float = 0.15  # chance that a window's first frames are given
+    languages: tuple[float, ...] = (0.5, 0.25, 0.25)  # chances of "en", "hi", "ta"
     drop: float = 0.1  # captions left out, for classifier-free guidance
-    bf16: bool = True
     slowest: float = 0.998  # of the average of the weights
-    every: int = 200  # steps between checkpoints and sample grids
+    every: int = 250  # steps between checkpoints and sample grids
+    stop: int | None = None  # step to stop at, before the rate's course is over
+    compiled: bool = True  # blocks, by torch.compile: half again as fast
+
+    @property
+    def last(self) -> int:
+        """The step to stop at."""
+        return self.steps if self.stop is None else self.stop
 
 
 class Learner:
@@ -77,53 +101,58 @@ class Learner:
         self.alphas = pipeline.scheduler.alphas_cumprod.float()
         self.step = 0
 
-    def train_step(self, latents: Latents) -> float:
+    def train_step(self, latents: LatentsBySize) -> float:
         """Take step number self.step; returns its loss."""
         plan, rng = self.plan, np.random.default_rng((self.plan.seed, self.step))
+        size = SIZES[int(rng.choice(len(SIZES), p=plan.size_chances))]
         length = int(rng.choice(plan.lengths, p=plan.length_chances))
-        chosen = rng.integers(len(latents), size=max(1, plan.batch_frames // length))
-        z = torch.from_numpy(latents[chosen, :length].astype(np.float32))
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
-            loss = self._loss(z, self._text(chosen, rng))
-        update(self.optimizers, loss, rate_at(self.step, plan.steps, plan.rate, 100))
+        stored = latents[size]
+        chosen = rng.integers(pool(self.step, len(stored)), size=max(1, plan.batch_frames // length))
+        late = rng.integers(stored.shape[1] - length + 1, size=len(chosen))
+        starts = np.where(rng.random(len(chosen)) < plan.later, late, 0)
+        windows = [stored[clip, start : start + length] for clip, start in zip(chosen, starts, strict=True)]
+        z_BTCHW = torch.from_numpy(np.stack(windows).astype(np.float32))
+        given = np.where(rng.random(len(chosen)) < plan.known, rng.integers(1, 4, len(chosen)), 0)
+        loss = self._loss(z_BTCHW, self._text(chosen + first_seed(size), rng), torch.from_numpy(given))
+        update(self.optimizers, loss, rate_at(self.step, plan.steps, plan.rate, 100, fall=0.4))
         self.average.update(self.model, self.step, plan.slowest)
         self.step += 1
         return float(loss.detach())
 
-    def _text(self, chosen: Any, rng: np.random.Generator) -> Tensor:
-        """Embeddings (B, tokens, text dim) of one phrasing for each clip, some left out.
-
-        The padding of a batch is drawn between none and MAX_TOKENS: the stock pipeline pads, others trim.
-        """
+    def _text(self, clip_seeds: Any, rng: np.random.Generator) -> Tensor:
+        """Embeddings (B, MAX_TOKENS, text dim) of one phrasing for each clip, some left out."""
         plan = self.plan
-        captions = [random_caption(plan.first_clip_seed + int(i), rng, plan.languages) for i in chosen]
+        captions = [random_caption(int(seed), rng, plan.languages) for seed in clip_seeds]
         captions = ["" if rng.random() < plan.drop else caption for caption in captions]
-        tokenizer = self.pipeline.tokenizer
-        longest = max(len(ids) for ids in tokenizer(captions).input_ids)
-        padded = min(MAX_TOKENS, int(rng.choice([longest, MAX_TOKENS])))
-        ids = tokenizer(
-            captions, padding="max_length", max_length=padded, truncation=True, return_tensors="pt"
+        ids = self.pipeline.tokenizer(
+            captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         ).input_ids
         embeds: Tensor = self.model["text"](ids)[0]
         return embeds
 
-    def _loss(self, z_BTCHW: Tensor, embeds: Tensor) -> Tensor:
-        """Mean squared error of the velocity at noise levels spread evenly over the batch."""
+    def _loss(self, z_BTCHW: Tensor, embeds: Tensor, given_B: Tensor) -> Tensor:
+        """Mean squared error of the velocity at noise levels spread evenly over the batch.
+
+        The first given_B frames of a window are free of noise and do not count.
+        """
         batch, length, _, height, width = z_BTCHW.shape
         generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step)
         noise = torch.randn(z_BTCHW.shape, generator=generator)
         share = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
         timesteps = (share * len(self.alphas)).long()
         signal = self.alphas[timesteps].view(-1, 1, 1, 1, 1)
+        unknown = (torch.arange(length) >= given_B[:, None]).float().view(batch, length, 1, 1, 1)
         noisy = signal.sqrt() * z_BTCHW + (1 - signal).sqrt() * noise
         velocity = signal.sqrt() * noise - (1 - signal).sqrt() * z_BTCHW
+        scale = self.pipeline.vae_scale_factor_spatial
         rotary = self.pipeline._prepare_rotary_positional_embeddings(
-            height * 8, width * 8, length, torch.device("cpu")
+            height * scale, width * scale, length, torch.device("cpu")
         )
         predicted = self.model["transformer"](
-            noisy, embeds, timesteps, image_rotary_emb=rotary, return_dict=False
+            torch.lerp(z_BTCHW, noisy, unknown), embeds, timesteps, image_rotary_emb=rotary, return_dict=False
         )[0]
-        loss: Tensor = (predicted.float() - velocity).square().mean()
+        error = (predicted - velocity).square() * unknown
+        loss: Tensor = error.sum() / unknown.expand_as(error).sum()
         return loss
 
     def save(self, path: Path) -> None:
@@ -148,20 +177,20 @@ class Learner:
 
 
 def train_transformer(
-    pipeline: CogVideoXPipeline, latents: Latents, plan: TransformerPlan, work: Path
+    pipeline: CogVideoXPipeline, latents: LatentsBySize, plan: TransformerPlan, work: Path
 ) -> None:
-    """Train in place up to plan.steps, resuming from work/transformer.ckpt; ends with averaged weights."""
+    """Train in place up to plan.last, resuming from work/transformer.ckpt; ends with averaged weights."""
     learner = Learner(pipeline, plan)
     learner.resume(work / "transformer.ckpt")
-    since, losses = time.monotonic(), []
-    while learner.step < plan.steps:
-        losses.append(learner.train_step(latents))
-        if learner.step % 20 == 0:
-            spent = round(time.monotonic() - since, 1)
-            mean = round(float(np.mean(losses)), 4)
-            append_line(work / "transformer.jsonl", {"step": learner.step, "seconds": spent, "loss": mean})
-            losses = []
-        if learner.step % plan.every == 0 or learner.step == plan.steps:
+    if plan.compiled:
+        for block in pipeline.transformer.transformer_blocks:
+            block.compile(dynamic=True)  # one compilation for blocks, sizes and lengths
+    since = time.monotonic()
+    while learner.step < plan.last:
+        loss = round(learner.train_step(latents), 5)
+        seconds = round(time.monotonic() - since, 1)
+        append_line(work / "transformer.jsonl", {"step": learner.step - 1, "seconds": seconds, "loss": loss})
+        if learner.step % plan.every == 0 or learner.step == plan.last:
             learner.save(work / "transformer.ckpt")
             own = learner.wear_average()
             sample_grid(pipeline, work / f"transformer_{learner.step:05d}.png")
@@ -170,7 +199,7 @@ def train_transformer(
 
 
 def sample_grid(
-    pipeline: CogVideoXPipeline, path: Path, *, n_frames: int = 17, steps: int = 12, scale: float = 4.0
+    pipeline: CogVideoXPipeline, path: Path, *, n_frames: int = 33, steps: int = 16, scale: float = 4.0
 ) -> None:
     """One row of frames for each of SAMPLE_PROMPTS, by the stock pipeline."""
     pipeline.set_progress_bar_config(disable=True)

@@ -3,9 +3,12 @@
 Shapes: x_BCTHW pixels in [-1, 1], z_BCTHW latents. Decides the loss, the course of clip lengths and the scale
 of the latents. Does not decide what the transformer does with them.
 
-The course, in small batches, since many steps matter more than quiet ones: single frames first, for forms and
-colours; then clips of one chunk (9 frames); at last clips of two chunks (17), since from the second chunk on
-the causal convolutions see the chunk before.
+The course: single frames first, for forms and colours; then clips of one chunk (9 frames), whole ones and
+then many small cuts, whose gradients are quieter; at last clips of two chunks (17), since from the second
+chunk on the causal convolutions see the chunk before. Always two clips or more, since PyTorch convolves a
+single one by a path four times slower on CPUs.
+
+The decoder may go on alone, on clips of two chunks: latents that were made with its encoder stay good.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from engine.chalk.clips import Clips, append_line, pixel_batch, to_float
+from engine.chalk.clips import Clips, append_line, pixel_batch, pool, to_float
 from engine.chalk.muon import split_optimizers, update
 from engine.chalk.progress import (
     Average,
@@ -40,41 +43,44 @@ class VaePlan:
     steps: int
     seed: int = 0
     rate: float = 2e-3
-    kl_weight: float = 5e-4
+    kl_weight: float = 2e-4
     edge_weight: float = 0.5
-    bf16: bool = True
     every: int = 250  # steps between checkpoints and sample grids
     stop: int | None = None  # step to stop at, before the rate's course is over
-    decoder_only: bool = False  # the encoder is done, and latents made with it stay good
+    decoder_only: bool = False  # the encoder is done
 
     @property
     def name(self) -> str:
         """Of the run's checkpoint, log and grids."""
         return "decoder" if self.decoder_only else "vae"
 
+    @property
+    def last(self) -> int:
+        """The step to stop at."""
+        return self.steps if self.stop is None else self.stop
+
 
 def train_vae(vae: AutoencoderKLCogVideoX, clips: Clips, held_out: Clips, plan: VaePlan, work: Path) -> None:
-    """Train in place up to plan.stop, resuming from work/<plan.name>.ckpt; ends with the averaged weights."""
+    """Train in place up to plan.last, resuming from work/<name>.ckpt; ends with the averaged weights."""
     optimizers = split_optimizers(vae.decoder if plan.decoder_only else vae, plan.rate, _ADAM_ONLY)
-    average, start = Average.of(vae), 0
     checkpoint, log = work / f"{plan.name}.ckpt", work / f"{plan.name}.jsonl"
+    average, start = Average.of(vae), 0
     if state := load_checkpoint(checkpoint):
         vae.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         average, start = Average(state["average"]), state["step"]
-    since, stop = time.monotonic(), plan.steps if plan.stop is None else plan.stop
-    for step in range(start, stop):
+    since = time.monotonic()
+    for step in range(start, plan.last):
         losses = _step(vae, optimizers, clips, plan, step)
         average.update(vae, step, 0.995)
-        if step % 20 == 0:
-            append_line(log, {"step": step, "seconds": round(time.monotonic() - since, 1), **losses})
-        if (step + 1) % plan.every == 0 or step + 1 == stop:
+        append_line(log, {"step": step, "seconds": round(time.monotonic() - since, 1), **losses})
+        if (step + 1) % plan.every == 0 or step + 1 == plan.last:
             states = [optimizer.state_dict() for optimizer in optimizers]
             state = {"model": vae.state_dict(), "optimizers": states, "average": average.shadow}
             save_checkpoint(checkpoint, {**state, "step": step + 1})
             psnr = reconstruct(vae, average, held_out, work / f"{plan.name}_{step + 1:05d}.png")
-            append_line(log, {"step": step + 1, "psnr_db": round(psnr, 2)})
+            append_line(work / f"{plan.name}_psnr.jsonl", {"step": step + 1, "psnr_db": round(psnr, 2)})
     vae.load_state_dict(average.shadow)
 
 
@@ -86,28 +92,28 @@ def _step(
     step: int,
 ) -> dict[str, float]:
     """One update; returns its losses."""
-    rng = np.random.default_rng((plan.seed, int(plan.decoder_only), step))
-    x = pixel_batch(clips, rng, *_course(plan, step))
-    with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
-        with torch.set_grad_enabled(not plan.decoder_only):
-            posterior = vae.encode(x).latent_dist
-        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
-        y = vae.decode(posterior.sample(generator)).sample.float()
+    rng = np.random.default_rng((plan.seed, step))
+    batch, n_frames, half = (2, 17, False) if plan.decoder_only else _course(step / plan.steps)
+    x = pixel_batch(clips, rng, batch, n_frames, pool(step, len(clips)), half=half)
+    generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
+    with torch.set_grad_enabled(not plan.decoder_only):
+        posterior = vae.encode(x).latent_dist
+    y = vae.decode(posterior.sample(generator)).sample
     pixel, edge = (y - x).abs().mean(), _edge_loss(y, x)
-    kl = _kl(posterior.mean.float(), posterior.logvar.float())
+    kl = _kl(posterior.mean, posterior.logvar)
     loss = pixel + plan.edge_weight * edge + plan.kl_weight * kl
-    update(optimizers, loss, rate_at(step, plan.steps, plan.rate, 50))
-    return {
-        name: round(float(value.detach()), 4) for name, value in (("l1", pixel), ("edge", edge), ("kl", kl))
-    }
+    update(optimizers, loss, rate_at(step, plan.steps, plan.rate, 50, fall=0.5))
+    parts = (("loss", loss), ("l1", pixel), ("edge", edge), ("kl", kl))
+    return {name: round(float(value.detach()), 5) for name, value in parts}
 
 
-def _course(plan: VaePlan, step: int) -> tuple[int, int]:
-    """Batch and frames of this step."""
-    done = step / plan.steps
-    if done < 0.35 and not plan.decoder_only:
-        return 4, 1
-    return (1, 9) if done < (0.6 if plan.decoder_only else 0.9) else (1, 17)
+def _course(done: float) -> tuple[int, int, bool]:
+    """Batch, frames, and whether clips are cut to half their sides, at this share of the steps."""
+    if done < 0.34:
+        return 4, 1, False
+    if done < 0.5:
+        return 2, 9, False
+    return (8, 9, True) if done < 0.9 else (2, 17, False)
 
 
 def _edge_loss(y_BCTHW: Tensor, x_BCTHW: Tensor) -> Tensor:
@@ -128,8 +134,8 @@ def reconstruct(vae: AutoencoderKLCogVideoX, average: Average, held_out: Clips, 
     own = {name: value.clone() for name, value in vae.state_dict().items()}
     vae.load_state_dict(average.shadow)
     squares, rows = [], []
-    for clip in held_out[:6]:
-        x = to_float(clip[None, :17])
+    for first in range(0, len(held_out), 2):
+        x = to_float(held_out[first : first + 2, :17])
         y = vae.decode(vae.encode(x).latent_dist.mode()).sample
         squares.append(float((y.clamp(-1, 1) - x).square().mean()) / 4)
         rows.append(np.concatenate([frames_of(x[0], (0, 5, 12)), frames_of(y[0], (0, 5, 12))], axis=1))

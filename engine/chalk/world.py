@@ -1,0 +1,85 @@
+"""What chalk was taught, as its folder tells it to whoever plans films: the file world.json.
+
+Decides how the world is told to people, in phrases of its own captions, and which words ask for nothing. Does
+not decide what there is (`scenes`), what it is called (`words`), or what a prompt outside of it means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.chalk import words
+from engine.chalk.captions import vocabulary
+from engine.chalk.scenes import (
+    CAMERAS,
+    CLOUD_MOTIONS,
+    COLOURS,
+    FORM_MOTIONS,
+    FORMS,
+    KINDS,
+    LANDS,
+    LIGHTS,
+    MOTIONS,
+)
+from engine.families.facts import WORLD, words_of
+
+NOTE = (
+    "chalk knows simple drawn lessons only, in words of English, Hindi and Tamil; any other prompt shows "
+    "something of these."
+)
+# Words beside those of the captions that ask for nothing to be drawn. Not "no" or "behind": they do, in vain.
+IGNORED = (
+    "an are be been but for has have he her his i its my on onto or our s she so some that their them then "
+    "there these they this those was we were when where which who will you your",
+    "यह वह ये वे एक का की के को में से पर और या है हैं था थी थे हो रहा रही रहे होता होती होते भी तो ही जो",
+    "ஒரு இந்த அந்த இது அது இவை அவை மற்றும் அல்லது",
+)
+
+
+def write_world(folder: Path) -> None:
+    """Write world.json into a model folder."""
+    text = json.dumps(world(), ensure_ascii=False, indent=1)
+    (folder / WORLD).write_text(f"{text}\n", encoding="utf-8")
+
+
+def world() -> dict[str, Any]:
+    """What `engine.families.facts.read_world` reads."""
+    return {
+        "name": "chalk",
+        "note": NOTE,
+        "draws": [f"{title}: {', '.join(phrases)}" for title, phrases in draws().items()],
+        "words": sorted({word for text in vocabulary() for word in words_of(text)}),
+        "ignored": [word for line in IGNORED for word in line.split()],
+    }
+
+
+def draws() -> dict[str, list[str]]:
+    """All that a scene may hold, by title: each in the first English phrase that captions have for it."""
+    vapour = [land for land in LANDS if land in words.VAPOUR]
+    figures = [kind for kind in KINDS if kind not in (*FORMS, "moon")]
+    return {
+        "sun, moon and stars": _first(words.LIGHT, LIGHTS),
+        f"clouds ({', '.join(words.CLOUD_COLOUR)})": _first(words.CLOUD, CLOUD_MOTIONS),
+        "rain": _first(words.RAIN, ["still"], "grey"),
+        "vapour": _first(words.VAPOUR, vapour),
+        "land": _first(words.LAND, LANDS),
+        "camera over land": _first(words.CAMERA, CAMERAS),
+        f"shapes ({', '.join(FORMS)})": _first(words.FORM_MOTION, FORM_MOTIONS, FORMS[0]),
+        "figures": _first(words.FIGURE, figures),
+        "their colours": list(COLOURS),
+        "phases": _first(words.MOON, MOTIONS["moon"]),
+        "time": [_filled(table["en"][0]) for table in (words.DAY, words.NIGHT)],
+    }
+
+
+def _first(table: Mapping[str, words.Phrases], things: Iterable[str], filling: str = "") -> list[str]:
+    """A phrase for each thing; an empty name is none."""
+    return [_filled(table[thing]["en"][0], filling) for thing in things if thing]
+
+
+def _filled(phrase: str, filling: str = "") -> str:
+    """A phrase with its gap filled, or closed."""
+    return " ".join(phrase.format(filling).split())
