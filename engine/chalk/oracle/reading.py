@@ -1,0 +1,67 @@
+"""A Reading: all that the oracle sees in a clip.
+
+Shapes: clips are uint8 f_THWC at 8 frames a second, of 17 frames or more and 64 pixels or more a side.
+Decides in which order the parts are read. Does not know what was asked for: `score` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.chalk.oracle import camera, figure, landscape, motion, weather
+from engine.chalk.oracle.pixels import Array, to_float
+
+LANDSCAPE = "landscape"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a clip shows; "" where a part is absent or cannot be made out."""
+
+    kind: str  # one of scenes.KINDS or "landscape"
+    night: bool
+    colour: str = ""  # of a figure
+    motion: str = ""  # of a figure
+    land: str = ""
+    mood: str = ""  # of the sky: "day", "rain", "rising", "setting" or "moon"
+    disc: str = ""  # "sun" or "moon"
+    disc_motion: str = ""  # "rising", "setting" or "still"
+    cloud: str = ""  # "white" or "grey"
+    cloud_motion: str = ""  # as in scenes.CLOUD_MOTIONS
+    weather: str = ""  # "rain" or "vapour"
+    weather_motion: str = ""  # "falls" or "rises"
+    camera: str = ""  # as in scenes.CAMERAS
+
+
+def read(f_THWC: npt.NDArray[np.uint8]) -> Reading:
+    """What the clip shows, from its pixels alone."""
+    smooth = to_float(f_THWC)
+    clip = figure.plain(smooth)
+    if clip is None:
+        return _landscape(smooth)
+    kind = figure.kind_of(clip)
+    return Reading(kind, clip.night, figure.colour_of(clip, kind), motion.motion_of(clip, kind))
+
+
+def _landscape(f_THWC: Array) -> Reading:
+    zoom = camera.zoom_of(f_THWC)
+    view = landscape.View(*camera.steadied(f_THWC, zoom))
+    land, cloud = landscape.land_of(view), landscape.cloud_tone(view)
+    # only over a land that stands still can a pan be told from what flows
+    pan = camera.pan_of(f_THWC) if not zoom and land in ("hills", "mountains") else ""
+    return Reading(
+        LANDSCAPE,
+        view.night,
+        land=land,
+        mood=view.mood,
+        disc=("moon" if view.night else "sun") if landscape.has_disc(view) else "",
+        disc_motion=landscape.disc_motion(view),
+        cloud=cloud,
+        cloud_motion=landscape.cloud_motion(view, cloud),
+        weather=weather.weather_of(view, land),
+        weather_motion=weather.weather_motion(view, land),
+        camera=zoom or pan,
+    )
