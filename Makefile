@@ -4,7 +4,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 DEMO := out/demo
 
-.PHONY: demo test chaos bench lint setup
+.PHONY: demo test chaos retrain judge bench lint setup
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -25,6 +25,15 @@ test: setup
 # The tests of recovery with many more moments of death; slow.
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
+
+# Trains chalk's first steps again and compares their losses with the committed ones.
+retrain: setup
+	$(PY) -m pytest tests/slow_chalk_retrain.py
+
+# Asks chalk for 200 held-out captions in three languages and reads what it drew; about 25 minutes.
+judge: setup
+	$(PY) -m engine.chalk.judge --out out/judge
+	$(PY) -m engine.chalk.long_shots --out out/judge
 
 bench: setup
 	$(PY) tests/bench/bench_memory.py

@@ -26,7 +26,7 @@ from engine.chalk.teacher import SIZES
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
-VAE_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 4000, 600
+VAE_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 7000, 600
 WEIGHTS = Path(__file__).parent / "weights"
 CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _MEASURED_CLIPS = 64  # enough for the standard deviation of a latent channel

@@ -72,8 +72,11 @@ class TransformerPlan:
     muon_size: float = 0.5  # of an update of the blocks' matrices, in units of the rate
     batch_frames: int = 160  # latent frames of a batch, whatever its windows' length
     size_chances: tuple[float, ...] = (0.76, 0.12, 0.12)  # of teacher.SIZES
-    lengths: tuple[int, ...] = (5, 9, 13)
-    length_chances: tuple[float, ...] = (0.55, 0.25, 0.2)
+    most: int = 80  # windows of a batch
+    lengths: tuple[int, ...] = (1, 5, 9, 13)
+    early: float = 0.2  # share of the steps with many single frames, which show more scenes for the same work
+    early_chances: tuple[float, ...] = (0.45, 0.35, 0.15, 0.05)
+    length_chances: tuple[float, ...] = (0.1, 0.45, 0.25, 0.2)
     later: float = 0.35  # chance that a window begins anywhere in its clip
     known: float = 0.15  # chance that a window's first frames are given
     languages: tuple[float, ...] = (0.5, 0.25, 0.25)  # chances of "en", "hi", "ta"
@@ -105,14 +108,16 @@ class Learner:
         """Take step number self.step; returns its loss."""
         plan, rng = self.plan, np.random.default_rng((self.plan.seed, self.step))
         size = SIZES[int(rng.choice(len(SIZES), p=plan.size_chances))]
-        length = int(rng.choice(plan.lengths, p=plan.length_chances))
+        chances = plan.early_chances if self.step < plan.early * plan.steps else plan.length_chances
+        length = int(rng.choice(plan.lengths, p=chances))
         stored = latents[size]
-        chosen = rng.integers(pool(self.step, len(stored)), size=max(1, plan.batch_frames // length))
+        chosen = rng.integers(pool(self.step, len(stored)), size=min(plan.most, plan.batch_frames // length))
         late = rng.integers(stored.shape[1] - length + 1, size=len(chosen))
         starts = np.where(rng.random(len(chosen)) < plan.later, late, 0)
         windows = [stored[clip, start : start + length] for clip, start in zip(chosen, starts, strict=True)]
         z_BTCHW = torch.from_numpy(np.stack(windows).astype(np.float32))
         given = np.where(rng.random(len(chosen)) < plan.known, rng.integers(1, 4, len(chosen)), 0)
+        given = np.minimum(given, length - 1)
         loss = self._loss(z_BTCHW, self._text(chosen + first_seed(size), rng), torch.from_numpy(given))
         update(self.optimizers, loss, rate_at(self.step, plan.steps, plan.rate, 100, fall=0.4))
         self.average.update(self.model, self.step, plan.slowest)

@@ -1,0 +1,107 @@
+"""How well a folder of weights follows its captions: `python -m engine.chalk.judge --weights FOLDER`.
+
+Decides which held-out captions are asked and how they are sampled. Does not decide what a clip shows: the
+`oracle` does.
+
+Scenes are combinations that training never sees; a caption in Hindi or Tamil is of the same scene as the
+English one, and starts from the same noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import CogVideoXPipeline
+
+from engine.chalk.captions import LANGUAGES, caption
+from engine.chalk.clips import HELD_OUT_SEED
+from engine.chalk.oracle.table import Table, evaluate
+from engine.chalk.progress import frames_of, save_grid
+from engine.chalk.scenes import Scene, held_out_scene
+from engine.chalk.teacher import SIZES
+from engine.chalk.tokens import MAX_TOKENS
+
+WEIGHTS = Path(__file__).parent / "weights"
+_BATCH = 10
+_SHOWN = 48  # clips in the picture
+
+
+def held_out_captions(n: int, language: str) -> list[tuple[Scene, str]]:
+    """n scenes that training never saw, each with a caption in this language; always the same ones."""
+    pairs = []
+    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + n):
+        scene = held_out_scene(np.random.default_rng(seed))
+        pairs.append(
+            (scene, caption(scene, language, np.random.default_rng((seed, LANGUAGES.index(language)))))
+        )
+    return pairs
+
+
+def sample(
+    pipeline: CogVideoXPipeline,
+    captions: list[str],
+    *,
+    n_frames: int = 33,
+    steps: int = 20,
+    scale: float = 5.0,
+    size: tuple[int, int] = SIZES[0],
+    seed: int = 0,
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The clip f_THWC of each caption, by the stock pipeline."""
+    pipeline.set_progress_bar_config(disable=True)
+    for first in range(0, len(captions), _BATCH):
+        batch = captions[first : first + _BATCH]
+        frames = pipeline(
+            prompt=batch, height=size[0], width=size[1], num_frames=n_frames, num_inference_steps=steps,
+            guidance_scale=scale, max_sequence_length=MAX_TOKENS, output_type="np",
+            generator=[torch.Generator().manual_seed(seed + first + i) for i in range(len(batch))],
+        ).frames  # fmt: skip
+        yield from (np.asarray(clip * 255).round().astype(np.uint8) for clip in frames)
+
+
+def judge(pipeline: CogVideoXPipeline, language: str, n: int, out: Path) -> Table:
+    """The oracle's table of n clips; writes out/<language>.json and a picture of the first clips."""
+    pairs = held_out_captions(n, language)
+    clips = list(sample(pipeline, [text for _, text in pairs]))
+    table = evaluate(zip(clips, (scene for scene, _ in pairs), strict=True))
+    out.mkdir(parents=True, exist_ok=True)
+    record = {name: {"right": count.right, "asked": count.asked} for name, count in table.axes.items()}
+    (out / f"{language}.json").write_text(json.dumps(record, indent=1) + "\n")
+    lines = [f"{text}\n  {case.score.parts}\n" for (_, text), case in zip(pairs, table.cases, strict=True)]
+    (out / f"{language}.txt").write_text(f"{table}\n\n" + "".join(lines))
+    _draw(out / f"{language}.png", clips[:_SHOWN])
+    return table
+
+
+def _draw(path: Path, clips: list[npt.NDArray[np.uint8]], across: int = 4) -> None:
+    """Three frames of each clip, `across` clips in a row."""
+    cells = []
+    for clip in clips:
+        x_CTHW = torch.from_numpy(clip).permute(3, 0, 1, 2) / 127.5 - 1
+        cells.append(frames_of(x_CTHW, (0, len(clip) // 2, len(clip) - 1)))
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % across)
+    rows = [np.concatenate(cells[i : i + across], axis=1) for i in range(0, len(cells), across)]
+    save_grid(path, rows, zoom=1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print a table for each language."""
+    parser = argparse.ArgumentParser(prog="python -m engine.chalk.judge", description=__doc__)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="diffusers folder")
+    parser.add_argument("--captions", type=int, default=200, metavar="N")
+    parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES)
+    parser.add_argument("--out", type=Path, required=True, help="folder of tables and pictures")
+    options = parser.parse_args(arguments)
+    pipeline = CogVideoXPipeline.from_pretrained(str(options.weights), local_files_only=True)
+    for language in options.languages:
+        print(f"{language}: {judge(pipeline, language, options.captions, options.out)}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
