@@ -97,6 +97,7 @@ def export(pipeline: CogVideoXPipeline, plan: TransformerPlan, work: Path, out: 
         pipeline.vae.load_state_dict(decoder["average"])
     pipeline.transformer.to(torch.bfloat16)
     pipeline.vae.to(torch.bfloat16)
+    pipeline.vae.register_to_config(_name_or_path="chalk")  # not the folder that it was trained in
     save(out, pipeline)
     curves = {part: _losses(work / f"{part}.jsonl") for part in ("vae", "transformer")}
     (out.parent / CURVES.name).write_text(json.dumps(curves) + "\n")

@@ -13,27 +13,38 @@ from engine.chalk.oracle.pixels import Array, Mask
 from engine.chalk.teacher import _NEAREST, _ZOOM, FPS
 
 _RATES = (-0.10, -0.07, -0.04, 0.0, 0.04, 0.07, 0.10)  # of the scale, a second
-_GAIN = 0.95  # a zoom must explain this much better than none
+_ZOOM_GAIN, _PAN_GAIN, _DRIFT_GAIN = 0.93, 0.85, 0.75  # what each may leave unexplained
 _COLUMNS = 4  # wide enough for waves to average out
 _LAGS = (11, 16, 21)  # frames between those compared for a zoom
 _PAN_LAG, _PAN_REACH = 8, 10
 
 
-def zoom_of(f_THWC: Array) -> str:
-    """ "in", "out" or ""."""
+def camera_of(f_THWC: Array, may_pan: bool) -> str:
+    """One of scenes.CAMERAS: whichever of a zoom and a pan explains the land's motion best, if one does.
+
+    Only over a land that stands still can a pan be told from what flows.
+    """
+    zoom, unexplained = _zoom(f_THWC)
+    pan, left = _pan(f_THWC) if may_pan else ("", 1.0)
+    return pan if pan and (left < unexplained or not zoom) else zoom
+
+
+def _zoom(f_THWC: Array) -> tuple[str, float]:
+    """ "in", "out" or "", and the share of the change that it leaves unexplained."""
     coarse = _coarse(f_THWC)
-    lags = [lag for lag in _LAGS if lag < len(f_THWC)]
+    lags = [lag for lag in _LAGS if lag < len(coarse)]
     costs = [sum(_zoom_cost(coarse, rate, lag) for lag in lags) for rate in _RATES]
     best = int(np.argmin(costs))
-    if costs[best] > _GAIN * costs[_RATES.index(0.0)]:
-        return ""
-    return "in" if _RATES[best] > 0 else "out" if _RATES[best] < 0 else ""
+    unexplained = costs[best] / max(costs[_RATES.index(0.0)], 1e-6)
+    if unexplained > _ZOOM_GAIN or not _RATES[best]:
+        return "", 1.0
+    return "in" if _RATES[best] > 0 else "out", unexplained
 
 
 def _coarse(f_THWC: Array) -> Array:
-    """Frames of full height and few columns (T, H, 6, 3)."""
+    """Frames of full height and few columns (T-2, H, 4, 3), each the mean of three."""
     size = (_COLUMNS, f_THWC.shape[1])
-    return np.stack([cv2.resize(f_HWC, size, interpolation=cv2.INTER_AREA) for f_HWC in f_THWC])
+    return calmed(np.stack([cv2.resize(f_HWC, size, interpolation=cv2.INTER_AREA) for f_HWC in f_THWC]))
 
 
 def _zoom_cost(f_THKC: Array, rate: float, lag: int) -> float:
@@ -49,16 +60,30 @@ def _zoom_cost(f_THKC: Array, rate: float, lag: int) -> float:
     return float(np.abs(scaled - after)[:, known].mean())
 
 
-def pan_of(f_THWC: Array) -> str:
-    """ "left", "right" or "": the way that the camera turns, against which the land moves."""
-    shift = drift(f_THWC[:, int(f_THWC.shape[1] * 0.52) :])
-    return "" if abs(shift) < 3 else "left" if shift > 0 else "right"
+def _pan(f_THWC: Array) -> tuple[str, float]:
+    """ "left", "right" or "": the way that the camera turns, against which the land moves; as for a zoom."""
+    shift, unexplained = _shift(f_THWC[:, int(f_THWC.shape[1] * 0.52) :])
+    if abs(shift) < 3 or unexplained > _PAN_GAIN:
+        return "", 1.0
+    return "left" if shift > 0 else "right", unexplained
+
+
+def calmed(f_TX: Array) -> Array:
+    """The means of every three frames that follow each other (T-2, ...)."""
+    return np.asarray((f_TX[:-2] + f_TX[1:-1] + f_TX[2:]) / 3, np.float32)
 
 
 def drift(f_THWC: Array) -> int:
     """Pixels by which the picture moves right in 8 frames; 0 where no shift explains it better than rest."""
-    lag = min(_PAN_LAG, len(f_THWC) - 1)
-    before, after = f_THWC[: len(f_THWC) - lag : 2], f_THWC[lag::2]
+    shift, unexplained = _shift(f_THWC)
+    return shift if unexplained < _DRIFT_GAIN else 0
+
+
+def _shift(f_THWC: Array) -> tuple[int, float]:
+    """The best shift to the right in 8 frames, and the share of the change that it leaves unexplained."""
+    calm = calmed(np.stack([cv2.blur(f_HWC, (5, 5)).reshape(f_HWC.shape) for f_HWC in f_THWC]))
+    lag = min(_PAN_LAG, len(calm) - 1)
+    before, after = calm[: len(calm) - lag : 2], calm[lag::2]
     width = f_THWC.shape[2]
     costs = {}
     for shift in range(-_PAN_REACH, _PAN_REACH + 1):
@@ -66,7 +91,7 @@ def drift(f_THWC: Array) -> int:
         here = before[:, :, left : width - right]
         costs[shift] = float(np.abs(here - after[:, :, right : width - left]).mean())
     best = min(costs, key=lambda shift: costs[shift])
-    return best if costs[best] < 0.8 * costs[0] else 0
+    return best, costs[best] / max(costs[0], 1e-6)
 
 
 def steadied(f_THWC: Array, zoom: str) -> tuple[Array, Mask]:

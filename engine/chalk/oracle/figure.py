@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import cv2
 import numpy as np
 
 from engine.chalk.oracle import palette
@@ -16,11 +17,11 @@ from engine.chalk.oracle.pixels import Array, Mask, blobs, chroma, distance, nam
 from engine.chalk.scenes import Figure
 from engine.chalk.teacher import draw
 
-_NEAR = 0.15
 _APART = 0.3  # of a figure from its backdrop, where it is half there
 _GROUND_PX, _BEAM_PX = 12, 7
 _OUTLINES = ("circle", "square", "triangle", "heart")
 _SECTORS = 24
+_ALIKE = 0.15
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Plain:
     @cached_property
     def backdrop(self) -> Array:
         """Its colour (3,), as this clip has it."""
-        f_NC = self.f_THWC[:, 4:-14:3, ::3].reshape(-1, 3)
-        near = distance(f_NC, palette.NIGHT if self.night else palette.DAY) < _NEAR
-        return np.asarray(np.median(f_NC[near], axis=0), np.float32)
+        f_NC = self.f_THWC[::2, 4:-14:3, ::3].reshape(-1, 3)
+        return np.asarray(np.median(f_NC, axis=0), np.float32)
 
     @cached_property
     def apart(self) -> Array:
@@ -45,10 +45,14 @@ class Plain:
     @cached_property
     def ground(self) -> str:
         """ "floor", "soil" or ""."""
-        colour = np.median(self.f_THWC[:, -7:-2].reshape(-1, 3), axis=0)
-        if float(np.linalg.norm(colour - self.backdrop)) < 0.13:
+        from_backdrop = np.median(self.f_THWC[:, -7:-2].reshape(-1, 3), axis=0) - self.backdrop
+        if float(np.linalg.norm(from_backdrop)) < 0.13:
             return ""
-        return "soil" if colour[0] - colour[2] > 0.08 else "floor"
+        # seen from the backdrop, so that a tint of the whole clip does not matter
+        colour = from_backdrop + np.asarray(palette.NIGHT if self.night else palette.DAY)
+        shade = palette.DUSK if self.night else 1.0
+        apart = {name: distance(colour, np.asarray(known) * shade) for name, known in palette.GROUNDS.items()}
+        return min(apart, key=lambda name: float(apart[name]))
 
     @cached_property
     def beam(self) -> bool:
@@ -75,10 +79,17 @@ class Plain:
 
 
 def plain(f_THWC: Array) -> Plain | None:
-    """The clip as one before a plain backdrop, None where it is a landscape."""
-    f_TNC = f_THWC[::4, 6:-12, :, :]
-    for night, colour in ((False, palette.DAY), (True, palette.NIGHT)):
-        if float((distance(f_TNC, colour) < _NEAR).mean()) > 0.4:
+    """The clip as one before a plain backdrop; None for a landscape, whose sides differ from high to low."""
+    height, width = f_THWC.shape[1:3]
+    sides = np.r_[0 : width // 7, width - width // 7 : width]
+    upper, lower = (
+        np.median(f_THWC[::3, rows][:, :, sides].reshape(-1, 3), axis=0)
+        for rows in (slice(_BEAM_PX, int(0.3 * height)), slice(int(0.65 * height), height - _GROUND_PX))
+    )
+    if float(np.linalg.norm(upper - lower)) > 0.12:
+        return None
+    for night, colour, near in ((False, palette.DAY, 0.25), (True, palette.NIGHT, 0.15)):
+        if float(np.linalg.norm(lower - colour)) < near:
             return Plain(f_THWC, night)
     return None
 
@@ -124,21 +135,35 @@ def _is_wide(clip: Plain) -> bool:
 def outline_of(clip: Plain) -> str:
     """The form whose outline is nearest; "" where none is near."""
     profile = _profile(clip)
-    apart = {kind: float(np.abs(profile - known).mean()) for kind, known in _known_outlines().items()}
+    apart = {kind: _unlike(profile, known) for kind, known in _known_outlines().items()}
     nearest = min(apart, key=lambda kind: apart[kind])
-    return nearest if apart[nearest] < 0.12 else ""
+    return nearest if apart[nearest] < _ALIKE else ""
+
+
+def _unlike(one: Array, other: Array) -> float:
+    """How much two outlines differ in harmonics 1 and 3 to 7: not in the second, which a stretch changes."""
+    waves = np.abs(np.fft.rfft(one - other))[:8] / len(one)
+    return float(waves[1] + waves[3:].sum())
 
 
 def _profile(clip: Plain) -> Array:
     """Distance of the edge from the centre in every direction (24,), 1 on average, over the best frames."""
     profiles = []
-    for i in clip.best:
-        y, x = np.nonzero(clip.coloured[i])
+    for i in sorted(clip.best)[:: max(1, len(clip.best) // 6)]:
+        y, x = np.nonzero(_enlarged(clip, i))
         angle = np.arctan2(y - y.mean(), x - x.mean()) / (2 * np.pi) % 1
         area = np.bincount((angle * _SECTORS).astype(int) % _SECTORS, minlength=_SECTORS)
         edge = np.sqrt(area)
         profiles.append(edge / edge.mean())
     return np.asarray(np.median(profiles, axis=0))
+
+
+def _enlarged(clip: Plain, i: int) -> Mask:
+    """The figure of frame i at three times its size, its edge where it is half the backdrop."""
+    mask = clip.coloured[i]
+    around = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    share = np.where(around, clip.apart[i], 0) / np.median(clip.apart[i][mask])
+    return np.asarray(cv2.resize(share, None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR) > 0.5)
 
 
 @lru_cache(maxsize=1)

@@ -5,10 +5,12 @@ Decides nothing: one door to the teacher's palette, so that a colour is written 
 
 from __future__ import annotations
 
-from engine.chalk.figures import _DAY, _NIGHT, COLOURS
+from engine.chalk.figures import _DAY, _FLOOR, _NIGHT, _SOIL, COLOURS
 from engine.chalk.landscape import _CLOUDS, _DIM, _SKY
 
 DAY, NIGHT = _DAY, _NIGHT  # behind figures
+GROUNDS = {"floor": _FLOOR, "soil": _SOIL}
+DUSK = 0.5  # of grounds at night
 FIGURES = COLOURS
 SKY = _SKY  # mood to the colours of the sky's top and of its lower edge
 DIM = _DIM  # brightness of the land by mood, 1 where not named

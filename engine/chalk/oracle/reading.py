@@ -47,11 +47,11 @@ def read(f_THWC: npt.NDArray[np.uint8]) -> Reading:
 
 
 def _landscape(f_THWC: Array) -> Reading:
-    zoom = camera.zoom_of(f_THWC)
-    view = landscape.View(*camera.steadied(f_THWC, zoom))
+    view = landscape.View(*camera.steadied(f_THWC, ""))
+    moved = camera.camera_of(f_THWC, landscape.land_of(view) in ("hills", "mountains"))
+    if moved in ("in", "out"):
+        view = landscape.View(*camera.steadied(f_THWC, moved))
     land, cloud = landscape.land_of(view), landscape.cloud_tone(view)
-    # only over a land that stands still can a pan be told from what flows
-    pan = camera.pan_of(f_THWC) if not zoom and land in ("hills", "mountains") else ""
     return Reading(
         LANDSCAPE,
         view.night,
@@ -63,5 +63,5 @@ def _landscape(f_THWC: Array) -> Reading:
         cloud_motion=landscape.cloud_motion(view, cloud),
         weather=weather.weather_of(view, land),
         weather_motion=weather.weather_motion(view, land),
-        camera=zoom or pan,
+        camera=moved,
     )

@@ -12,14 +12,16 @@ import numpy as np
 from engine.chalk.oracle.landscape import View
 from engine.chalk.oracle.pixels import Array
 
-_RAIN, _VAPOUR = 0.009, 0.005  # texture: mean difference of brightness from 9 pixels around
-_MOVING = 0.0025  # brightness that changes, per pixel
+_RAIN, _VAPOUR = 0.006, 0.0033  # texture: mean difference of brightness from 9 pixels beside
+_MOVING = 0.002  # root mean square of brightness that changes
 _ONE_WAY = 0.3  # of what moves up and down, the part that moves one way more than the other
 
 
 def weather_of(view: View, land: str) -> str:
     """ "rain", "vapour" or ""."""
-    fineness = _fineness(_curtain(view, land))
+    # what is fine in the upper sky too is noise
+    noise = float(np.median(np.abs(_besides(_rows(view, 1, 0.3 * view.horizon)))))
+    fineness = _fineness(_curtain(view, land)) - noise
     if view.mood == "rain":
         return "rain" if fineness > _RAIN else ""
     return "vapour" if fineness > _VAPOUR and land != "mountains" else ""
@@ -38,15 +40,29 @@ def _curtain(view: View, land: str) -> Array:
     start, stop = (
         (view.horizon + 5, view.horizon + 15)
         if land == "mountains"
-        else (0.65 * view.horizon, view.horizon - 2)
+        else (0.68 * view.horizon, view.horizon - 2)
     )
+    return _rows(view, start, stop)
+
+
+def _rows(view: View, start: float, stop: float) -> Array:
+    """Brightness (T, rows, W) of these rows where they are always known.
+
+    Smoothed over three rows and three frames, which takes noise away and leaves drops and wisps.
+    """
     columns = np.flatnonzero(view.known[:, view.height // 2].all(axis=0))
-    return np.asarray(view.f_THWC[:, int(start) : int(stop), columns[0] : columns[-1] + 1].mean(axis=-1))
+    g_TRW = view.f_THWC[:, int(start) : int(stop), columns[0] : columns[-1] + 1].mean(axis=-1)
+    return np.stack([cv2.blur(g_TR, (3, 3)) for g_TR in g_TRW.transpose(2, 0, 1)], axis=2)
 
 
 def _fineness(g_TRW: Array) -> float:
     """Mean difference of a pixel from those beside it."""
-    return float(np.mean([np.abs(g_RW - cv2.blur(g_RW, (9, 1))).mean() for g_RW in g_TRW]))
+    return float(np.abs(_besides(g_TRW)).mean())
+
+
+def _besides(g_TRW: Array) -> Array:
+    """Every pixel less the mean of the nine in a row about it."""
+    return np.stack([g_RW - cv2.blur(g_RW, (9, 1)) for g_RW in g_TRW])
 
 
 def _fall(g_TRW: Array) -> tuple[float, float]:
@@ -60,4 +76,4 @@ def _fall(g_TRW: Array) -> tuple[float, float]:
     heights = np.fft.fftfreq(g_TRW.shape[1])
     up, down = float(energy[:, heights > 0].sum()), float(energy[:, heights < 0].sum())
     both = up + down
-    return (down - up) / max(both, 1e-9), float(np.sqrt(both / g_TRW.size) / len(g_TRW))
+    return (down - up) / max(both, 1e-9), float(np.sqrt(both / g_TRW.size / energy.size))
