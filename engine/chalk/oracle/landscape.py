@@ -114,7 +114,7 @@ def disc_of(view: View) -> tuple[Array, Array]:
 def _disc_votes(view: View) -> Array:
     """1 for the colour of sun or moon, -1 for sky and glow, 0 for what may hide it (T/2, rows, W)."""
     rows = slice(0, int(view.horizon + 4))
-    f_TRWC, sky = view.f_THWC[::2, rows], sky_of_rows(view, np.arange(rows.stop))[:, None]
+    f_TRWC, sky = view.f_THWC[::2, rows], sky_of_rows(view, np.arange(float(rows.stop)))[:, None]
     tint = np.asarray(_tint(view), np.float32)
     from_disc, from_sky = distance(f_TRWC, tint), distance(f_TRWC, sky)
     votes = np.where(_from_line(f_TRWC, sky, tint) < 0.12, -1, 0).astype(np.float32)
