@@ -17,7 +17,7 @@ from engine.chalk.oracle.pixels import Array, Mask, blobs, chroma, distance, nam
 from engine.chalk.scenes import Figure
 from engine.chalk.teacher import draw
 
-_APART = 0.3  # of a figure from its backdrop, where it is half there
+_APART, _CHROMA = 0.24, 0.21  # of a figure that is a third there
 _GROUND_PX, _BEAM_PX = 12, 7
 _OUTLINES = ("circle", "square", "triangle", "heart")
 _SECTORS = 24
@@ -63,7 +63,7 @@ class Plain:
     @cached_property
     def coloured(self) -> Mask:
         """Where something of a strong colour is, save ground and beam."""
-        mask = (self.apart > _APART) & (chroma(self.f_THWC) > 0.28)
+        mask = (self.apart > _APART) & (chroma(self.f_THWC) > _CHROMA)
         if self.ground:
             mask[:, -_GROUND_PX:] = False
         if self.beam:
@@ -88,8 +88,8 @@ def plain(f_THWC: Array) -> Plain | None:
     )
     if float(np.linalg.norm(upper - lower)) > 0.12:
         return None
-    for night, colour, near in ((False, palette.DAY, 0.25), (True, palette.NIGHT, 0.15)):
-        if float(np.linalg.norm(lower - colour)) < near:
+    for night, colour in ((False, palette.DAY), (True, palette.NIGHT)):
+        if float(np.linalg.norm(lower - colour)) < 0.15:
             return Plain(f_THWC, night)
     return None
 
@@ -179,14 +179,15 @@ def _known_outlines() -> dict[str, Array]:
 
 def colour_of(clip: Plain, kind: str) -> str:
     """The name of the figure's colour: of a planet without its sun, of a plant's flower."""
-    mask = clip.coloured[clip.best]
+    mask = clip.coloured & own_part(clip.coloured, kind)
     if not mask.any() or kind == "moon":
         return ""
-    f_NC = clip.f_THWC[clip.best][mask & _own_part(mask, kind)]
-    return name_of(np.median(f_NC, axis=0), palette.FIGURES) if len(f_NC) else ""
+    apart = clip.apart[mask]
+    purest = apart >= np.quantile(apart, 0.6)  # what is smeared is mixed with the backdrop
+    return name_of(np.median(clip.f_THWC[mask][purest], axis=0), palette.FIGURES)
 
 
-def _own_part(mask_THW: Mask, kind: str) -> Mask:
+def own_part(mask_THW: Mask, kind: str) -> Mask:
     """Where the colour is the figure's own."""
     _, height, width = mask_THW.shape
     rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]

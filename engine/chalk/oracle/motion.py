@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.chalk.oracle.figure import Plain, lit
-from engine.chalk.oracle.pixels import Array, Mask, blobs, centres, reach, slope, straightness
+from engine.chalk.oracle.figure import Plain, lit, own_part
+from engine.chalk.oracle.pixels import Array, Mask, centres, reach, slope, straightness
 
 _TRAVEL = 0.3  # pixels a frame
 _TO_AND_FRO = 0.94  # straightness above which a way is one way
@@ -106,15 +106,12 @@ def _turning(clip: Plain, half_W: Mask) -> float:
 def _planet(clip: Plain) -> str:
     """Goes round the middle, always the same way."""
     _, height, width = clip.coloured.shape
-    angles = []
-    for frame in clip.coloured:
-        parts = [(x - width / 2, y - height / 2) for x, y, _ in blobs(frame)]
-        away = [(x, y) for x, y in parts if np.hypot(x, y) > 11]
-        if len(away) == 1:
-            angles.append(np.arctan2(away[0][1] / 19, away[0][0] / min(34.0, width * 0.39)))
-    if len(angles) < len(clip.coloured) / 2:
+    x, y, area = centres(clip.coloured & own_part(clip.coloured, "planet"))
+    seen = area > 8
+    if seen.mean() < 0.5:
         return ""
-    way = np.unwrap(angles)
+    across, down = x[seen] - width / 2, y[seen] - height / 2
+    way = np.unwrap(np.arctan2(down * 1.6, across))  # an orbit seen aslant
     return "orbit" if abs(way[-1] - way[0]) > 0.8 and straightness(way) > 0.8 else ""
 
 

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.chalk.oracle import camera, figure, landscape, motion, weather
+from engine.chalk.oracle import camera, figure, motion, weather
+from engine.chalk.oracle.clouds import cloud_motion, find_clouds
+from engine.chalk.oracle.disc import find_disc
+from engine.chalk.oracle.land import land_of
 from engine.chalk.oracle.pixels import Array, to_float
+from engine.chalk.oracle.view import View
 
 LANDSCAPE = "landscape"
 
@@ -27,7 +31,7 @@ class Reading:
     motion: str = ""  # of a figure
     land: str = ""
     mood: str = ""  # of the sky: "day", "rain", "rising", "setting" or "moon"
-    disc: str = ""  # "sun" or "moon"
+    disc: str = ""  # "sun", "moon" or "several"
     disc_motion: str = ""  # "rising", "setting" or "still"
     cloud: str = ""  # "white" or "grey"
     cloud_motion: str = ""  # as in scenes.CLOUD_MOTIONS
@@ -47,20 +51,20 @@ def read(f_THWC: npt.NDArray[np.uint8]) -> Reading:
 
 
 def _landscape(f_THWC: Array) -> Reading:
-    view = landscape.View(*camera.steadied(f_THWC, ""))
-    moved = camera.camera_of(f_THWC, landscape.land_of(view) in ("hills", "mountains"))
+    view = View(*camera.steadied(f_THWC, ""))
+    moved = camera.camera_of(f_THWC, land_of(view) in ("hills", "mountains"))
     if moved in ("in", "out"):
-        view = landscape.View(*camera.steadied(f_THWC, moved))
-    land, cloud = landscape.land_of(view), landscape.cloud_tone(view)
+        view = View(*camera.steadied(f_THWC, moved))
+    land, disc, (cloud, mask) = land_of(view), find_disc(view), find_clouds(view)
     return Reading(
         LANDSCAPE,
         view.night,
         land=land,
         mood=view.mood,
-        disc=("moon" if view.night else "sun") if landscape.has_disc(view) else "",
-        disc_motion=landscape.disc_motion(view),
+        disc=("", "moon" if view.night else "sun", "several")[disc.count],
+        disc_motion=disc.motion,
         cloud=cloud,
-        cloud_motion=landscape.cloud_motion(view, cloud),
+        cloud_motion=cloud_motion(view, mask) if cloud else "",
         weather=weather.weather_of(view, land),
         weather_motion=weather.weather_motion(view, land),
         camera=moved,

@@ -1,7 +1,7 @@
 """Rain and vapour: a fine texture before the sky, and which way it goes.
 
 Shapes: g_TRW is the brightness of some rows over time. Decides whether something falls or rises. Does not
-decide what the clouds above are: `landscape` does.
+decide what the clouds above are: `clouds` does.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from engine.chalk.oracle.landscape import View
 from engine.chalk.oracle.pixels import Array
+from engine.chalk.oracle.view import View
 
-_RAIN, _VAPOUR = 0.006, 0.0033  # texture: mean difference of brightness from 9 pixels beside
-_MOVING = 0.002  # root mean square of brightness that changes
-_ONE_WAY = 0.3  # of what moves up and down, the part that moves one way more than the other
+_RAIN, _VAPOUR = 0.004, 0.0023  # texture: mean difference of brightness from 9 pixels beside
+_MOVING = 0.003  # root mean square of brightness that changes
+_ONE_WAY = 0.25  # of what moves up and down, the part that moves one way more than the other
 
 
 def weather_of(view: View, land: str) -> str:
