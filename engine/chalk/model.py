@@ -130,8 +130,8 @@ def build_scheduler() -> CogVideoXDDIMScheduler:
     """v-prediction down to zero signal.
 
     The shift divides every signal-to-noise ratio by nine. A form covers many smooth latents that say the
-    same, so it is seen through far more noise than a single latent is: without the shift, what is drawn and
-    where it goes would be settled within the first tenth of the steps.
+    same, so it should be seen through far more noise than a single latent is, and without a shift be settled
+    in few steps. Nine is an estimate: no other value was compared with all else equal.
     """
     return CogVideoXDDIMScheduler(
         prediction_type="v_prediction",
