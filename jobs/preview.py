@@ -61,11 +61,12 @@ def validate(arguments: argparse.Namespace) -> int:
 def findings_text(findings: Sequence["Finding"], n_rows: int) -> str:
     """Findings for people: one group a code, the most frequent first, each with a few examples."""
     from jobs.show import count
+    from manifests.findings import faulty_rows
 
     groups: dict[str, list[Finding]] = {}
     for finding in findings:
         groups.setdefault(finding.code, []).append(finding)
-    bad = len({finding.row_index for finding in findings if finding.row_index >= 0})
+    bad = len(faulty_rows(findings) - {-1})
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines = [line for code, group in ordered for line in _group(code, group)]
     return "\n".join([*lines, f"{count(len(findings), 'finding')} in {bad} of {count(n_rows, 'row')}"])
