@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.chalk.brush import Array, Colour, Grid, below, disc, ellipse, glow, paint, ramp
-from engine.chalk.landscape import STARS
+from engine.chalk.landscape import MOON, STARS
 from engine.chalk.scenes import Figure
 
 _TAU = np.float32(2 * np.pi)
@@ -22,8 +22,9 @@ COLOURS: dict[str, Colour] = {
     "red": (0.89, 0.16, 0.18), "orange": (0.98, 0.55, 0.10), "yellow": (0.99, 0.87, 0.20),
     "green": (0.18, 0.68, 0.30), "blue": (0.16, 0.44, 0.92), "purple": (0.60, 0.25, 0.76),
 }  # fmt: skip
-_DAY, _NIGHT = (0.95, 0.94, 0.90), (0.06, 0.08, 0.22)
-_WOOD, _SOIL, _FLOOR = (0.50, 0.34, 0.22), (0.45, 0.30, 0.20), (0.62, 0.60, 0.58)
+DAY, NIGHT = (0.95, 0.94, 0.90), (0.06, 0.08, 0.22)
+_WOOD, SOIL, FLOOR = (0.50, 0.34, 0.22), (0.45, 0.30, 0.20), (0.62, 0.60, 0.58)
+DUSK = 0.5  # brightness of ground and beam at night
 _GROUND_PX = 10.0  # of floor and soil, above the lower edge
 _SPEED = 6.0  # pixels a second of what travels
 _RADIUS = 12.0
@@ -32,7 +33,7 @@ _RADIUS = 12.0
 def draw_figure(grid: Grid, rng: np.random.Generator, figure: Figure) -> Array:
     """The figure as f_THWC, its place and phase drawn from rng."""
     f_THWC = np.empty((len(grid.t), grid.height, grid.width, 3), np.float32)
-    f_THWC[:] = _NIGHT if figure.night else _DAY
+    f_THWC[:] = NIGHT if figure.night else DAY
     if figure.night:
         for left, top in STARS:
             paint(f_THWC, disc(grid, left * grid.width, top * grid.height, 1.0), (0.95, 0.95, 0.80))
@@ -78,12 +79,12 @@ def _triangle(grid: Grid, x: Array, y: Array, radius: Array) -> Array:
 def _ball(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
     """A ball that bounces on a floor, in parabolas."""
     floor = grid.height - _GROUND_PX
-    paint(f_THWC, below(grid, floor + 0 * grid.x), _dusk(_FLOOR, figure.night))
+    paint(f_THWC, below(grid, floor + 0 * grid.x), _dusk(FLOOR, figure.night))
     x = grid.width * (0.5 + float(rng.uniform(-0.12, 0.12)))
     gone = np.mod(grid.t / 1.5 + float(rng.uniform(0, 1)), 1)
     y = floor - 9 - 4 * gone * (1 - gone) * 26
     colour = np.asarray(COLOURS[figure.colour], np.float32)
-    paint(f_THWC, disc(grid, x, y, 9.0), figure_colour(figure))
+    paint(f_THWC, disc(grid, x, y, 9.0), COLOURS[figure.colour])
     paint(f_THWC, 0.7 * disc(grid, x - 3, y - 3, 2.5), tuple(0.4 * colour + 0.6))
 
 
@@ -98,7 +99,7 @@ def _pendulum(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Arra
     across = np.abs((grid.x - pivot) * down - (grid.y - top) * right)
     rod = ramp(1.3 - across) * ramp(np.minimum(along, 38 - along))
     paint(f_THWC, np.asarray(rod, np.float32), (0.62, 0.62, 0.66) if figure.night else (0.35, 0.35, 0.38))
-    paint(f_THWC, disc(grid, pivot + 38 * right, top + 38 * down, 9.0), figure_colour(figure))
+    paint(f_THWC, disc(grid, pivot + 38 * right, top + 38 * down, 9.0), COLOURS[figure.colour])
 
 
 def _gears(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
@@ -110,7 +111,7 @@ def _gears(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) 
         angle, away = np.arctan2(dy, dx) / _TAU, np.hypot(dx, dy)
         teeth = np.clip(2.5 * np.cos(_TAU * 8 * (angle - phase)), -1, 1)
         wheel = ramp(np.asarray(12.5 + 2.2 * teeth - away, np.float32))
-        paint(f_THWC, wheel * (1 - ramp(np.asarray(4.0 - away, np.float32))), figure_colour(figure))
+        paint(f_THWC, wheel * (1 - ramp(np.asarray(4.0 - away, np.float32))), COLOURS[figure.colour])
 
 
 def _heart(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
@@ -124,7 +125,7 @@ def _heart(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) 
     tip = np.maximum(0.80 * u - 0.60 * y - 0.724, y - 0.084)  # the lines that touch the lobes
     heart = np.minimum(np.minimum(lobes, tip), np.maximum(u - 0.52, np.abs(y - 0.25) - 0.22))
     inside = -heart * size
-    paint(f_THWC, ramp(np.asarray(inside, np.float32)), figure_colour(figure))
+    paint(f_THWC, ramp(np.asarray(inside, np.float32)), COLOURS[figure.colour])
 
 
 def _planet(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
@@ -136,7 +137,7 @@ def _planet(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array)
     paint(f_THWC, 0.5 * glow(grid, x, y, 12), (1.0, 0.80, 0.35))
     paint(f_THWC, disc(grid, x, y, 7.5), (1.0, 0.88, 0.45))
     angle = _TAU * (grid.t / 6.0 + float(rng.uniform(0, 1)))
-    paint(f_THWC, disc(grid, x + rx * np.cos(angle), y + ry * np.sin(angle), 6.0), figure_colour(figure))
+    paint(f_THWC, disc(grid, x + rx * np.cos(angle), y + ry * np.sin(angle), 6.0), COLOURS[figure.colour])
 
 
 def _moon(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
@@ -149,13 +150,13 @@ def _moon(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -
     edge = half * (1 - 2 * lit)  # the terminator, an ellipse: right of it there is light
     body = disc(grid, x, y, radius)
     paint(f_THWC, body, (0.20, 0.21, 0.30))
-    paint(f_THWC, body * ramp(np.asarray(dx - edge, np.float32)), (0.96, 0.95, 0.84))
+    paint(f_THWC, body * ramp(np.asarray(dx - edge, np.float32)), MOON)
 
 
 def _plant(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
     """A stem with leaves that grows from the soil and carries its flower up."""
     ground = grid.height - _GROUND_PX
-    paint(f_THWC, below(grid, ground + 0 * grid.x), _dusk(_SOIL, figure.night))
+    paint(f_THWC, below(grid, ground + 0 * grid.x), _dusk(SOIL, figure.night))
     x = grid.width * (0.5 + float(rng.uniform(-0.1, 0.1)))
     grown = np.clip(0.25 + (grid.t + float(rng.uniform(0, 0.8))) / 6.0, 0.25, 1)
     tip = ground - 36 * grown
@@ -166,17 +167,12 @@ def _plant(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) 
         mask = ellipse(grid, x + side * 6.0 * leaf, ground - 36 * share + 0 * grown, 6.0 * leaf, 3.0 * leaf)
         paint(f_THWC, np.asarray(mask * np.minimum(leaf * 4, 1), np.float32), (0.30, 0.68, 0.28))
     bloom = 4.5 + 4.0 * grown
-    paint(f_THWC, disc(grid, x, tip, bloom), figure_colour(figure))
+    paint(f_THWC, disc(grid, x, tip, bloom), COLOURS[figure.colour])
     paint(f_THWC, disc(grid, x, tip, bloom * 0.35), (0.40, 0.26, 0.14))
 
 
-def figure_colour(figure: Figure) -> Colour:
-    """What its colour's name means in red, green and blue."""
-    return COLOURS[figure.colour]
-
-
 def _dusk(colour: Colour, night: bool) -> Colour:
-    share = 0.5 if night else 1.0
+    share = DUSK if night else 1.0
     return (colour[0] * share, colour[1] * share, colour[2] * share)
 
 

@@ -18,15 +18,18 @@ from engine.chalk.brush import Array, Colour, Grid, below, disc, ellipse, glow, 
 from engine.chalk.scenes import Landscape
 
 _TAU = np.float32(2 * np.pi)
-_SKY: dict[str, tuple[Colour, Colour]] = {
+SKY: dict[str, tuple[Colour, Colour]] = {
     "day": ((0.36, 0.66, 0.94), (0.80, 0.92, 0.98)),
     "rain": ((0.47, 0.53, 0.62), (0.72, 0.77, 0.82)),
     "rising": ((0.52, 0.62, 0.90), (1.00, 0.82, 0.60)),
     "setting": ((0.40, 0.28, 0.56), (1.00, 0.55, 0.36)),
     "moon": ((0.05, 0.07, 0.22), (0.16, 0.22, 0.45)),
 }
-_DIM = {"moon": 0.45, "setting": 0.75, "rising": 0.92, "rain": 0.82}
-_CLOUDS: dict[str, Colour] = {"white": (0.98, 0.98, 1.0), "grey": (0.42, 0.45, 0.52)}
+DIM = {"moon": 0.45, "setting": 0.75, "rising": 0.92, "rain": 0.82}
+SUN, LOW_SUN, MOON = (1.0, 0.86, 0.30), (1.0, 0.50, 0.22), (0.96, 0.95, 0.84)
+ROCK: Colour = (0.46, 0.50, 0.60)
+DUSK = 0.5  # brightness of clouds at night
+CLOUDS: dict[str, Colour] = {"white": (0.98, 0.98, 1.0), "grey": (0.42, 0.45, 0.52)}
 _Row = tuple[float, float, float, Colour]  # depth below the horizon, height, length, all in pixels
 _WAVES: tuple[_Row, ...] = (
     (0.0, 1.2, 24.0, (0.16, 0.45, 0.74)),
@@ -54,9 +57,8 @@ class _Stage:
 
 def draw_landscape(grid: Grid, sky: Grid, rng: np.random.Generator, scene: Landscape) -> Array:
     """The scene as f_THWC, its places and phases drawn from rng."""
-    mood = "rain" if scene.weather == "rain" else scene.light
     light_x = float(rng.uniform(0.25, 0.75)) * grid.width
-    stage = _Stage(grid, sky, rng, scene, grid.height * 0.6, _DIM.get(mood, 1.0), light_x)
+    stage = _Stage(grid, sky, rng, scene, grid.height * 0.6, DIM.get(scene.mood, 1.0), light_x)
     f_THWC = _sky(stage)
     if scene.light:
         _light(stage, f_THWC)
@@ -72,8 +74,7 @@ def draw_landscape(grid: Grid, sky: Grid, rng: np.random.Generator, scene: Lands
 
 def _sky(stage: _Stage) -> Array:
     grid, scene = stage.sky, stage.scene
-    mood = "rain" if scene.weather == "rain" else "day" if scene.light in ("", "shining") else scene.light
-    top, bottom = _SKY[mood]
+    top, bottom = SKY[scene.mood]
     colours = gradient(grid, top, bottom, 0, stage.horizon)
     return np.broadcast_to(colours, (len(grid.t), grid.height, grid.width, 3)).copy()
 
@@ -90,7 +91,7 @@ def _light(stage: _Stage, f_THWC: Array) -> None:
     if light in ("rising", "setting"):
         gone = np.clip((grid.t + rng.uniform(0, 1.5)) / 6.0, 0, 1)
         y = low + (high - low) * (gone if light == "rising" else 1 - gone)
-    tint: Colour = (1.0, 0.86, 0.30) if light != "setting" else (1.0, 0.50, 0.22)
+    tint = SUN if light != "setting" else LOW_SUN
     paint(f_THWC, 0.55 * glow(grid, x, y, 17), tint)
     paint(f_THWC, disc(grid, x, y, 8.5), tint)
 
@@ -100,7 +101,7 @@ def _moon(stage: _Stage, f_THWC: Array, x: float, y: float) -> None:
     for left, top in STARS:
         paint(f_THWC, disc(grid, left * grid.width, top * stage.horizon * 1.6, 1.0), (0.95, 0.95, 0.80))
     paint(f_THWC, 0.25 * glow(grid, x, y, 14), (0.8, 0.85, 1.0))
-    paint(f_THWC, disc(grid, x, y, 7.5), (0.96, 0.95, 0.84))
+    paint(f_THWC, disc(grid, x, y, 7.5), MOON)
 
 
 def _sea(stage: _Stage, f_THWC: Array) -> None:
@@ -108,7 +109,7 @@ def _sea(stage: _Stage, f_THWC: Array) -> None:
     grid, phase = stage.grid, float(stage.rng.uniform(0, 1))
     for depth, swell, length, colour in _WAVES:
         wave = np.sin(_TAU * (grid.x / length + grid.t * 0.25 + phase + depth / 10))
-        paint(f_THWC, below(grid, stage.horizon + depth + swell * wave), _shade(colour, stage.dim))
+        paint(f_THWC, below(grid, stage.horizon + depth + swell * wave), shade(colour, stage.dim))
 
 
 def _hills(stage: _Stage, f_THWC: Array) -> None:
@@ -116,7 +117,7 @@ def _hills(stage: _Stage, f_THWC: Array) -> None:
     grid, phase = stage.grid, float(stage.rng.uniform(0, 1))
     for depth, rise, length, colour in _HILL_ROWS:
         line = stage.horizon + depth + rise * np.sin(_TAU * (grid.x / length + phase + depth / 20))
-        paint(f_THWC, below(grid, line), _shade(colour, stage.dim))
+        paint(f_THWC, below(grid, line), shade(colour, stage.dim))
 
 
 def _mountains(stage: _Stage, f_THWC: Array) -> None:
@@ -127,10 +128,10 @@ def _mountains(stage: _Stage, f_THWC: Array) -> None:
         peak = stage.horizon + 4 - top
         away = np.abs(np.mod(grid.x - place * grid.width - shift + period / 2, period) - period / 2)
         line = peak + away * 1.05
-        paint(f_THWC, below(grid, line), _shade((0.46, 0.50, 0.60), stage.dim))
+        paint(f_THWC, below(grid, line), shade(ROCK, stage.dim))
         snow = below(grid, line) * (1 - below(grid, peak + 7 + 1.5 * np.cos(away * 0.9)))
-        paint(f_THWC, snow, _shade((0.97, 0.98, 1.0), max(stage.dim, 0.6)))
-    paint(f_THWC, below(grid, stage.horizon + 5 + 0 * grid.x), _shade((0.42, 0.66, 0.36), stage.dim))
+        paint(f_THWC, snow, shade((0.97, 0.98, 1.0), max(stage.dim, 0.6)))
+    paint(f_THWC, below(grid, stage.horizon + 5 + 0 * grid.x), shade((0.42, 0.66, 0.36), stage.dim))
 
 
 def _river(stage: _Stage, f_THWC: Array) -> None:
@@ -141,8 +142,8 @@ def _river(stage: _Stage, f_THWC: Array) -> None:
     middle = grid.width * 0.5 + 12 * bend * np.sin(_TAU * depth * 0.7)
     water = ramp(np.asarray(1.5 + 17 * depth - np.abs(grid.x - middle), np.float32)) * (depth > 0)
     ripple = 0.5 + 0.5 * np.sin(_TAU * (np.sqrt(depth) * 3.0 - grid.t * 0.5))
-    deep = np.asarray(_shade((0.20, 0.52, 0.82), stage.dim), np.float32)
-    bright = np.asarray(_shade((0.55, 0.80, 0.96), stage.dim), np.float32)
+    deep = np.asarray(shade((0.20, 0.52, 0.82), stage.dim), np.float32)
+    bright = np.asarray(shade((0.55, 0.80, 0.96), stage.dim), np.float32)
     colour = deep + ripple[..., None].astype(np.float32) * (bright - deep)
     paint(f_THWC, np.asarray(water, np.float32), colour)
 
@@ -185,8 +186,8 @@ def _clouds(stage: _Stage, f_THWC: Array) -> None:
     for i in range(2):
         x = np.mod(first + i * span / 2 + speed * grid.t, span) - 20
         y = stage.horizon * (0.26 + 0.14 * i)
-        shade = _shade(_CLOUDS[scene.cloud], 0.5 if scene.light == "moon" else 1.0)
-        paint(f_THWC, _cloud(grid, x, y, size), shade)
+        tone = shade(CLOUDS[scene.cloud], DUSK if scene.light == "moon" else 1.0)
+        paint(f_THWC, _cloud(grid, x, y, size), tone)
 
 
 def _cloud(grid: Grid, x: Array, y: float, size: Array | float) -> Array:
@@ -198,7 +199,8 @@ def _cloud(grid: Grid, x: Array, y: float, size: Array | float) -> Array:
     return np.asarray(mask * np.clip(np.asarray(size) * 4, 0, 1), np.float32)
 
 
-def _shade(colour: Colour, dim: float) -> Colour:
+def shade(colour: Colour, dim: float) -> Colour:
+    """The colour in dim light, which takes least from its blue."""
     return (colour[0] * dim, colour[1] * dim, colour[2] * min(1.0, dim * 1.1))
 
 

@@ -76,6 +76,13 @@ class Landscape:
         if self.camera in ("left", "right") and self.land not in ("hills", "mountains"):
             raise ValueError(f"a pan over a {self.land} cannot be told from its water's own motion")
 
+    @property
+    def mood(self) -> str:
+        """Whose colours the sky has: "day", "rain", "rising", "setting" or "moon"."""
+        if self.weather == "rain":
+            return "rain"
+        return "day" if self.light in ("", "shining") else self.light
+
 
 Scene = Figure | Landscape
 

@@ -22,8 +22,8 @@ from engine.chalk.scenes import Landscape, Scene, training_scene
 FPS = 8
 SIZES = ((64, 96), (64, 64), (112, 64))  # height × width
 _PAN = 5.0  # pixels a second
-_ZOOM = 0.07  # of the scale, a second
-_NEAREST = 1.6  # where a zoom ends
+ZOOM = 0.07  # of the scale, a second
+NEAREST = 1.6  # where a zoom ends
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def _seen(grid: Grid, camera: str) -> tuple[Grid, Grid]:
     if camera in ("left", "right"):
         return Grid(grid.t, grid.y, grid.x + (_PAN if camera == "right" else -_PAN) * grid.t), grid
     if camera in ("in", "out"):
-        gone = np.minimum(np.exp(_ZOOM * grid.t), np.float32(_NEAREST))
-        scale = 1 / gone if camera == "in" else gone / _NEAREST
+        gone = np.minimum(np.exp(ZOOM * grid.t), np.float32(NEAREST))
+        scale = 1 / gone if camera == "in" else gone / NEAREST
         middle_x, middle_y = grid.width / 2, grid.height / 2
         x, y = middle_x + (grid.x - middle_x) * scale, middle_y + (grid.y - middle_y) * scale
         return Grid(grid.t, y, x), Grid(grid.t, y, x)

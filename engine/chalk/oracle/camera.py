@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from engine.chalk.oracle.pixels import Array, Mask
-from engine.chalk.teacher import _NEAREST, _ZOOM, FPS
+from engine.chalk.teacher import FPS, NEAREST, ZOOM
 
 _RATES = (-0.10, -0.07, -0.04, 0.0, 0.04, 0.07, 0.10)  # of the scale, a second
 _ZOOM_GAIN, _PAN_GAIN, _DRIFT_GAIN = 0.93, 0.85, 0.75  # what each may leave unexplained
@@ -102,8 +102,8 @@ def steadied(f_THWC: Array, zoom: str) -> tuple[Array, Mask]:
     height, width = f_THWC.shape[1:3]
     still = np.empty_like(f_THWC)
     for i, f_HWC in enumerate(f_THWC):
-        gone = min(float(np.exp(_ZOOM * i / FPS)), _NEAREST)
-        scale = gone if zoom == "in" else _NEAREST / gone
+        gone = min(float(np.exp(ZOOM * i / FPS)), NEAREST)
+        scale = gone if zoom == "in" else NEAREST / gone
         matrix = np.array([[scale, 0, width / 2 * (1 - scale)], [0, scale, height / 2 * (1 - scale)]])
         matrix[:, 2] += (scale - 1) / 2  # pixel centres lie at halves
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

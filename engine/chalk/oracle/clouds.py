@@ -19,9 +19,7 @@ _FORMS = 0.35  # of its final size, at first, below which a cloud forms
 
 def cloud_colour(view: View, tone: str) -> Colour:
     """The colour of white or of grey clouds by day or by night."""
-    shade = palette.CLOUDS_AT_NIGHT if view.night else 1.0
-    red, green, blue = palette.CLOUDS[tone]
-    return red * shade, green * shade, blue * min(1.0, shade * 1.1)
+    return palette.shade(palette.CLOUDS[tone], palette.CLOUDS_AT_NIGHT if view.night else 1.0)
 
 
 def find_clouds(view: View) -> tuple[str, Mask]:

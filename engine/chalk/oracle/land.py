@@ -34,9 +34,8 @@ def _blueness(view: View) -> Array:
 
 def _rock(view: View) -> float:
     """The share of columns that show rock at the horizon."""
-    dim = palette.DIM.get(view.mood, 1.0)
-    red, green, blue = palette.ROCK
+    rock = palette.shade(palette.ROCK, palette.DIM.get(view.mood, 1.0))
     rows = slice(int(view.horizon - 10), int(view.horizon + 3))
-    from_rock = distance(view.f_THWC[::2, rows], (red * dim, green * dim, blue * min(1.0, dim * 1.1)))
-    rock = (from_rock < 0.12) & (from_rock < view.from_sky[::2, rows])
-    return float((rock.sum(axis=1) >= 3).mean())
+    from_rock = distance(view.f_THWC[::2, rows], rock)
+    seen = (from_rock < 0.12) & (from_rock < view.from_sky[::2, rows])
+    return float((seen.sum(axis=1) >= 3).mean())

@@ -5,16 +5,13 @@ Decides nothing: one door to the teacher's palette, so that a colour is written 
 
 from __future__ import annotations
 
-from engine.chalk.figures import _DAY, _FLOOR, _NIGHT, _SOIL, COLOURS
-from engine.chalk.landscape import _CLOUDS, _DIM, _SKY
+from engine.chalk.figures import COLOURS as FIGURES
+from engine.chalk.figures import DAY, DUSK, FLOOR, NIGHT, SOIL
+from engine.chalk.landscape import CLOUDS, DIM, LOW_SUN, MOON, ROCK, SKY, SUN, shade
+from engine.chalk.landscape import DUSK as CLOUDS_AT_NIGHT
 
-DAY, NIGHT = _DAY, _NIGHT  # behind figures
-GROUNDS = {"floor": _FLOOR, "soil": _SOIL}
-DUSK = 0.5  # of grounds at night
-FIGURES = COLOURS
-SKY = _SKY  # mood to the colours of the sky's top and of its lower edge
-DIM = _DIM  # brightness of the land by mood, 1 where not named
-CLOUDS = _CLOUDS
-CLOUDS_AT_NIGHT = 0.5
-SUN, LOW_SUN, MOON = (1.0, 0.86, 0.30), (1.0, 0.50, 0.22), (0.96, 0.95, 0.84)
-ROCK = (0.46, 0.50, 0.60)
+GROUNDS = {"floor": FLOOR, "soil": SOIL}
+__all__ = [
+    "CLOUDS", "CLOUDS_AT_NIGHT", "DAY", "DIM", "DUSK", "FIGURES", "GROUNDS",
+    "LOW_SUN", "MOON", "NIGHT", "ROCK", "SKY", "SUN", "shade",
+]  # fmt: skip

@@ -59,7 +59,7 @@ def _landscape(reading: Reading, scene: Landscape) -> dict[str, bool]:
         "object.light": reading.disc == _disc(scene),
         "object.clouds": bool(reading.cloud) == bool(scene.cloud),
         "object.weather": reading.weather == scene.weather,
-        "backdrop.sky": reading.mood == mood(scene),
+        "backdrop.sky": reading.mood == scene.mood,
     }
     if scene.light:
         parts["colour.night"] = reading.kind == LANDSCAPE and reading.night == (scene.light == "moon")
@@ -87,10 +87,3 @@ def _moves(scene: Landscape) -> bool:
 
 def _disc(scene: Landscape) -> str:
     return "moon" if scene.light == "moon" else "sun" if scene.light else ""
-
-
-def mood(scene: Landscape) -> str:
-    """Whose colours the scene's sky has."""
-    if scene.weather == "rain":
-        return "rain"
-    return "day" if scene.light in ("", "shining") else scene.light
