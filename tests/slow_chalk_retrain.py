@@ -12,6 +12,7 @@ import pytest
 from diffusers import AutoencoderKLCogVideoX
 
 from engine.chalk import train
+from engine.chalk.model import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 CURVES = json.loads((ROOT / "engine" / "chalk" / "curves.json").read_text())
@@ -21,7 +22,7 @@ STEPS, WITHIN = 50, 0.01
 @pytest.mark.parametrize("part", ["vae", "transformer"])
 def test_the_first_steps_from_the_seed_have_the_committed_losses(tmp_path, part):
     if part == "transformer":
-        committed = AutoencoderKLCogVideoX.from_pretrained(str(train.WEIGHTS / "vae"))
+        committed = AutoencoderKLCogVideoX.from_pretrained(str(WEIGHTS / "vae"))
         committed.save_pretrained(str(tmp_path / "vae"), safe_serialization=True)
     train.main([part, "--work", str(tmp_path), "--stop", str(STEPS)])
     lines = (tmp_path / f"{part}.jsonl").read_text().splitlines()

@@ -199,6 +199,14 @@ def test_clips_are_drawn_once_and_then_read(tmp_path, clips):
     assert len(draw_clips(path, 1, 7)) == 1 and path.stat().st_mtime_ns == before
 
 
+def test_what_a_shorter_run_kept_is_made_anew_for_a_longer_one(tmp_path, clips):
+    vae, path = build_pipeline(0, tiny=True).vae, tmp_path / "latents.npy"
+    few = np.array(encode_clips(path, vae, clips[:1]))
+    assert len(few) == 1 and len(encode_clips(path, vae, clips)) == 3
+    assert len(encode_clips(path, vae, clips[:2])) == 2 and len(np.load(path)) == 3
+    assert len(draw_clips(tmp_path / "c.npy", 1, 7)) == 1 and len(draw_clips(tmp_path / "c.npy", 2, 7)) == 2
+
+
 def test_stock_diffusers_draws_from_the_folder(folder):
     pipeline = CogVideoXPipeline.from_pretrained(str(folder), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)

@@ -8,9 +8,9 @@ from diffusers import CogVideoXPipeline
 
 from engine.chalk.captions import LANGUAGES
 from engine.chalk.given import go_on
-from engine.chalk.judge import WEIGHTS, held_out_captions, judge
+from engine.chalk.judge import held_out_captions, judge
 from engine.chalk.long_shots import FPS, SCENES, SECONDS, survivals
-from engine.chalk.model import build_pipeline, save
+from engine.chalk.model import WEIGHTS, build_pipeline, save
 from engine.chalk.scenes import Figure, held_out
 from engine.chalk.teacher import SIZES, draw
 

@@ -24,6 +24,11 @@ def caption(scene: Scene, language: str, rng: np.random.Generator) -> str:
     return _landscape(scene, language, rng)
 
 
+def seeded_caption(scene: Scene, language: str, seed: int) -> str:
+    """The phrasing that this seed gives in this language."""
+    return caption(scene, language, np.random.default_rng((seed, LANGUAGES.index(language))))
+
+
 def vocabulary() -> list[str]:
     """Every word that a caption may hold, sorted."""
     tables = (value for name, value in vars(words).items() if name.isupper())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,30 @@ def first_seed(size: tuple[int, int]) -> int:
 
 def draw_clips(path: Path, n: int, first: int, size: tuple[int, int] = SIZES[0]) -> Clips:
     """The clips (n, 49, H, W, 3) of n seeds from first on; drawn once, then read from path."""
-    if path.exists() and len(np.load(path, mmap_mode="r")) < n:
-        path.unlink()  # of a shorter run
-    if not path.exists():
+
+    def drawn() -> Iterator[Clips]:
+        return (teach(first + i, n_frames=N_FRAMES, size=size).frames[None] for i in range(n))
+
+    clips: Clips = made_once(path, n, drawn)
+    return clips
+
+
+def made_once(path: Path, n: int, make: Callable[[], Iterator[npt.NDArray[Any]]]) -> npt.NDArray[Any]:
+    """The n entries that make() yields in batches (B, ...), kept at path; made anew where fewer lie there."""
+    if not path.exists() or len(np.load(path, mmap_mode="r")) < n:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npy")
-        clips: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(n, N_FRAMES, *size, 3))
-        for i in range(n):
-            clips[i] = teach(first + i, n_frames=N_FRAMES, size=size).frames
-        clips.flush()
+        part, at, kept = path.with_suffix(".part.npy"), 0, None
+        for batch in make():
+            if kept is None:
+                shape = (n, *batch.shape[1:])
+                kept = np.lib.format.open_memmap(part, mode="w+", dtype=batch.dtype, shape=shape)
+            kept[at : at + len(batch)] = batch
+            at += len(batch)
+        if kept is None or at != n:
+            raise ValueError(f"{path}: {at} entries were made of {n}")
+        kept.flush()
         os.replace(part, path)
-    mapped: Clips = np.load(path, mmap_mode="r")
+    mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     return mapped[:n]
 
 

@@ -19,28 +19,24 @@ import numpy.typing as npt
 import torch
 from diffusers import CogVideoXPipeline
 
-from engine.chalk.captions import LANGUAGES, caption
+from engine.chalk.captions import LANGUAGES, seeded_caption
 from engine.chalk.clips import HELD_OUT_SEED
+from engine.chalk.model import WEIGHTS
 from engine.chalk.oracle.table import Table, evaluate
-from engine.chalk.progress import frames_of, save_grid
+from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.scenes import Scene, held_out_scene
 from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
 
-WEIGHTS = Path(__file__).parent / "weights"
 _BATCH = 10
 _SHOWN = 48  # clips in the picture
 
 
 def held_out_captions(n: int, language: str) -> list[tuple[Scene, str]]:
     """n scenes that training never saw, each with a caption in this language; always the same ones."""
-    pairs = []
-    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + n):
-        scene = held_out_scene(np.random.default_rng(seed))
-        pairs.append(
-            (scene, caption(scene, language, np.random.default_rng((seed, LANGUAGES.index(language)))))
-        )
-    return pairs
+    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + n)
+    scenes = [held_out_scene(np.random.default_rng(seed)) for seed in seeds]
+    return [(scene, seeded_caption(scene, language, seed)) for scene, seed in zip(scenes, seeds, strict=True)]
 
 
 def sample(
@@ -81,10 +77,7 @@ def judge(pipeline: CogVideoXPipeline, language: str, n: int, out: Path) -> Tabl
 
 def _draw(path: Path, clips: list[npt.NDArray[np.uint8]], across: int = 4) -> None:
     """Three frames of each clip, `across` clips in a row."""
-    cells = []
-    for clip in clips:
-        x_CTHW = torch.from_numpy(clip).permute(3, 0, 1, 2) / 127.5 - 1
-        cells.append(frames_of(x_CTHW, (0, len(clip) // 2, len(clip) - 1)))
+    cells = [side_by_side(clip, (0, len(clip) // 2, len(clip) - 1)) for clip in clips]
     cells += [np.zeros_like(cells[0])] * (-len(cells) % across)
     rows = [np.concatenate(cells[i : i + across], axis=1) for i in range(0, len(cells), across)]
     save_grid(path, rows, zoom=1)

@@ -6,9 +6,8 @@ and the precision. Does not decide the scale of the latents: that is folded into
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from engine.chalk.clips import Clips, to_float
+from engine.chalk.clips import Clips, made_once, to_float
 
 Latents = npt.NDArray[np.float16]
 _BATCH = 4  # clips; PyTorch convolves a single one by a slower path
@@ -32,20 +31,19 @@ def encode(vae: AutoencoderKLCogVideoX, f_NTHWC: Clips) -> Tensor:
 
 def channel_std(vae: AutoencoderKLCogVideoX, clips: Clips) -> Tensor:
     """Standard deviation (C,) of every latent channel over these clips."""
-    batches = range(0, len(clips), _BATCH)
-    return torch.cat([encode(vae, clips[i : i + _BATCH]) for i in batches]).std(dim=(0, 1, 3, 4))
+    return torch.cat(list(_batches(vae, clips))).std(dim=(0, 1, 3, 4))
 
 
 def encode_clips(path: Path, vae: AutoencoderKLCogVideoX, clips: Clips) -> Latents:
     """Latents (N, 13, C, H/4, W/4) of all clips; encoded once, then read from path."""
-    if not path.exists():
-        part = path.with_suffix(".part.npy")
-        first = encode(vae, clips[:1])
-        shape = (len(clips), *first.shape[1:])
-        latents: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
-        for i in range(0, len(clips), _BATCH):
-            latents[i : i + _BATCH] = encode(vae, clips[i : i + _BATCH]).numpy()
-        latents.flush()
-        os.replace(part, path)
-    stored: Latents = np.load(path)
-    return stored
+
+    def halves() -> Iterator[Latents]:
+        return (z.numpy().astype(np.float16) for z in _batches(vae, clips))
+
+    latents: Latents = made_once(path, len(clips), halves)
+    return latents
+
+
+def _batches(vae: AutoencoderKLCogVideoX, clips: Clips) -> Iterator[Tensor]:
+    """The latents of a few clips at a time."""
+    return (encode(vae, clips[i : i + _BATCH]) for i in range(0, len(clips), _BATCH))

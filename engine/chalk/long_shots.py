@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 
 from engine.chalk.captions import caption
-from engine.chalk.judge import WEIGHTS
+from engine.chalk.model import WEIGHTS
 from engine.chalk.oracle.reading import read
 from engine.chalk.oracle.score import score
-from engine.chalk.progress import frames_of, save_grid
+from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.scenes import Figure, Landscape, Scene
 from engine.chalk.teacher import FPS, SIZES
 from engine.chalk.tokens import MAX_TOKENS
@@ -84,8 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         f_THWC = draw_shot(family, options.weights, prompt, n_frames=SECONDS * FPS)
         record[prompt] = survivals(f_THWC, scene)
         print(f"{prompt}: seen at start, middle, end: {record[prompt]}", flush=True)
-        x_CTHW = torch.from_numpy(f_THWC).permute(3, 0, 1, 2) / 127.5 - 1
-        rows.append(frames_of(x_CTHW, np.linspace(0, len(f_THWC) - 1, 8).astype(int).tolist()))
+        rows.append(side_by_side(f_THWC, np.linspace(0, len(f_THWC) - 1, 8).astype(int).tolist()))
     save_grid(options.out / "long_shots.png", rows, zoom=1)
     (options.out / "long_shots.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 

@@ -28,6 +28,7 @@ from engine.chalk.captions import vocabulary
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
 from engine.chalk.world import write_world
 
+WEIGHTS = Path(__file__).parent / "weights"  # shipped
 HEIGHT, WIDTH = 64, 96  # pixels of the main size; rotary positions count in its grid
 WINDOW_FRAMES = 49  # pixel frames of the longest window, 13 latent frames
 _PIXELS_PER_LATENT, _PATCH = 4, 4

@@ -65,8 +65,12 @@ def rate_at(step: int, n_steps: int, peak: float, warm_up: int, *, fall: float) 
 def frames_of(x_CTHW: Tensor, picks: Iterable[int]) -> npt.NDArray[np.uint8]:
     """Chosen frames of a clip in [-1, 1], side by side (H, n W, 3)."""
     bytes_CTHW = ((x_CTHW.float() * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    row: npt.NDArray[np.uint8] = torch.cat([bytes_CTHW[:, t] for t in picks], dim=2).permute(1, 2, 0).numpy()
-    return row
+    return side_by_side(bytes_CTHW.permute(1, 2, 3, 0).numpy(), picks)
+
+
+def side_by_side(f_THWC: npt.NDArray[np.uint8], picks: Iterable[int]) -> npt.NDArray[np.uint8]:
+    """Chosen frames of a clip of bytes as one picture (H, n W, 3)."""
+    return np.concatenate([f_THWC[t] for t in picks], axis=1)
 
 
 def save_grid(path: Path, rows: list[npt.NDArray[np.uint8]], zoom: int = 2) -> None:

@@ -7,14 +7,13 @@ and what a seed means. Does not decide what is in a scene (`scenes`), what it lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.chalk.brush import Grid, make_grid
-from engine.chalk.captions import LANGUAGES, caption
+from engine.chalk.captions import seeded_caption
 from engine.chalk.figures import draw_figure
 from engine.chalk.landscape import draw_landscape
 from engine.chalk.scenes import Landscape, Scene, training_scene
@@ -41,13 +40,12 @@ def teach(
     n_frames: int = 49,
     size: tuple[int, int] = SIZES[0],
     language: str = "en",
-    choose: Callable[[np.random.Generator], Scene] = training_scene,
 ) -> Lesson:
     """The lesson of this seed; the scene does not depend on the language, size or length."""
     rng = np.random.default_rng(seed)
-    scene = choose(rng)
-    text = caption(scene, language, np.random.default_rng((seed, LANGUAGES.index(language))))
-    return Lesson(draw(scene, rng, n_frames=n_frames, size=size), scene, text)
+    scene = training_scene(rng)
+    frames = draw(scene, rng, n_frames=n_frames, size=size)
+    return Lesson(frames, scene, seeded_caption(scene, language, seed))
 
 
 def draw(

@@ -27,7 +27,6 @@ from engine.chalk.train_transformer import Learner, TransformerPlan, train_trans
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
 VAE_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 7000, 600
-WEIGHTS = Path(__file__).parent / "weights"
 CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _MEASURED_CLIPS = 64  # enough for the standard deviation of a latent channel
 
@@ -73,10 +72,8 @@ def _train_transformer(
     """Encode as many clips of every size as the run will meet, then train."""
     latents = {}
     for size in SIZES:
-        name, n = (
-            f"{size[0]}x{size[1]}",
-            pool(plan.last, options.clips if size == SIZES[0] else options.clips // 5),
-        )
+        name, most = f"{size[0]}x{size[1]}", options.clips if size == SIZES[0] else options.clips // 5
+        n = pool(plan.last, most)
         clips = draw_clips(options.work / f"clips_{name}.npy", n, first_seed(size), size)
         latents[size] = encode_clips(options.work / f"latents_{name}.npy", pipeline.vae, clips)
     train_transformer(pipeline, latents, plan, options.work)
