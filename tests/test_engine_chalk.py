@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.chalk.captions import LANGUAGES, caption, vocabulary
+from engine.chalk.chance import LOOP
 from engine.chalk.clips import draw_clips, first_seed, pixel_batch, pool, random_caption
 from engine.chalk.latents import channel_std, encode, encode_clips
 from engine.chalk.model import build_pipeline, save
@@ -18,6 +19,7 @@ from engine.chalk.muon import orthogonal
 from engine.chalk.progress import load_checkpoint
 from engine.chalk.scenes import (
     KINDS,
+    MOTIONS,
     Figure,
     Landscape,
     held_out,
@@ -25,7 +27,7 @@ from engine.chalk.scenes import (
     random_scene,
     training_scene,
 )
-from engine.chalk.teacher import SIZES, draw, teach
+from engine.chalk.teacher import FPS, SIZES, draw, teach
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
@@ -96,12 +98,68 @@ def test_training_never_sees_a_held_out_combination_and_most_kinds_of_figure_hav
     assert kinds == set(KINDS) - {"moon", "pendulum", "planet"}
 
 
-def test_a_caption_of_a_training_clip_is_of_the_scene_that_was_drawn():
+def test_a_seed_of_a_clip_is_a_seed_of_its_scene():
     seed = first_seed(SIZES[0]) + 7
-    rng = np.random.default_rng(3)
-    assert random_caption(seed, rng, (1, 0, 0)) == caption(
-        teach(seed, n_frames=1).scene, "en", _after(np.random.default_rng(3))
+    assert training_scene(np.random.default_rng(seed)) == teach(seed, n_frames=1, composed=True).scene
+
+
+def test_a_random_caption_is_a_caption_and_half_of_those_with_gaps_lack_words():
+    scene, chances = Figure("heart", "red", "beat", night=True), (1.0, 0.0, 0.0)
+    whole = random_caption(scene, np.random.default_rng(3), chances)
+    assert whole == caption(scene, "en", _after(np.random.default_rng(3)))
+    pairs = [
+        [random_caption(scene, np.random.default_rng(seed), chances, gaps=gaps).split() for gaps in (0, 0.5)]
+        for seed in range(200)
+    ]
+    shorter = sum(len(some) < len(all_of_it) for all_of_it, some in pairs)
+    assert 70 <= shorter <= 110 and all(set(some) <= set(all_of_it) for all_of_it, some in pairs)
+
+
+def test_a_composed_scene_stands_still_where_chance_would_have_put_it_anywhere():
+    figure = Figure("plant", "red", "grow")
+    frames = [
+        draw(figure, np.random.default_rng(seed), n_frames=1, size=SIZES[0], composed=composed)
+        for composed in (True, False)
+        for seed in (1, 2)
+    ]
+    stems = [_stem(f_THWC[0]) for f_THWC in frames]
+    assert stems[0] == stems[1] == 48 and stems[2] != stems[3]
+
+
+def _stem(f_HWC):
+    """The column with most green above the soil."""
+    red, green, _ = f_HWC[:54].astype(int).transpose(2, 0, 1)
+    return round(np.average(np.arange(96) + 0.5, weights=(green - red > 60).sum(axis=0)))
+
+
+PERIODIC = [
+    *(Figure(kind, "red", MOTIONS[kind][0]) for kind in ("ball", "pendulum", "gears", "heart")),
+    Figure("planet", "red", "orbit", night=True),
+    Landscape("sea", "shining", weather="vapour"),
+    Landscape("river", "", "grey", "still", "rain"),
+]
+
+
+@pytest.mark.parametrize("scene", PERIODIC, ids=lambda scene: getattr(scene, "kind", None) or scene.land)
+def test_a_composed_scene_comes_round_after_the_stride_of_a_window(scene):
+    n = round(LOOP * FPS)
+    assert n == (13 - 4) * 4
+    f_THWC = draw(scene, np.random.default_rng(5), n_frames=n + 9, size=SIZES[0], composed=True).astype(int)
+    assert np.abs(f_THWC[n:] - f_THWC[:9]).max() <= 2 < np.abs(f_THWC[n // 2 + 1] - f_THWC[0]).max()
+
+
+def test_two_seeds_draw_a_composed_scene_alike():
+    scene = Landscape("river", "rising", weather="vapour")
+    one, other = (
+        draw(scene, np.random.default_rng(seed), n_frames=9, size=SIZES[0], composed=True) for seed in (1, 2)
     )
+    assert np.array_equal(one, other)
+
+
+def test_captions_say_an_orange():
+    rng = np.random.default_rng(0)
+    said = {caption(Figure("circle", "orange", "left"), "en", rng) for _ in range(20)}
+    assert any("an orange" in text for text in said) and not any("a orange" in text for text in said)
 
 
 def _after(rng):

@@ -34,6 +34,12 @@ def test_every_language_is_asked_for_the_same_scenes_which_training_never_saw():
     assert not {text for _, text in asked["en"]} & {text for _, text in asked["hi"]}
 
 
+def test_every_question_names_the_colour_that_it_is_marked_for():
+    pairs = held_out_captions(300, "en")
+    plants = [(scene, text) for scene, text in pairs if isinstance(scene, Figure) and scene.kind == "plant"]
+    assert len(plants) > 20 and all(scene.colour in text for scene, text in plants)
+
+
 def test_an_untrained_model_is_judged_and_fails(folder, tmp_path):
     pipeline = CogVideoXPipeline.from_pretrained(str(folder), local_files_only=True)
     table = judge(pipeline, "en", 4, tmp_path)

@@ -17,23 +17,27 @@ from engine.chalk.scenes import FORMS, Figure, Landscape, Scene
 LANGUAGES = ("en", "hi", "ta")
 
 
-def caption(scene: Scene, language: str, rng: np.random.Generator) -> str:
-    """One phrasing of the scene in "en", "hi" or "ta"; its words are all in vocabulary()."""
+def caption(scene: Scene, language: str, rng: np.random.Generator, *, whole: bool = False) -> str:
+    """One phrasing of the scene in "en", "hi" or "ta"; its words are all in vocabulary().
+
+    A whole one names every colour, where others sometimes leave that of a plant's flower open.
+    """
     if isinstance(scene, Figure):
-        return _figure(scene, language, rng)
+        return _figure(scene, language, rng, whole).replace("a orange", "an orange")
     return _landscape(scene, language, rng)
 
 
-def seeded_caption(scene: Scene, language: str, seed: int) -> str:
+def seeded_caption(scene: Scene, language: str, seed: int, *, whole: bool = False) -> str:
     """The phrasing that this seed gives in this language."""
-    return caption(scene, language, np.random.default_rng((seed, LANGUAGES.index(language))))
+    return caption(scene, language, np.random.default_rng((seed, LANGUAGES.index(language))), whole=whole)
 
 
 def vocabulary() -> list[str]:
     """Every word that a caption may hold, sorted."""
     tables = (value for name, value in vars(words).items() if name.isupper())
     phrases = (phrase for table in tables for phrase in _leaves(table))
-    return sorted({word.strip(",") for text in phrases for word in text.replace("{}", " ").split()} - {""})
+    spoken = {word.strip(",") for text in phrases for word in text.replace("{}", " ").split()}
+    return sorted((spoken | {"an"}) - {""})
 
 
 def _leaves(table: Any) -> Iterator[str]:
@@ -48,11 +52,11 @@ def _leaves(table: Any) -> Iterator[str]:
             yield from _leaves(value)
 
 
-def _figure(figure: Figure, language: str, rng: np.random.Generator) -> str:
+def _figure(figure: Figure, language: str, rng: np.random.Generator, whole: bool) -> str:
     """What a figure does, and sometimes whether by day; night is always said, save in space."""
     if figure.kind == "moon":
         text = _pick(rng, words.MOON[figure.motion][language])
-    elif figure.kind == "plant" and rng.random() < 0.15:
+    elif figure.kind == "plant" and rng.random() < 0.15 and not whole:
         text = _pick(rng, words.ANY_PLANT[language])
     else:
         gender = words.GENDER.get(figure.kind, words.MASCULINE)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from engine.chalk.captions import LANGUAGES, caption
-from engine.chalk.scenes import training_scene
+from engine.chalk.scenes import Scene
 from engine.chalk.teacher import SIZES, teach
 
 N_FRAMES = 49
@@ -33,11 +33,14 @@ def first_seed(size: tuple[int, int]) -> int:
     return TRAIN_SEED * (1 + SIZES.index(size))
 
 
-def draw_clips(path: Path, n: int, first: int, size: tuple[int, int] = SIZES[0]) -> Clips:
+def draw_clips(
+    path: Path, n: int, first: int, size: tuple[int, int] = SIZES[0], *, composed: bool = False
+) -> Clips:
     """The clips (n, 49, H, W, 3) of n seeds from first on; drawn once, then read from path."""
 
     def drawn() -> Iterator[Clips]:
-        return (teach(first + i, n_frames=N_FRAMES, size=size).frames[None] for i in range(n))
+        lessons = (teach(first + i, n_frames=N_FRAMES, size=size, composed=composed) for i in range(n))
+        return (lesson.frames[None] for lesson in lessons)
 
     clips: Clips = made_once(path, n, drawn)
     return clips
@@ -62,10 +65,19 @@ def made_once(path: Path, n: int, make: Callable[[], Iterator[npt.NDArray[Any]]]
     return mapped[:n]
 
 
-def random_caption(clip_seed: int, rng: np.random.Generator, chances: tuple[float, ...]) -> str:
-    """A phrasing of the clip of this seed, in a language chosen with these chances of "en", "hi" and "ta"."""
+def random_caption(
+    scene: Scene, rng: np.random.Generator, chances: tuple[float, ...], *, gaps: float = 0.0
+) -> str:
+    """A phrasing of the scene, in a language chosen with these chances of "en", "hi" and "ta".
+
+    With gaps, half of the captions lose that share of their words: what each word says is then learned by
+    itself, which new combinations of words need.
+    """
     language = LANGUAGES[int(rng.choice(len(LANGUAGES), p=chances))]
-    return caption(training_scene(np.random.default_rng(clip_seed)), language, rng)
+    text = caption(scene, language, rng)
+    if not gaps or rng.random() < 0.5:
+        return text
+    return " ".join(word for word in text.split() if rng.random() >= gaps)
 
 
 def pool(step: int, n: int) -> int:

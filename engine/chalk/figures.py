@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.chalk.brush import Array, Colour, Grid, below, disc, ellipse, glow, paint, ramp
+from engine.chalk.chance import Chance
 from engine.chalk.landscape import MOON, STARS
 from engine.chalk.scenes import Figure
 
@@ -30,39 +31,39 @@ _SPEED = 6.0  # pixels a second of what travels
 _RADIUS = 12.0
 
 
-def draw_figure(grid: Grid, rng: np.random.Generator, figure: Figure) -> Array:
-    """The figure as f_THWC, its place and phase drawn from rng."""
+def draw_figure(grid: Grid, chance: Chance, figure: Figure) -> Array:
+    """The figure as f_THWC, its place and phase by chance."""
     f_THWC = np.empty((len(grid.t), grid.height, grid.width, 3), np.float32)
     f_THWC[:] = NIGHT if figure.night else DAY
     if figure.night:
         for left, top in STARS:
             paint(f_THWC, disc(grid, left * grid.width, top * grid.height, 1.0), (0.95, 0.95, 0.80))
-    _DRAW[figure.kind](grid, rng, figure, f_THWC)
+    _DRAW[figure.kind](grid, chance, figure, f_THWC)
     return f_THWC
 
 
-def _form(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _form(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """A flat form that travels, changes its size, or comes and goes."""
-    x, y = (_place(grid, rng, figure.motion, along) for along in (True, False))
+    x, y = (_place(grid, chance, figure.motion, along) for along in (True, False))
     radius: Array = np.full_like(grid.t, _RADIUS)
     if figure.motion in ("grow", "shrink"):
-        gone = grid.t + float(rng.uniform(0, 1))
+        gone = grid.t + chance.phase(0, 1)
         radius = np.clip(7 + 2.2 * gone if figure.motion == "grow" else 19 - 2.2 * gone, 5, 20)
     mask = _MASKS[figure.kind](grid, x, y, np.asarray(radius, np.float32))
     if figure.motion in ("appear", "fade"):
-        gone = np.clip((grid.t - float(rng.uniform(0.1, 0.9))) / 1.5, 0, 1)
+        gone = np.clip((grid.t - chance.phase(0.1, 0.9)) / 1.5, 0, 1)
         mask = np.asarray(mask * (gone if figure.motion == "appear" else 1 - gone), np.float32)
     paint(f_THWC, mask, COLOURS[figure.colour])
 
 
-def _place(grid: Grid, rng: np.random.Generator, motion: str, along: bool) -> Array:
+def _place(grid: Grid, chance: Chance, motion: str, along: bool) -> Array:
     """One coordinate (T, 1, 1): travelling over the middle of the frame and round its edges, or at rest."""
     side = grid.width if along else grid.height
     sign = {"left": -1, "right": 1}.get(motion, 0) if along else {"up": -1, "down": 1}.get(motion, 0)
-    chance = float(rng.uniform(-1, 1))
+    aside = chance.place(-1, 1)
     if not sign:
-        return np.full_like(grid.t, side * 0.5 + chance * 0.1 * (side - 2 * _RADIUS))
-    start = side * 0.5 - sign * (16 + 5 * chance)
+        return np.full_like(grid.t, side * 0.5 + aside * 0.1 * (side - 2 * _RADIUS))
+    start = side * 0.5 - sign * (16 + 5 * aside)
     margin = _RADIUS + 4
     return np.asarray(np.mod(start + sign * _SPEED * grid.t + margin, side + 2 * margin) - margin, np.float32)
 
@@ -76,24 +77,24 @@ def _triangle(grid: Grid, x: Array, y: Array, radius: Array) -> Array:
     return ramp(np.asarray(0.62 * radius - np.maximum(side, grid.y - y - 0.1 * radius), np.float32))
 
 
-def _ball(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _ball(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """A ball that bounces on a floor, in parabolas."""
     floor = grid.height - _GROUND_PX
     paint(f_THWC, below(grid, floor + 0 * grid.x), _dusk(FLOOR, figure.night))
-    x = grid.width * (0.5 + float(rng.uniform(-0.12, 0.12)))
-    gone = np.mod(grid.t / 1.5 + float(rng.uniform(0, 1)), 1)
+    x = grid.width * (0.5 + chance.place(-0.12, 0.12))
+    gone = np.mod(grid.t / chance.period(1.5) + chance.phase(0, 1), 1)
     y = floor - 9 - 4 * gone * (1 - gone) * 26
     colour = np.asarray(COLOURS[figure.colour], np.float32)
     paint(f_THWC, disc(grid, x, y, 9.0), COLOURS[figure.colour])
     paint(f_THWC, 0.7 * disc(grid, x - 3, y - 3, 2.5), tuple(0.4 * colour + 0.6))
 
 
-def _pendulum(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _pendulum(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """A bob on a rod below a beam, swinging 33 degrees to each side in 2.5 s."""
     top = 5.0
     paint(f_THWC, 1 - below(grid, top + 0 * grid.x), _dusk(_WOOD, figure.night))
-    angle = 0.58 * np.sin(_TAU * (grid.t / 2.5 + float(rng.uniform(0, 1))))
-    pivot = grid.width * (0.5 + float(rng.uniform(-0.05, 0.05)))
+    angle = 0.58 * np.sin(_TAU * (grid.t / chance.period(2.5) + chance.phase(0, 1)))
+    pivot = grid.width * (0.5 + chance.place(-0.05, 0.05))
     right, down = np.sin(angle), np.cos(angle)
     along = (grid.x - pivot) * right + (grid.y - top) * down
     across = np.abs((grid.x - pivot) * down - (grid.y - top) * right)
@@ -102,9 +103,9 @@ def _pendulum(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Arra
     paint(f_THWC, disc(grid, pivot + 38 * right, top + 38 * down, 9.0), COLOURS[figure.colour])
 
 
-def _gears(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _gears(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """Two wheels of eight teeth that mesh and turn against each other, 30 degrees a second."""
-    turn = grid.t * 30 / 360 + float(rng.uniform(0, 1)) / 8
+    turn = grid.t * 30 / 360 + chance.phase(0, 1) / 8
     x, y = grid.width * 0.5, grid.height * 0.5
     for side, phase in ((-1, turn), (1, 1 / 16 - turn)):
         dx, dy = grid.x - (x + side * 13.5), grid.y - (y + side * 4)
@@ -114,11 +115,11 @@ def _gears(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) 
         paint(f_THWC, wheel * (1 - ramp(np.asarray(4.0 - away, np.float32))), COLOURS[figure.colour])
 
 
-def _heart(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _heart(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """A heart that swells by a quarter and falls back, once in 1.25 s."""
-    beat = np.mod(grid.t / 1.25 + float(rng.uniform(0, 1)), 1)
+    beat = np.mod(grid.t / chance.period(1.25) + chance.phase(0, 1), 1)
     size = 13.0 * (0.92 + 0.25 * np.exp(-(((beat - 0.3) / 0.16) ** 2)))
-    x = (grid.x - grid.width * (0.5 + float(rng.uniform(-0.08, 0.08)))) / size
+    x = (grid.x - grid.width * (0.5 + chance.place(-0.08, 0.08))) / size
     y = (grid.height * 0.53 - grid.y) / size
     u = np.abs(x)
     lobes = np.hypot(u - 0.52, y - 0.42) - 0.56
@@ -128,7 +129,7 @@ def _heart(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) 
     paint(f_THWC, ramp(np.asarray(inside, np.float32)), COLOURS[figure.colour])
 
 
-def _planet(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _planet(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """A planet on its orbit around a sun, once in 6 s, in front of it and behind it."""
     x, y = grid.width * 0.5, grid.height * 0.5
     rx, ry = min(34.0, grid.width * 0.39), 19.0
@@ -136,14 +137,14 @@ def _planet(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array)
     paint(f_THWC, 0.45 * ramp(np.asarray(0.4 - ring, np.float32)), (0.70, 0.75, 0.90))
     paint(f_THWC, 0.5 * glow(grid, x, y, 12), (1.0, 0.80, 0.35))
     paint(f_THWC, disc(grid, x, y, 7.5), (1.0, 0.88, 0.45))
-    angle = _TAU * (grid.t / 6.0 + float(rng.uniform(0, 1)))
+    angle = _TAU * (grid.t / chance.period(6.0) + chance.phase(0, 1))
     paint(f_THWC, disc(grid, x + rx * np.cos(angle), y + ry * np.sin(angle), 6.0), COLOURS[figure.colour])
 
 
-def _moon(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _moon(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """The moon's disc, lit from new to full or from full to new in 6 s."""
     x, y, radius = grid.width * 0.5, grid.height * 0.5, 18.0
-    gone = np.clip((grid.t + float(rng.uniform(0, 1))) / 6.5, 0.04, 1)
+    gone = np.clip((grid.t + chance.phase(0, 1)) / 6.5, 0.04, 1)
     lit = gone if figure.motion == "wax" else 1.04 - gone
     dx, dy = grid.x - x, grid.y - y
     half = np.sqrt(np.clip(radius**2 - dy**2, 0, None))
@@ -153,12 +154,12 @@ def _moon(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -
     paint(f_THWC, body * ramp(np.asarray(dx - edge, np.float32)), MOON)
 
 
-def _plant(grid: Grid, rng: np.random.Generator, figure: Figure, f_THWC: Array) -> None:
+def _plant(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """A stem with leaves that grows from the soil and carries its flower up."""
     ground = grid.height - _GROUND_PX
     paint(f_THWC, below(grid, ground + 0 * grid.x), _dusk(SOIL, figure.night))
-    x = grid.width * (0.5 + float(rng.uniform(-0.1, 0.1)))
-    grown = np.clip(0.25 + (grid.t + float(rng.uniform(0, 0.8))) / 6.0, 0.25, 1)
+    x = grid.width * (0.5 + chance.place(-0.1, 0.1))
+    grown = np.clip(0.25 + (grid.t + chance.phase(0, 0.8)) / 6.0, 0.25, 1)
     tip = ground - 36 * grown
     stem = ramp(1.8 - np.abs(grid.x - x)) * below(grid, tip) * (1 - below(grid, ground + 0 * grid.x))
     paint(f_THWC, np.asarray(stem, np.float32), (0.20, 0.55, 0.22))
@@ -179,7 +180,7 @@ def _dusk(colour: Colour, night: bool) -> Colour:
 _MASKS: dict[str, Callable[[Grid, Array, Array, Array], Array]] = {
     "circle": disc, "square": _square, "triangle": _triangle,
 }  # fmt: skip
-_DRAW: dict[str, Callable[[Grid, np.random.Generator, Figure, Array], None]] = {
+_DRAW: dict[str, Callable[[Grid, Chance, Figure, Array], None]] = {
     **dict.fromkeys(_MASKS, _form),
     "ball": _ball, "pendulum": _pendulum, "gears": _gears, "heart": _heart,
     "planet": _planet, "moon": _moon, "plant": _plant,

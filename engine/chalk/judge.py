@@ -33,10 +33,11 @@ _SHOWN = 48  # clips in the picture
 
 
 def held_out_captions(n: int, language: str) -> list[tuple[Scene, str]]:
-    """n scenes that training never saw, each with a caption in this language; always the same ones."""
+    """n scenes that training never saw, each with a whole caption in this language; always the same ones."""
     seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + n)
     scenes = [held_out_scene(np.random.default_rng(seed)) for seed in seeds]
-    return [(scene, seeded_caption(scene, language, seed)) for scene, seed in zip(scenes, seeds, strict=True)]
+    pairs = zip(scenes, seeds, strict=True)
+    return [(scene, seeded_caption(scene, language, seed, whole=True)) for scene, seed in pairs]
 
 
 def sample(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.chalk.brush import Array, Colour, Grid, below, disc, ellipse, glow, gradient, paint, ramp
+from engine.chalk.chance import Chance
 from engine.chalk.scenes import Landscape
 
 _TAU = np.float32(2 * np.pi)
@@ -48,17 +49,22 @@ class _Stage:
 
     grid: Grid  # of the land
     sky: Grid  # of sun, moon, stars and clouds, which are too far away for a panning camera
-    rng: np.random.Generator
+    chance: Chance
     scene: Landscape
     horizon: float
     dim: float  # brightness of the land: below 1 in rain, at dusk and at night
     light_x: float  # of sun or moon
 
+    def shift(self, low: float, high: float) -> float:
+        """How far the land is shifted: a pan shows it from any of its places on, even if it is composed."""
+        panned = self.scene.camera in ("left", "right")
+        return self.chance.anywhere(low, high) if panned else self.chance.place(low, high)
 
-def draw_landscape(grid: Grid, sky: Grid, rng: np.random.Generator, scene: Landscape) -> Array:
-    """The scene as f_THWC, its places and phases drawn from rng."""
-    light_x = float(rng.uniform(0.25, 0.75)) * grid.width
-    stage = _Stage(grid, sky, rng, scene, grid.height * 0.6, DIM.get(scene.mood, 1.0), light_x)
+
+def draw_landscape(grid: Grid, sky: Grid, chance: Chance, scene: Landscape) -> Array:
+    """The scene as f_THWC, its places and phases by chance."""
+    light_x = chance.place(0.25, 0.75, at=0.0) * grid.width
+    stage = _Stage(grid, sky, chance, scene, grid.height * 0.6, DIM.get(scene.mood, 1.0), light_x)
     f_THWC = _sky(stage)
     if scene.light:
         _light(stage, f_THWC)
@@ -81,7 +87,7 @@ def _sky(stage: _Stage) -> Array:
 
 def _light(stage: _Stage, f_THWC: Array) -> None:
     """Sun or moon with its glow, behind the land."""
-    grid, rng, light = stage.sky, stage.rng, stage.scene.light
+    grid, chance, light = stage.sky, stage.chance, stage.scene.light
     x = stage.light_x
     high, low = stage.horizon * 0.34, stage.horizon + 2.0
     if light == "moon":
@@ -89,7 +95,7 @@ def _light(stage: _Stage, f_THWC: Array) -> None:
         return
     y: Array | float = high
     if light in ("rising", "setting"):
-        gone = np.clip((grid.t + rng.uniform(0, 1.5)) / 6.0, 0, 1)
+        gone = np.clip((grid.t + chance.phase(0, 1.5)) / 6.0, 0, 1)
         y = low + (high - low) * (gone if light == "rising" else 1 - gone)
     tint = SUN if light != "setting" else LOW_SUN
     paint(f_THWC, 0.55 * glow(grid, x, y, 17), tint)
@@ -106,15 +112,16 @@ def _moon(stage: _Stage, f_THWC: Array, x: float, y: float) -> None:
 
 def _sea(stage: _Stage, f_THWC: Array) -> None:
     """Three rows of waves that roll to the left, nearer ones larger and brighter."""
-    grid, phase = stage.grid, float(stage.rng.uniform(0, 1))
+    grid, phase = stage.grid, stage.chance.phase(0, 1)
+    rate = 1 / stage.chance.period(4.0)
     for depth, swell, length, colour in _WAVES:
-        wave = np.sin(_TAU * (grid.x / length + grid.t * 0.25 + phase + depth / 10))
+        wave = np.sin(_TAU * (grid.x / length + grid.t * rate + phase + depth / 10))
         paint(f_THWC, below(grid, stage.horizon + depth + swell * wave), shade(colour, stage.dim))
 
 
 def _hills(stage: _Stage, f_THWC: Array) -> None:
     """Two rows of round hills."""
-    grid, phase = stage.grid, float(stage.rng.uniform(0, 1))
+    grid, phase = stage.grid, stage.shift(0, 1)
     for depth, rise, length, colour in _HILL_ROWS:
         line = stage.horizon + depth + rise * np.sin(_TAU * (grid.x / length + phase + depth / 20))
         paint(f_THWC, below(grid, line), shade(colour, stage.dim))
@@ -122,7 +129,7 @@ def _hills(stage: _Stage, f_THWC: Array) -> None:
 
 def _mountains(stage: _Stage, f_THWC: Array) -> None:
     """Peaks with snow behind a green plain."""
-    grid, shift = stage.grid, float(stage.rng.uniform(-6, 6))
+    grid, shift = stage.grid, stage.shift(-6, 6)
     period = _RANGE * grid.width
     for place, top in _PEAKS:
         peak = stage.horizon + 4 - top
@@ -137,11 +144,11 @@ def _mountains(stage: _Stage, f_THWC: Array) -> None:
 def _river(stage: _Stage, f_THWC: Array) -> None:
     """Hills, and a river that winds and widens towards the viewer, with ripples that run down it."""
     _hills(stage, f_THWC)
-    grid, bend = stage.grid, float(stage.rng.uniform(-1, 1))
+    grid, bend = stage.grid, stage.chance.place(-1, 1, at=0.85)
     depth = np.clip((grid.y - stage.horizon - 4) / (grid.height - stage.horizon - 4), 0, 1)
     middle = grid.width * 0.5 + 12 * bend * np.sin(_TAU * depth * 0.7)
     water = ramp(np.asarray(1.5 + 17 * depth - np.abs(grid.x - middle), np.float32)) * (depth > 0)
-    ripple = 0.5 + 0.5 * np.sin(_TAU * (np.sqrt(depth) * 3.0 - grid.t * 0.5))
+    ripple = 0.5 + 0.5 * np.sin(_TAU * (np.sqrt(depth) * 3.0 - grid.t / stage.chance.period(2.0)))
     deep = np.asarray(shade((0.20, 0.52, 0.82), stage.dim), np.float32)
     bright = np.asarray(shade((0.55, 0.80, 0.96), stage.dim), np.float32)
     colour = deep + ripple[..., None].astype(np.float32) * (bright - deep)
@@ -150,22 +157,23 @@ def _river(stage: _Stage, f_THWC: Array) -> None:
 
 def _vapour(stage: _Stage, f_THWC: Array) -> None:
     """White wisps that sway, rise from the water and fade below the clouds."""
-    grid, phase = stage.grid, float(stage.rng.uniform(0, 1))
+    grid, phase = stage.grid, stage.chance.phase(0, 1)
     start, stop = stage.horizon + 10, stage.horizon * 0.3
+    sways, rise = 1 / stage.chance.period(1 / 0.35), 20 / stage.chance.period(2.0)
     for column in range(4):
         middle = grid.width * (0.2 + 0.2 * column)
-        sway = 2.5 * np.sin(_TAU * (grid.y / 24 + grid.t * 0.35 + column * 0.3 + phase))
+        sway = 2.5 * np.sin(_TAU * (grid.y / 24 + grid.t * sways + column * 0.3 + phase))
         body = np.exp(-(((grid.x - middle - sway) / 3.0) ** 2))
-        puffs = 0.55 + 0.45 * np.sin(_TAU * ((grid.y + 10 * grid.t) / 20 + column * 0.37 + phase))
+        puffs = 0.55 + 0.45 * np.sin(_TAU * ((grid.y + rise * grid.t) / 20 + column * 0.37 + phase))
         height = np.clip((grid.y - stop) / 14, 0, 1) * np.clip((start - grid.y) / 6, 0, 1)
         paint(f_THWC, np.asarray(0.85 * body * puffs * height, np.float32), (0.97, 0.98, 1.0))
 
 
 def _rain(stage: _Stage, f_THWC: Array) -> None:
     """Rows of fat drops on a slanted lattice, falling 1.5 pixels a frame."""
-    grid, phase = stage.grid, float(stage.rng.uniform(0, 16))
-    column = np.floor(grid.x / 8)
-    down = np.mod(grid.y - 12.0 * grid.t + 7.0 * column + phase, 16) - 8
+    grid, phase = stage.grid, stage.chance.phase(0, 16)
+    column, fall = np.floor(grid.x / 8), 16 / stage.chance.period(16 / 12)
+    down = np.mod(grid.y - fall * grid.t + 7.0 * column + phase, 16) - 8
     across = np.mod(grid.x, 8) - 4
     drop = ramp(np.asarray((1 - np.hypot(across / 1.5, down / 4.0)) * 1.5, np.float32))
     reach = np.clip((grid.y - stage.horizon * 0.4) / 3, 0, 1)
@@ -175,14 +183,14 @@ def _rain(stage: _Stage, f_THWC: Array) -> None:
 
 def _clouds(stage: _Stage, f_THWC: Array) -> None:
     """Two flat-bottomed clouds, larger and lower in rain, which drift around the frame, form or stay."""
-    grid, rng, scene = stage.sky, stage.rng, stage.scene
+    grid, chance, scene = stage.sky, stage.chance, stage.scene
     speed = {"left": -6.0, "right": 6.0}.get(scene.cloud_motion, 0.0)
     span = grid.width + 40.0
     # clouds that stay leave room for sun or moon between them
-    first = float(rng.uniform(0, 1)) * span if speed else stage.light_x + 20 + span / 4
+    first = chance.anywhere(0, 1) * span if speed else stage.light_x + 20 + span / 4
     size: Array | float = 1.25 if scene.weather == "rain" else 1.0
     if scene.cloud_motion == "appear":
-        size = np.clip((grid.t - float(rng.uniform(-0.5, 0.5))) / 3.0, 0.0, 1.0).astype(np.float32)
+        size = np.clip((grid.t - chance.phase(-0.5, 0.5)) / 3.0, 0.0, 1.0).astype(np.float32)
     for i in range(2):
         x = np.mod(first + i * span / 2 + speed * grid.t, span) - 20
         y = stage.horizon * (0.26 + 0.14 * i)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from engine.chalk.brush import Grid, make_grid
 from engine.chalk.captions import seeded_caption
+from engine.chalk.chance import Chance
 from engine.chalk.figures import draw_figure
 from engine.chalk.landscape import draw_landscape
 from engine.chalk.scenes import Landscape, Scene, training_scene
@@ -40,23 +41,30 @@ def teach(
     n_frames: int = 49,
     size: tuple[int, int] = SIZES[0],
     language: str = "en",
+    composed: bool = False,
 ) -> Lesson:
-    """The lesson of this seed; the scene does not depend on the language, size or length."""
+    """The lesson of this seed; the scene does not depend on the language, size, length or composition."""
     rng = np.random.default_rng(seed)
     scene = training_scene(rng)
-    frames = draw(scene, rng, n_frames=n_frames, size=size)
+    frames = draw(scene, rng, n_frames=n_frames, size=size, composed=composed)
     return Lesson(frames, scene, seeded_caption(scene, language, seed))
 
 
 def draw(
-    scene: Scene, rng: np.random.Generator, *, n_frames: int, size: tuple[int, int]
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    n_frames: int,
+    size: tuple[int, int],
+    composed: bool = False,
 ) -> npt.NDArray[np.uint8]:
-    """The scene as bytes (T, H, W, 3), its places and phases drawn from rng."""
+    """The scene as bytes (T, H, W, 3), its places and phases drawn from rng unless it is composed."""
+    chance = Chance(rng, composed)
     grid = make_grid(n_frames, *size, FPS)
     if isinstance(scene, Landscape):
-        f_THWC = draw_landscape(*_seen(grid, scene.camera), rng, scene)
+        f_THWC = draw_landscape(*_seen(grid, scene.camera), chance, scene)
     else:
-        f_THWC = draw_figure(grid, rng, scene)
+        f_THWC = draw_figure(grid, chance, scene)
     return (f_THWC * 255 + 0.5).clip(0, 255).astype(np.uint8)
 
 

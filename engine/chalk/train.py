@@ -1,6 +1,7 @@
 """Command line of chalk's training, one part after another, each resumable:
 
     python -m engine.chalk.train vae --work FOLDER           the autoencoder
+    python -m engine.chalk.train text --work FOLDER          the text encoder
     python -m engine.chalk.train transformer --work FOLDER   encode the clips, then train on their latents
     python -m engine.chalk.train decoder --work FOLDER       go on with the decoder alone, at any time
     python -m engine.chalk.train export --work FOLDER --out WEIGHTS
@@ -17,16 +18,18 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
+from transformers import T5EncoderModel
 
 from engine.chalk.clips import HELD_OUT_SEED, draw_clips, first_seed, pool
 from engine.chalk.latents import channel_std, encode_clips
 from engine.chalk.model import build_pipeline, save
 from engine.chalk.progress import load_checkpoint
 from engine.chalk.teacher import SIZES
+from engine.chalk.train_text import TextPlan, train_text
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
-VAE_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 7000, 600
+VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 1000, 5000, 600
 CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _MEASURED_CLIPS = 64  # enough for the standard deviation of a latent channel
 
@@ -39,11 +42,15 @@ def main(arguments: list[str] | None = None) -> None:
     if options.part == "vae":
         _train_vae(pipeline.vae, options)
         return
+    if options.part == "text":
+        _train_text(pipeline, options)
+        return
     vae = AutoencoderKLCogVideoX.from_pretrained(str(options.work / "vae"))
     if options.part == "decoder":
         _train_vae(vae, options, decoder_only=True)
         return
-    pipeline.register_modules(vae=vae)
+    text_encoder = T5EncoderModel.from_pretrained(str(options.work / "text_encoder"))
+    pipeline.register_modules(vae=vae, text_encoder=text_encoder)
     plan = TransformerPlan(options.steps or TRANSFORMER_STEPS, options.seed, stop=options.stop)
     if options.part == "export":
         export(pipeline, plan, options.work, options.out)
@@ -66,15 +73,24 @@ def _train_vae(
         vae.save_pretrained(str(options.work / "vae"), safe_serialization=True)
 
 
+def _train_text(pipeline: CogVideoXPipeline, options: argparse.Namespace) -> None:
+    """Train the text encoder and write it."""
+    plan = TextPlan(options.steps or TEXT_STEPS, options.seed, stop=options.stop)
+    options.work.mkdir(parents=True, exist_ok=True)
+    train_text(pipeline, plan, options.work)
+    pipeline.text_encoder.save_pretrained(str(options.work / "text_encoder"), safe_serialization=True)
+
+
 def _train_transformer(
     pipeline: CogVideoXPipeline, plan: TransformerPlan, options: argparse.Namespace
 ) -> None:
     """Encode as many clips of every size as the run will meet, then train."""
     latents = {}
     for size in SIZES:
-        name, most = f"{size[0]}x{size[1]}", options.clips if size == SIZES[0] else options.clips // 5
+        name, most = f"{size[0]}x{size[1]}", options.clips if size == SIZES[0] else options.clips // 8
         n = pool(plan.last, most)
-        clips = draw_clips(options.work / f"clips_{name}.npy", n, first_seed(size), size)
+        path = options.work / f"composed_{name}.npy"
+        clips = draw_clips(path, n, first_seed(size), size, composed=True)
         latents[size] = encode_clips(options.work / f"latents_{name}.npy", pipeline.vae, clips)
     train_transformer(pipeline, latents, plan, options.work)
 
@@ -96,7 +112,7 @@ def export(pipeline: CogVideoXPipeline, plan: TransformerPlan, work: Path, out: 
     pipeline.vae.to(torch.bfloat16)
     pipeline.vae.register_to_config(_name_or_path="chalk")  # not the folder that it was trained in
     save(out, pipeline)
-    curves = {part: _losses(work / f"{part}.jsonl") for part in ("vae", "transformer")}
+    curves = {part: _losses(work / f"{part}.jsonl") for part in ("vae", "text", "transformer")}
     (out.parent / CURVES.name).write_text(json.dumps(curves) + "\n")
     print(f"wrote {out} from step {learner.step}")
 
@@ -110,12 +126,12 @@ def _losses(log: Path) -> list[float]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train chalk.")
-    parser.add_argument("part", choices=["vae", "transformer", "decoder", "export"])
+    parser.add_argument("part", choices=["vae", "text", "transformer", "decoder", "export"])
     parser.add_argument("--work", type=Path, required=True, help="folder of clips, checkpoints, logs, grids")
     parser.add_argument("--out", type=Path, help="folder that export writes")
     parser.add_argument("--steps", type=int, help="of the whole run, resumed or not")
     parser.add_argument("--stop", type=int, help="stop here, before the rate's course is over")
-    parser.add_argument("--clips", type=int, default=1600, help="of the main size; a fifth of each other one")
+    parser.add_argument("--clips", type=int, default=1200, help="of the main size; an eighth of others")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="the tests' size")

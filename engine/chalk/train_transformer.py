@@ -1,4 +1,4 @@
-"""Train the transformer and its text encoder on encoded lessons.
+"""Train the transformer on encoded lessons and on captions as the trained text encoder reads them.
 
 Shapes: z_BTCHW latents. Decides the loss, the noise levels, the sizes and lengths of windows, and how
 captions are phrased and dropped. Does not decide how latents are made (`latents`) or sampled (the pipeline).
@@ -34,8 +34,10 @@ from engine.chalk.progress import (
     save_checkpoint,
     save_grid,
 )
+from engine.chalk.scenes import training_scene
 from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
+from engine.chalk.train_text import embed
 
 SAMPLE_PROMPTS = (
     "a red circle moves right",
@@ -58,8 +60,8 @@ SAMPLE_PROMPTS = (
 
 LatentsBySize = Mapping[tuple[int, int], Latents]
 
-# Embeddings, time conditioning, the output, and the small text encoder keep the rate of each entry's own
-_ADAM_ONLY = ("text.", "patch_embed", "time_embedding", ".linear.", "norm_", "proj_out")
+# Embeddings, time conditioning and the output keep the rate of each entry's own
+_ADAM_ONLY = ("patch_embed", "time_embedding", ".linear.", "norm_", "proj_out")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class TransformerPlan:
     known: float = 0.15  # chance that a window's first frames are given
     languages: tuple[float, ...] = (0.5, 0.25, 0.25)  # chances of "en", "hi", "ta"
     drop: float = 0.1  # captions left out, for classifier-free guidance
+    gaps: float = 0.25  # share of words that half of the captions lose
     slowest: float = 0.998  # of the average of the weights
     every: int = 250  # steps between checkpoints and sample grids
     stop: int | None = None  # step to stop at, before the rate's course is over
@@ -93,12 +96,12 @@ class TransformerPlan:
 
 
 class Learner:
-    """The trained parts, their optimizers and their average; knows how to take one step and to be saved."""
+    """The transformer, its optimizers and its average; knows how to take one step and to be saved."""
 
     def __init__(self, pipeline: CogVideoXPipeline, plan: TransformerPlan) -> None:
         self.pipeline, self.plan = pipeline, plan
-        self.model = nn.ModuleDict({"transformer": pipeline.transformer, "text": pipeline.text_encoder})
-        _start_quiet(pipeline.transformer)
+        self.model: nn.Module = pipeline.transformer
+        _start_quiet(self.model)
         self.optimizers = split_optimizers(self.model, plan.rate, _ADAM_ONLY, plan.muon_size)
         self.average = Average.of(self.model)
         self.alphas = pipeline.scheduler.alphas_cumprod.float()
@@ -127,13 +130,10 @@ class Learner:
     def _text(self, clip_seeds: Any, rng: np.random.Generator) -> Tensor:
         """Embeddings (B, MAX_TOKENS, text dim) of one phrasing for each clip, some left out."""
         plan = self.plan
-        captions = [random_caption(int(seed), rng, plan.languages) for seed in clip_seeds]
-        captions = ["" if rng.random() < plan.drop else caption for caption in captions]
-        ids = self.pipeline.tokenizer(
-            captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
-        embeds: Tensor = self.model["text"](ids)[0]
-        return embeds
+        scenes = [training_scene(np.random.default_rng(int(seed))) for seed in clip_seeds]
+        captions = [random_caption(scene, rng, plan.languages, gaps=plan.gaps) for scene in scenes]
+        with torch.no_grad():
+            return embed(self.pipeline, ["" if rng.random() < plan.drop else text for text in captions])
 
     def _loss(self, z_BTCHW: Tensor, embeds: Tensor, given_B: Tensor) -> Tensor:
         """Mean squared error of the velocity at noise levels spread evenly over the batch.
@@ -153,7 +153,7 @@ class Learner:
         rotary = self.pipeline._prepare_rotary_positional_embeddings(
             height * scale, width * scale, length, torch.device("cpu")
         )
-        predicted = self.model["transformer"](
+        predicted = self.model(
             torch.lerp(z_BTCHW, noisy, unknown), embeds, timesteps, image_rotary_emb=rotary, return_dict=False
         )[0]
         error = (predicted - velocity).square() * unknown
@@ -188,6 +188,7 @@ def train_transformer(
     learner = Learner(pipeline, plan)
     learner.resume(work / "transformer.ckpt")
     if plan.compiled:
+        torch._dynamo.config.recompile_limit = 64  # beyond it, blocks would run uncompiled
         for block in pipeline.transformer.transformer_blocks:
             block.compile(dynamic=True)  # one compilation for blocks, sizes and lengths
     since = time.monotonic()
