@@ -23,7 +23,7 @@ class Chance:
 
     def place(self, low: float, high: float, at: float = 0.5) -> float:
         """A place from low to high: in a composed scene the share `at` of the way."""
-        drawn = float(self.rng.uniform(low, high))
+        drawn = self.anywhere(low, high)
         return low + at * (high - low) if self.composed else drawn
 
     def phase(self, low: float, high: float) -> float:
