@@ -29,7 +29,7 @@ from engine.chalk.scenes import (
 )
 from engine.chalk.teacher import FPS, SIZES, draw, teach
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
-from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
+from engine.chalk.train_transformer import Learner, TransformerPlan, mean_square, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 from engine.families.cogvideox import CogVideoX, new_canvas
 
@@ -344,6 +344,20 @@ def test_transformer_training_resumes_with_the_numbers_of_an_undisturbed_run(tmp
     assert all(
         torch.equal(value, second.average.shadow[name]) for name, value in whole.average.shadow.items()
     )
+
+
+@given(length=st.integers(1, 5), known=st.integers(0, 4), changes=st.floats(1, 20), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_the_loss_counts_steady_errors_once_and_changing_ones_many_times(length, known, changes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    known = min(known, length - 1)
+    counts = (torch.arange(length) >= known).float().view(1, length, 1, 1, 1)
+    steady = torch.randn(1, 1, 2, 3, 3, generator=generator).expand(1, length, 2, 3, 3)
+    change = torch.randn(1, length, 2, 3, 3, generator=generator)
+    change = change - change[:, known:].mean(1, keepdim=True)
+    seen = change[:, known:].square().mean()
+    both = mean_square(steady + change, counts, changes)
+    assert torch.isclose(both, steady.square().mean() + changes * seen, rtol=1e-4)
 
 
 def test_transformer_training_learns_and_writes_its_log_and_grid(tmp_path, clips):

@@ -4,8 +4,11 @@ Shapes: z_BTCHW latents. Decides the loss, the noise levels, the sizes and lengt
 captions are phrased and dropped. Does not decide how latents are made (`latents`) or sampled (the pipeline).
 
 Some windows keep their first latent frames free of noise and learn to go on from them: the same weights then
-animate a given image (one latent frame) or extend a given clip. Some windows begin later than their clip, as
-those of a long shot do.
+animate a given image (one latent frame) or extend a given clip. Half of these begin later than their clip.
+All others begin with it, so that a caption and a place in the window decide what stands there.
+
+What changes in time is a twentieth of the latents' energy, so its error would hardly count: it counts
+`changes` times. The best prediction stays the same; it is only learned sooner.
 
 A step is a function of (seed, step): a resumed run takes the same steps as an undisturbed one.
 """
@@ -70,17 +73,16 @@ class TransformerPlan:
 
     steps: int
     seed: int = 0
-    rate: float = 1.5e-3
+    rate: float = 3e-3
     muon_size: float = 0.5  # of an update of the blocks' matrices, in units of the rate
     batch_frames: int = 160  # latent frames of a batch, whatever its windows' length
     size_chances: tuple[float, ...] = (0.76, 0.12, 0.12)  # of teacher.SIZES
     most: int = 80  # windows of a batch
     lengths: tuple[int, ...] = (1, 5, 9, 13)
-    early: float = 0.2  # share of the steps with many single frames, which show more scenes for the same work
-    early_chances: tuple[float, ...] = (0.45, 0.35, 0.15, 0.05)
-    length_chances: tuple[float, ...] = (0.1, 0.45, 0.25, 0.2)
-    later: float = 0.35  # chance that a window begins anywhere in its clip
+    length_chances: tuple[float, ...] = (0.02, 0.08, 0.1, 0.8)
     known: float = 0.15  # chance that a window's first frames are given
+    later: float = 0.5  # chance that such a window begins anywhere in its clip
+    changes: float = 8.0  # weight of the error of what changes in time
     languages: tuple[float, ...] = (0.5, 0.25, 0.25)  # chances of "en", "hi", "ta"
     drop: float = 0.1  # captions left out, for classifier-free guidance
     gaps: float = 0.25  # share of words that half of the captions lose
@@ -111,16 +113,15 @@ class Learner:
         """Take step number self.step; returns its loss."""
         plan, rng = self.plan, np.random.default_rng((self.plan.seed, self.step))
         size = SIZES[int(rng.choice(len(SIZES), p=plan.size_chances))]
-        chances = plan.early_chances if self.step < plan.early * plan.steps else plan.length_chances
-        length = int(rng.choice(plan.lengths, p=chances))
+        length = int(rng.choice(plan.lengths, p=plan.length_chances))
         stored = latents[size]
         chosen = rng.integers(pool(self.step, len(stored)), size=min(plan.most, plan.batch_frames // length))
-        late = rng.integers(stored.shape[1] - length + 1, size=len(chosen))
-        starts = np.where(rng.random(len(chosen)) < plan.later, late, 0)
-        windows = [stored[clip, start : start + length] for clip, start in zip(chosen, starts, strict=True)]
-        z_BTCHW = torch.from_numpy(np.stack(windows).astype(np.float32))
         given = np.where(rng.random(len(chosen)) < plan.known, rng.integers(1, 4, len(chosen)), 0)
         given = np.minimum(given, length - 1)
+        late = rng.integers(stored.shape[1] - length + 1, size=len(chosen))
+        starts = np.where((given > 0) & (rng.random(len(chosen)) < plan.later), late, 0)
+        windows = [stored[clip, start : start + length] for clip, start in zip(chosen, starts, strict=True)]
+        z_BTCHW = torch.from_numpy(np.stack(windows).astype(np.float32))
         loss = self._loss(z_BTCHW, self._text(chosen + first_seed(size), rng), torch.from_numpy(given))
         update(self.optimizers, loss, rate_at(self.step, plan.steps, plan.rate, 100, fall=0.4))
         self.average.update(self.model, self.step, plan.slowest)
@@ -136,11 +137,11 @@ class Learner:
             return embed(self.pipeline, ["" if rng.random() < plan.drop else text for text in captions])
 
     def _loss(self, z_BTCHW: Tensor, embeds: Tensor, given_B: Tensor) -> Tensor:
-        """Mean squared error of the velocity at noise levels spread evenly over the batch.
+        """Weighed squared error of the velocity at noise levels spread evenly over the batch.
 
         The first given_B frames of a window are free of noise and do not count.
         """
-        batch, length, _, height, width = z_BTCHW.shape
+        batch, length = z_BTCHW.shape[:2]
         generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step)
         noise = torch.randn(z_BTCHW.shape, generator=generator)
         share = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
@@ -149,16 +150,8 @@ class Learner:
         unknown = (torch.arange(length) >= given_B[:, None]).float().view(batch, length, 1, 1, 1)
         noisy = signal.sqrt() * z_BTCHW + (1 - signal).sqrt() * noise
         velocity = signal.sqrt() * noise - (1 - signal).sqrt() * z_BTCHW
-        scale = self.pipeline.vae_scale_factor_spatial
-        rotary = self.pipeline._prepare_rotary_positional_embeddings(
-            height * scale, width * scale, length, torch.device("cpu")
-        )
-        predicted = self.model(
-            torch.lerp(z_BTCHW, noisy, unknown), embeds, timesteps, image_rotary_emb=rotary, return_dict=False
-        )[0]
-        error = (predicted - velocity).square() * unknown
-        loss: Tensor = error.sum() / unknown.expand_as(error).sum()
-        return loss
+        predicted = self.model(torch.lerp(z_BTCHW, noisy, unknown), embeds, timesteps, return_dict=False)[0]
+        return mean_square(predicted - velocity, unknown, self.plan.changes)
 
     def save(self, path: Path) -> None:
         """Everything that the next step depends on."""
@@ -179,6 +172,18 @@ class Learner:
         own = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.average.shadow)
         return own
+
+
+def mean_square(error_BTCHW: Tensor, counts_BT111: Tensor, changes: float) -> Tensor:
+    """Mean square of the errors of frames that count, of which the part that differs between a window's
+    frames counts `changes` times.
+    """
+    error = error_BTCHW * counts_BT111
+    steady = error.sum(1, keepdim=True) / counts_BT111.sum(1, keepdim=True)
+    change = (error - steady) * counts_BT111
+    n = counts_BT111.expand_as(error).sum()
+    loss: Tensor = (error.square().sum() + (changes - 1) * change.square().sum()) / n
+    return loss
 
 
 def train_transformer(
