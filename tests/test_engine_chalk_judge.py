@@ -7,8 +7,9 @@ import pytest
 from diffusers import CogVideoXPipeline
 
 from engine.chalk.captions import LANGUAGES
+from engine.chalk.clips import held_out_captions
 from engine.chalk.given import go_on
-from engine.chalk.judge import held_out_captions, judge
+from engine.chalk.judge import judge
 from engine.chalk.long_shots import FPS, SCENES, SECONDS, survivals
 from engine.chalk.model import WEIGHTS, build_pipeline, save
 from engine.chalk.scenes import Figure, held_out

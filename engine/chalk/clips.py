@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.chalk.captions import LANGUAGES, caption
-from engine.chalk.scenes import Scene
+from engine.chalk.captions import LANGUAGES, caption, seeded_caption
+from engine.chalk.scenes import Scene, held_out_scene
 from engine.chalk.teacher import SIZES, teach
 
 N_FRAMES = 49
@@ -78,6 +78,14 @@ def random_caption(
     if not gaps or rng.random() < 0.5:
         return text
     return " ".join(word for word in text.split() if rng.random() >= gaps)
+
+
+def held_out_captions(n: int, language: str) -> list[tuple[Scene, str]]:
+    """n scenes that training never saw, each with a whole caption in this language; always the same ones."""
+    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + n)
+    scenes = [held_out_scene(np.random.default_rng(seed)) for seed in seeds]
+    pairs = zip(scenes, seeds, strict=True)
+    return [(scene, seeded_caption(scene, language, seed, whole=True)) for scene, seed in pairs]
 
 
 def pool(step: int, n: int) -> int:

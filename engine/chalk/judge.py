@@ -1,6 +1,6 @@
 """How well a folder of weights follows its captions: `python -m engine.chalk.judge --weights FOLDER`.
 
-Decides which held-out captions are asked and how they are sampled. Does not decide what a clip shows: the
+Decides how held-out captions are sampled. Does not decide what a clip shows: the
 `oracle` does.
 
 Scenes are combinations that training never sees; a caption in Hindi or Tamil is of the same scene as the
@@ -19,25 +19,16 @@ import numpy.typing as npt
 import torch
 from diffusers import CogVideoXPipeline
 
-from engine.chalk.captions import LANGUAGES, seeded_caption
-from engine.chalk.clips import HELD_OUT_SEED
+from engine.chalk.captions import LANGUAGES
+from engine.chalk.clips import held_out_captions
 from engine.chalk.model import WEIGHTS
 from engine.chalk.oracle.table import Table, evaluate
 from engine.chalk.progress import save_grid, side_by_side
-from engine.chalk.scenes import Scene, held_out_scene
 from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
 
 _BATCH = 10
 _SHOWN = 48  # clips in the picture
-
-
-def held_out_captions(n: int, language: str) -> list[tuple[Scene, str]]:
-    """n scenes that training never saw, each with a whole caption in this language; always the same ones."""
-    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + n)
-    scenes = [held_out_scene(np.random.default_rng(seed)) for seed in seeds]
-    pairs = zip(scenes, seeds, strict=True)
-    return [(scene, seeded_caption(scene, language, seed, whole=True)) for scene, seed in pairs]
 
 
 def sample(

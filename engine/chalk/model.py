@@ -90,7 +90,7 @@ def build_vae(size: Size) -> AutoencoderKLCogVideoX:
 
 
 def build_text_encoder(size: Size, vocab_size: int) -> T5EncoderModel:
-    """A small T5 encoder, trained together with the transformer."""
+    """A small T5 encoder, trained before the transformer."""
     config = T5Config(
         vocab_size=vocab_size,
         d_model=size.text_dim,

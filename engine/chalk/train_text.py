@@ -19,10 +19,10 @@ from diffusers import CogVideoXPipeline
 from torch import Tensor, nn
 
 from engine.chalk import scenes
-from engine.chalk.captions import LANGUAGES, seeded_caption
-from engine.chalk.clips import HELD_OUT_SEED, append_line, random_caption
+from engine.chalk.captions import LANGUAGES
+from engine.chalk.clips import append_line, held_out_captions, random_caption
 from engine.chalk.progress import load_checkpoint, rate_at, save_checkpoint
-from engine.chalk.scenes import Scene, held_out_scene, training_scene
+from engine.chalk.scenes import Scene, training_scene
 from engine.chalk.tokens import MAX_TOKENS
 
 _ABSENT = "-"
@@ -128,13 +128,10 @@ def _loss(pipeline: CogVideoXPipeline, reader: Reader, rng: np.random.Generator,
 @torch.no_grad()
 def held_out_shares(pipeline: CogVideoXPipeline, reader: Reader, n: int = 200) -> dict[str, float]:
     """The share of n held-out captions whose every attribute is read right, for each language."""
-    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + n)
-    asked = [held_out_scene(np.random.default_rng(seed)) for seed in seeds]
-    right_BA = torch.tensor([attributes(scene) for scene in asked])
     shares = {}
     for language in LANGUAGES:
-        pairs = zip(asked, seeds, strict=True)
-        texts = [seeded_caption(scene, language, seed, whole=True) for scene, seed in pairs]
-        read_BA = torch.stack([part.argmax(dim=-1) for part in reader(embed(pipeline, texts))], dim=1)
+        asked, texts = zip(*held_out_captions(n, language), strict=True)
+        right_BA = torch.tensor([attributes(scene) for scene in asked])
+        read_BA = torch.stack([part.argmax(dim=-1) for part in reader(embed(pipeline, list(texts)))], dim=1)
         shares[language] = round(float((read_BA == right_BA).all(dim=1).float().mean()), 4)
     return shares
