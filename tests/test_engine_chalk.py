@@ -137,6 +137,8 @@ PERIODIC = [
     Figure("planet", "red", "orbit", night=True),
     Landscape("sea", "shining", weather="vapour"),
     Landscape("river", "", "grey", "still", "rain"),
+    Landscape("hills", "shining", "white", "left"),
+    Landscape("mountains", "", "grey", "right", "rain"),
 ]
 
 

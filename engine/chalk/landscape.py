@@ -30,6 +30,7 @@ DIM = {"moon": 0.45, "setting": 0.75, "rising": 0.92, "rain": 0.82}
 SUN, LOW_SUN, MOON = (1.0, 0.86, 0.30), (1.0, 0.50, 0.22), (0.96, 0.95, 0.84)
 ROCK: Colour = (0.46, 0.50, 0.60)
 DUSK = 0.5  # brightness of clouds at night
+_DRIFT = 6.0  # pixels a second
 CLOUDS: dict[str, Colour] = {"white": (0.98, 0.98, 1.0), "grey": (0.42, 0.45, 0.52)}
 _Row = tuple[float, float, float, Colour]  # depth below the horizon, height, length, all in pixels
 _WAVES: tuple[_Row, ...] = (
@@ -182,18 +183,24 @@ def _rain(stage: _Stage, f_THWC: Array) -> None:
 
 
 def _clouds(stage: _Stage, f_THWC: Array) -> None:
-    """Two flat-bottomed clouds, larger and lower in rain, which drift around the frame, form or stay."""
+    """Two flat-bottomed clouds, larger and lower in rain, which drift around the frame, form or stay.
+
+    In a composed scene, those that drift follow each other at one height, so that each stands after a period
+    where the one before it stood.
+    """
     grid, chance, scene = stage.sky, stage.chance, stage.scene
-    speed = {"left": -6.0, "right": 6.0}.get(scene.cloud_motion, 0.0)
+    way = {"left": -1, "right": 1}.get(scene.cloud_motion, 0)
     span = grid.width + 40.0
+    n, step_down = (round(span / 45), 0.0) if way and chance.composed else (2, 0.14)
+    speed = way * span / n / chance.period(span / n / _DRIFT)
     # clouds that stay leave room for sun or moon between them
-    first = chance.anywhere(0, 1) * span if speed else stage.light_x + 20 + span / 4
+    first = chance.place(0, 1, at=0.5 / n) * span if way else stage.light_x + 20 + span / 4
     size: Array | float = 1.25 if scene.weather == "rain" else 1.0
     if scene.cloud_motion == "appear":
         size = np.clip((grid.t - chance.phase(-0.5, 0.5)) / 3.0, 0.0, 1.0).astype(np.float32)
-    for i in range(2):
-        x = np.mod(first + i * span / 2 + speed * grid.t, span) - 20
-        y = stage.horizon * (0.26 + 0.14 * i)
+    for i in range(n):
+        x = np.mod(first + i * span / n + speed * grid.t, span) - 20
+        y = stage.horizon * (0.26 + step_down * i)
         tone = shade(CLOUDS[scene.cloud], DUSK if scene.light == "moon" else 1.0)
         paint(f_THWC, _cloud(grid, x, y, size), tone)
 

@@ -1,4 +1,4 @@
-"""Where a training run stands: averaged weights, checkpoints, sample grids.
+"""Where a training run stands: its length, averaged weights, checkpoints, sample grids.
 
 Decides how a run is resumed and how its pictures are laid out. Does not decide what is trained.
 """
@@ -16,6 +16,20 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long something is trained, and from which seed."""
+
+    steps: int
+    seed: int = 0
+    stop: int | None = None  # step to stop at, before the rate's course is over
+
+    @property
+    def last(self) -> int:
+        """The step to stop at."""
+        return self.steps if self.stop is None else self.stop
 
 
 @dataclass

@@ -29,7 +29,7 @@ from engine.chalk.train_text import TextPlan, train_text
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
-VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 1000, 6000, 600
+VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 1000, 8000, 600
 CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _MEASURED_CLIPS = 64  # enough for the standard deviation of a latent channel
 
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder that export writes")
     parser.add_argument("--steps", type=int, help="of the whole run, resumed or not")
     parser.add_argument("--stop", type=int, help="stop here, before the rate's course is over")
-    parser.add_argument("--clips", type=int, default=1200, help="of the main size; an eighth of others")
+    parser.add_argument("--clips", type=int, default=3000, help="of the main size; an eighth of others")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="the tests' size")

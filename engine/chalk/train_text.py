@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from engine.chalk import scenes
 from engine.chalk.captions import LANGUAGES
 from engine.chalk.clips import append_line, held_out_captions, random_caption
-from engine.chalk.progress import load_checkpoint, rate_at, save_checkpoint
+from engine.chalk.progress import Plan, load_checkpoint, rate_at, save_checkpoint
 from engine.chalk.scenes import Scene, training_scene
 from engine.chalk.tokens import MAX_TOKENS
 
@@ -41,22 +41,14 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class TextPlan:
+class TextPlan(Plan):
     """How the text encoder is trained."""
 
-    steps: int
-    seed: int = 0
     rate: float = 2e-3
     batch: int = 96  # captions
     languages: tuple[float, ...] = (0.4, 0.3, 0.3)  # chances of "en", "hi", "ta"
     gaps: float = 0.25  # share of words that half of the captions lose
     every: int = 250  # steps between checkpoints
-    stop: int | None = None  # step to stop at, before the rate's course is over
-
-    @property
-    def last(self) -> int:
-        """The step to stop at."""
-        return self.steps if self.stop is None else self.stop
 
 
 class Reader(nn.Module):

@@ -26,6 +26,7 @@ from engine.chalk.clips import Clips, append_line, pixel_batch, pool, to_float
 from engine.chalk.muon import split_optimizers, update
 from engine.chalk.progress import (
     Average,
+    Plan,
     frames_of,
     load_checkpoint,
     rate_at,
@@ -37,27 +38,19 @@ _ADAM_ONLY = ("conv_in.", "conv_out.")  # the ends, whose rows are colours and l
 
 
 @dataclass(frozen=True)
-class VaePlan:
+class VaePlan(Plan):
     """How the autoencoder is trained."""
 
-    steps: int
-    seed: int = 0
     rate: float = 2e-3
     kl_weight: float = 2e-4
     edge_weight: float = 0.5
     every: int = 250  # steps between checkpoints and sample grids
-    stop: int | None = None  # step to stop at, before the rate's course is over
     decoder_only: bool = False  # the encoder is done
 
     @property
     def name(self) -> str:
         """Of the run's checkpoint, log and grids."""
         return "decoder" if self.decoder_only else "vae"
-
-    @property
-    def last(self) -> int:
-        """The step to stop at."""
-        return self.steps if self.stop is None else self.stop
 
 
 def train_vae(vae: AutoencoderKLCogVideoX, clips: Clips, held_out: Clips, plan: VaePlan, work: Path) -> None:
