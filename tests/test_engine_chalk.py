@@ -348,6 +348,17 @@ def test_transformer_training_resumes_with_the_numbers_of_an_undisturbed_run(tmp
     )
 
 
+def test_bfloat16_changes_the_losses_of_the_first_steps_by_less_than_a_hundredth(tmp_path, clips):
+    latents = encode_clips(tmp_path / "latents.npy", build_pipeline(0, tiny=True).vae, clips)
+    losses = []
+    for half in (False, True):
+        plan = TransformerPlan(steps=8, batch_frames=26, most=4, half=half)
+        learner = Learner(build_pipeline(0, tiny=True), plan)
+        losses.append([learner.train_step(dict.fromkeys(SIZES, latents)) for _ in range(8)])
+    assert losses[0] != losses[1]
+    assert np.allclose(losses[0], losses[1], rtol=0.01)
+
+
 @given(length=st.integers(1, 5), known=st.integers(0, 4), changes=st.floats(1, 20), seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
 def test_the_loss_counts_steady_errors_once_and_changing_ones_many_times(length, known, changes, seed):
