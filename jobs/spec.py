@@ -59,7 +59,7 @@ class SamplingSpec:
     """How long and how strictly a shot is denoised; scheduler "" is the model's own, else ddim or dpm."""
 
     n_steps: int = 20
-    guidance_scale: float = 5.0
+    guidance_scale: float = 3.0
     scheduler: str = ""
 
     def __post_init__(self) -> None:

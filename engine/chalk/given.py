@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.chalk.clips import Clips
 from engine.chalk.latents import encode
+from engine.chalk.model import GUIDANCE
 from engine.chalk.tokens import MAX_TOKENS
 from engine.decode import n_latent_frames, shown_frames
 from engine.families.cogvideox import CogVideoX, new_canvas
@@ -27,7 +28,7 @@ def go_on(
     *,
     n_frames: int = 33,
     n_steps: int = 20,
-    guidance_scale: float = 5.0,
+    guidance_scale: float = GUIDANCE,
     seed: int = 0,
 ) -> npt.NDArray[np.uint8]:
     """A clip of n_frames whose first frames are the given ones, as the autoencoder shows them.

@@ -21,7 +21,7 @@ from diffusers import CogVideoXPipeline
 
 from engine.chalk.captions import LANGUAGES
 from engine.chalk.clips import held_out_captions
-from engine.chalk.model import WEIGHTS
+from engine.chalk.model import GUIDANCE, WEIGHTS
 from engine.chalk.oracle.table import Table, evaluate
 from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.teacher import SIZES
@@ -37,7 +37,7 @@ def sample(
     *,
     n_frames: int = 33,
     steps: int = 20,
-    scale: float = 5.0,
+    scale: float = GUIDANCE,
     size: tuple[int, int] = SIZES[0],
     seed: int = 0,
 ) -> Iterator[npt.NDArray[np.uint8]]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from engine.chalk.captions import caption
-from engine.chalk.model import WEIGHTS
+from engine.chalk.model import GUIDANCE, WEIGHTS
 from engine.chalk.oracle.reading import read
 from engine.chalk.oracle.score import score
 from engine.chalk.progress import save_grid, side_by_side
@@ -43,7 +43,7 @@ _WINDOW, _OVERLAP, _SEEN = 13, 4, 33  # latent frames, latent frames, pixel fram
 
 
 def draw_shot(
-    family: CogVideoX, folder: Path, prompt: str, *, n_frames: int, n_steps: int = 20, scale: float = 5.0
+    family: CogVideoX, folder: Path, prompt: str, *, n_frames: int, n_steps: int = 20, scale: float = GUIDANCE
 ) -> npt.NDArray[np.uint8]:
     """n_frames of one shot f_THWC, in blended windows of the trained length."""
     n_latent, (height, width) = latent_frames(n_frames), SIZES[0]

@@ -29,6 +29,7 @@ from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
 from engine.chalk.world import write_world
 
 WEIGHTS = Path(__file__).parent / "weights"  # shipped
+GUIDANCE = 3.0  # the scale at which colours and motions follow captions best; more distorts forms
 HEIGHT, WIDTH = 64, 96  # pixels of the main size
 WINDOW_FRAMES = 49  # pixel frames of the longest window, 13 latent frames
 _PIXELS_PER_LATENT, _PATCH = 4, 4

@@ -29,7 +29,7 @@ from engine.chalk.train_text import TextPlan, train_text
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
-VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 1000, 8000, 600
+VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 1000, 10000, 600
 CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _MEASURED_CLIPS = 64  # enough for the standard deviation of a latent channel
 

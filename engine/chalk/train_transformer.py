@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from engine.chalk.clips import append_line, first_seed, pool, random_caption
 from engine.chalk.latents import Latents
+from engine.chalk.model import GUIDANCE
 from engine.chalk.muon import split_optimizers, update
 from engine.chalk.progress import (
     Average,
@@ -87,7 +88,7 @@ class TransformerPlan(Plan):
     drop: float = 0.1  # captions left out, for classifier-free guidance
     gaps: float = 0.25  # share of words that half of the captions lose
     slowest: float = 0.998  # of the average of the weights
-    every: int = 500  # steps between checkpoints and sample grids
+    every: int = 1000  # steps between checkpoints and sample grids
     half: bool = HAS_AMX  # the model's matrix products in bfloat16: half again as fast with AMX, else slower
     compiled: bool = True  # blocks, by torch.compile: half again as fast
 
@@ -207,7 +208,7 @@ def train_transformer(
 
 
 def sample_grid(
-    pipeline: CogVideoXPipeline, path: Path, *, n_frames: int = 33, steps: int = 16, scale: float = 4.0
+    pipeline: CogVideoXPipeline, path: Path, *, n_frames: int = 33, steps: int = 16, scale: float = GUIDANCE
 ) -> None:
     """One row of frames for each of SAMPLE_PROMPTS, by the stock pipeline."""
     pipeline.set_progress_bar_config(disable=True)
