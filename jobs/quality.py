@@ -75,7 +75,7 @@ def _draw(film: "FilmQuality", out: Path) -> None:
 
 
 def _check_words(arguments: argparse.Namespace) -> None:
-    """Refuse options that contradict each other, or would be ignored."""
+    """Refuse options that contradict each other, would be ignored, or mean nothing."""
     by_hand = [
         name for name in ("seams", "stride", "cuts", "compression") if getattr(arguments, name) is not None
     ]
@@ -85,6 +85,8 @@ def _check_words(arguments: argparse.Namespace) -> None:
         raise Refused("--config, --row and key.sub=value are about a manifest: give --manifest as well")
     if arguments.overlap is not None and arguments.seams is None and arguments.stride is None:
         raise Refused("--overlap alone tells no layout: give --stride or --seams as well")
+    if arguments.compression == 0:
+        raise Refused("--compression 0: a latent frame holds at least 1 pixel frame")
 
 
 def _plot_path(arguments: argparse.Namespace) -> Path:
@@ -123,7 +125,7 @@ def _by_hand(arguments: argparse.Namespace, video: "Video") -> Plan:
 
 
 def _seams_by_hand(arguments: argparse.Namespace, n_frames: int) -> "tuple[Seam, ...] | None":
-    from engine.quality.layout import Seam, seams_every
+    from engine.quality.layout import seams_at, seams_every
 
     overlap = arguments.overlap or 0
     if arguments.stride is not None:
@@ -133,7 +135,7 @@ def _seams_by_hand(arguments: argparse.Namespace, n_frames: int) -> "tuple[Seam,
         return seams
     if arguments.seams is None:
         return None
-    return tuple(Seam(start, start + overlap) for start in arguments.seams)
+    return seams_at(arguments.seams, overlap)
 
 
 def _planned(arguments: argparse.Namespace, video: "Video") -> Plan:

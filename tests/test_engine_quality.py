@@ -20,6 +20,7 @@ from engine.quality.layout import (
     Seam,
     Span,
     interior,
+    seams_at,
     seams_every,
     seams_of_weights,
     spans_between,
@@ -29,6 +30,7 @@ from engine.quality.layout import (
 from engine.quality.scores import OK, OVER, UNCLEAR, Figure, Scores, figures, overall, score
 from engine.quality.seams import folding, seam_index, softness
 from engine.quality.trends import slope
+from engine.quality.video import working_size
 from engine.windows import blend_weights, plan_windows
 
 cv2.setNumThreads(1)
@@ -328,6 +330,13 @@ def test_spans_end_at_cuts_and_count_their_seams_from_their_start():
     assert not interior(SEAMS, N)[[40, 48, 50]].any() and interior(SEAMS, N)[[39, 51]].all()
 
 
+def test_seams_that_are_named_may_touch_and_a_narrow_picture_keeps_what_flow_needs():
+    assert seams_at([10, 16], 6) == (Seam(10, 16), Seam(16, 22)) and seams_at([], 6) == ()
+    sizes = {(1080, 1920): (270, 480), (2000, 20): (1600, 16), (64, 96): (64, 96), (2000, 16): (2000, 16)}
+    for size, working in sizes.items():
+        assert working_size(np.zeros((*size, 3), np.uint8)).shape[:2] == working
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -335,6 +344,9 @@ def test_spans_end_at_cuts_and_count_their_seams_from_their_start():
         (lambda: spans_between([50], 100, [Seam(48, 52)]), "48 to 52.*one shot"),
         (lambda: spans_between([150], 100), "150 do not lie inside 100 frames"),
         (lambda: seams_every(8, 8, 100), r"overlap=8 frames must lie in \[0, stride=8\)"),
+        (lambda: seams_at([10, 12], 6), "10 and 12 are 2 frames apart.*overlap of 6 frames"),
+        (lambda: seams_at([12, 10], 0), "frame 10 follows the one at frame 12"),
+        (lambda: seams_at([10, 10], 0), "frame 10 follows the one at frame 10"),
         (lambda: Span("s", 0, 10, (Seam(0, 4),)), "0 to 4.*10 frames"),
     ],
 )

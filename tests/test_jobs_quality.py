@@ -199,6 +199,9 @@ def test_shots_too_short_to_measure_are_left_out_and_named(smooth, tmp_path, cap
         (["--seams", "140", "--overlap", "8"], "140 to 148"),
         (["--stride", "500"], "--stride 500: no seam lies inside the film's 144 frames"),
         (["--stride", "8", "--overlap", "8"], "overlap=8 frames must lie in [0, stride=8)"),
+        (["--stride", "0"], "overlap=0 frames must lie in [0, stride=0)"),
+        (["--seams", "10,12", "--overlap", "6"], "10 and 12 are 2 frames apart, less than the overlap of 6"),
+        (["--compression", "0"], "--compression 0: a latent frame holds at least 1 pixel frame"),
         (["--overlap", "8"], "--overlap alone tells no layout"),
         (["--cuts", "144"], "144 do not lie inside 144 frames"),
         (["--skip", "17"], "8 frames are too few, at least 16"),
@@ -228,6 +231,20 @@ def test_files_that_are_no_film_are_one_message(smooth, tmp_path, capsys):
         film.mux([*stream.encode(frame), *stream.encode(None)])
     assert "holds no readable video" in refused(capsys, tmp_path / "sound.mp4")
     assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 2), (8, 8), (8, 200), (96, 14)])
+def test_a_film_too_small_for_optical_flow_is_one_message_with_its_size(width, height, tmp_path, capsys):
+    film = encode(tmp_path / "small.mp4", [np.zeros((height, width, 3), np.uint8)] * 20)
+    said = f"{film}: {width}x{height} px are too small, at least 16x16 px can be measured"
+    assert said in refused(capsys, film)
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 16), (16, 1000), (1000, 16)])
+def test_the_smallest_and_the_narrowest_film_that_can_be_measured_is(width, height, tmp_path, capsys):
+    # Not 16x16: below 46x46 px OpenCV's solver retunes itself, and stays so for the tests after this one.
+    frames = [cv2.resize(frame, (width, height)) for frame in pictures(20)]
+    assert measured(capsys, encode(tmp_path / "small.mp4", frames))["frames"] == 20
 
 
 def test_a_stream_whose_header_has_no_frame_count_is_measured(tmp_path, capsys):

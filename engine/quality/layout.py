@@ -99,6 +99,24 @@ def seams_every(stride: int, overlap: int, n_frames: int) -> tuple[Seam, ...]:
     return tuple(Seam(start, start + overlap) for start in starts)
 
 
+def seams_at(starts: Sequence[int], overlap: int) -> tuple[Seam, ...]:
+    """The seams of windows that begin at the frames `starts` and share `overlap` frames with the one before.
+
+    Raises ValueError for starts that do not rise, or that are nearer to each other than the overlap.
+    """
+    for before, after in itertools.pairwise(starts):
+        if after <= before:
+            raise ValueError(
+                f"the seam at frame {after} follows the one at frame {before}: name them in order"
+            )
+        if after - before < overlap:
+            raise ValueError(
+                f"the seams at frames {before} and {after} are {after - before} frames apart, "
+                f"less than the overlap of {overlap} frames"
+            )
+    return tuple(Seam(start, start + overlap) for start in starts)
+
+
 def spans_between(
     cuts: Sequence[int], n_frames: int, seams: Sequence[Seam] | None = None, pulse: int = 1
 ) -> tuple[Span, ...]:

@@ -17,6 +17,7 @@ from engine.film.join import video_stream
 from engine.film.sheet import EXACT
 
 WORKING_PX = 480  # the longer side: flow costs about 10 ms a pair, and a seam is no matter of fine detail
+LEAST_PX = 16  # the shorter side: flow matches patches of 8 px in halved pictures; below, OpenCV may crash
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Video:
 
 
 def open_video(path: Path) -> Video:
-    """The facts of a video file. Raises ValueError for what is none, with the reason."""
+    """The facts of a video file. Raises ValueError for what is none, or is too small, with the reason."""
     try:
         with av.open(path) as container:
             stream = video_stream(container, path)
@@ -44,6 +45,9 @@ def open_video(path: Path) -> Video:
     if not count or not fps or not context.width or not context.height:
         size = f"{context.width}x{context.height} px"
         raise ValueError(f"{path} has {count} frames of {size} at {fps or 'no'} frames a second")
+    if min(context.width, context.height) < LEAST_PX:
+        size = f"{context.width}x{context.height} px"
+        raise ValueError(f"{path}: {size} are too small, at least {LEAST_PX}x{LEAST_PX} px can be measured")
     return Video(path, count, fps, context.width, context.height)
 
 
@@ -65,9 +69,12 @@ def pictures_of(video: Video) -> Iterator[Picture]:
 
 
 def working_size(f_HWC: Picture) -> Picture:
-    """The picture, reduced by area averages until its longer side is at most WORKING_PX; never enlarged."""
+    """The picture, reduced by area averages until its longer side is at most WORKING_PX; never enlarged.
+
+    A very narrow one stays longer, as its shorter side keeps LEAST_PX.
+    """
     height, width = f_HWC.shape[:2]
-    scale = min(1.0, WORKING_PX / max(height, width))
+    scale = min(1.0, max(WORKING_PX / max(height, width), LEAST_PX / min(height, width)))
     if scale == 1.0:
         return f_HWC
     size = max(1, round(width * scale)), max(1, round(height * scale))
