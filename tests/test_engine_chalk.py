@@ -1,6 +1,7 @@
 """chalk's lessons, its folder, and that its training repeats itself."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from diffusers import CogVideoXPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.chalk import train
 from engine.chalk.captions import LANGUAGES, caption, vocabulary
 from engine.chalk.chance import LOOP
-from engine.chalk.clips import draw_clips, first_seed, pixel_batch, pool, random_caption
-from engine.chalk.latents import channel_std, encode, encode_clips
+from engine.chalk.clips import clips_at, draw_clips, first_seed, pixel_batch, random_caption
+from engine.chalk.latents import channel_std, encode, encode_clips, fingerprint
 from engine.chalk.model import build_pipeline, save
 from engine.chalk.muon import orthogonal
 from engine.chalk.progress import load_checkpoint
@@ -373,6 +375,33 @@ def test_the_loss_counts_steady_errors_once_and_changing_ones_many_times(length,
     assert torch.isclose(both, steady.square().mean() + changes * seen, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["export", "--work", "none"], "needs --out"),
+        (["export", "--work", "none", "--out", "o"], "lacks vae, text_encoder, transformer.ckpt"),
+        (["transformer", "--work", "none"], "lacks vae, text_encoder"),
+        (["decoder", "--work", "none"], "lacks vae"),
+        (["vae", "--work", "none", "--clips", "0"], "must be 1 or more"),
+    ],
+)
+def test_training_refuses_what_it_cannot_begin_with(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        train.main(words)
+    assert said in capsys.readouterr().err and not any(tmp_path.iterdir())
+
+
+def test_latents_are_named_by_the_encoder_that_made_them():
+    one, same, other = (build_pipeline(seed, tiny=True).vae for seed in (0, 0, 1))
+    same.load_state_dict({**same.state_dict(), **{k: v + 1 for k, v in _decoder(same).items()}})
+    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
+
+
+def _decoder(vae):
+    return {name: value for name, value in vae.state_dict().items() if name.startswith("decoder.")}
+
+
 def test_transformer_training_learns_and_writes_its_log_and_grid(tmp_path, clips):
     pipeline = build_pipeline(0, tiny=True)
     stored = encode_clips(tmp_path / "latents.npy", pipeline.vae, clips) * np.float16(0.1)
@@ -381,8 +410,8 @@ def test_transformer_training_learns_and_writes_its_log_and_grid(tmp_path, clips
     train_transformer(pipeline, latents, plan, tmp_path)
     assert (tmp_path / "transformer_00020.png").exists()
     assert '"step": 19' in (tmp_path / "transformer.jsonl").read_text()
-    assert all(torch.isfinite(p).all() for p in pipeline.transformer.parameters())
-    assert pipeline.transformer.proj_out.weight.abs().max() > 0
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "transformer.jsonl").read_text().splitlines()]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 @given(step=st.integers(0, 10**6))
@@ -390,7 +419,7 @@ def test_transformer_training_learns_and_writes_its_log_and_grid(tmp_path, clips
 def test_a_batch_is_its_step(clips, step):
     pairs = itertools.repeat(step, 2)
     first, again = (
-        pixel_batch(clips, np.random.default_rng((0, s)), 2, 5, pool(s, len(clips))) for s in pairs
+        pixel_batch(clips, np.random.default_rng((0, s)), 2, 5, clips_at(s, len(clips))) for s in pairs
     )
     assert torch.equal(first, again) and first.shape == (2, 3, 5, 64, 96) and first.abs().max() <= 1
 

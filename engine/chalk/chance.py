@@ -1,8 +1,9 @@
 """What chance decides about a drawing: places and phases, unless the scene is composed.
 
 Decides how a composed scene stands and moves: its things have places of their own, its motions begin with
-the clip, and what comes round does so a whole number of times in `LOOP` seconds. Windows of a long shot whose
-stride is that long then begin at the same point of every motion. Does not decide what is drawn.
+the clip, and what swings, turns, flows or drifts comes round a whole number of times in `LOOP` seconds.
+Windows of a long shot whose stride is that long then begin at the same point of such a motion. Does not
+decide what is drawn.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def held_out_captions(n: int, language: str) -> list[tuple[Scene, str]]:
     return [(scene, seeded_caption(scene, language, seed, whole=True)) for scene, seed in pairs]
 
 
-def pool(step: int, n: int) -> int:
+def clips_at(step: int, n: int) -> int:
     """How many of n clips a run draws from at this step: few at first, so that its start is soon redone."""
     return min(n, 48 + 4 * step)
 

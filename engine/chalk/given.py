@@ -1,13 +1,18 @@
 """Go on from given frames: animate an image, or extend a clip, with chalk's own weights.
 
+    python -m engine.chalk.given --from FILE [--frames N] --prompt TEXT --out CLIP.png
+
 Shapes: f_THWC bytes, z_BTCHW latents. Decides where given latents lie and that every step sees them without
 noise, as in training (`train_transformer`). Does not decide how a step is predicted: the family does.
 """
 
 from __future__ import annotations
 
+import argparse
+from itertools import islice
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,7 +20,9 @@ from torch import Tensor
 
 from engine.chalk.clips import Clips
 from engine.chalk.latents import encode
-from engine.chalk.model import GUIDANCE
+from engine.chalk.model import GUIDANCE, WEIGHTS
+from engine.chalk.progress import save_grid, side_by_side
+from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
 from engine.decode import n_latent_frames, shown_frames
 from engine.families.cogvideox import CogVideoX, new_canvas
@@ -57,3 +64,42 @@ def go_on(
 def _pinned(z_BTCHW: Tensor, z_given: Tensor) -> Tensor:
     """The latents with the given ones at their beginning."""
     return torch.cat([z_given, z_BTCHW[:, z_given.shape[1] :]], dim=1)
+
+
+def first_frames(path: Path, n: int) -> Clips:
+    """The first n frames (n, H, W, 3) of an image or a film, at chalk's main size.
+
+    Raises ValueError where the file holds no or too few pictures.
+    """
+    height, width = SIZES[0]
+    try:
+        with av.open(str(path)) as film:
+            pictures = [
+                frame.reformat(width, height, "rgb24").to_ndarray()
+                for frame in islice(film.decode(video=0), n)
+            ]
+    except (av.FFmpegError, IndexError) as error:
+        raise ValueError(f"{path} is no image or film that can be read: {error}") from error
+    if len(pictures) < n:
+        raise ValueError(f"{path} has {len(pictures)} frames, and {n} are to be given: ask for fewer")
+    return np.stack(pictures)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write eight frames of what follows the given ones as one picture."""
+    parser = argparse.ArgumentParser(prog="python -m engine.chalk.given", description=__doc__)
+    parser.add_argument("--from", dest="file", type=Path, required=True, help="an image, or a film")
+    parser.add_argument("--frames", type=int, default=1, help="of it that are given: 1, 5 or 9")
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="picture to write")
+    options = parser.parse_args(arguments)
+    try:
+        f_THWC = go_on(WEIGHTS, first_frames(options.file, options.frames), options.prompt)
+    except ValueError as error:
+        parser.error(str(error))
+    shown = np.linspace(0, len(f_THWC) - 1, 8).round().astype(int).tolist()
+    save_grid(options.out, [side_by_side(f_THWC, shown)])
+
+
+if __name__ == "__main__":
+    main()

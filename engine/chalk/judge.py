@@ -59,7 +59,10 @@ def judge(pipeline: CogVideoXPipeline, language: str, n: int, out: Path) -> Tabl
     clips = list(sample(pipeline, [text for _, text in pairs]))
     table = evaluate(zip(clips, (scene for scene, _ in pairs), strict=True))
     out.mkdir(parents=True, exist_ok=True)
-    record = {name: {"right": count.right, "asked": count.asked} for name, count in table.axes.items()}
+    record = {
+        name: {"right": count.right, "asked": count.asked, "once": round(table.once[name], 4)}
+        for name, count in table.axes.items()
+    }
     (out / f"{language}.json").write_text(json.dumps(record, indent=1) + "\n")
     lines = [f"{text}\n  {case.score.parts}\n" for (_, text), case in zip(pairs, table.cases, strict=True)]
     (out / f"{language}.txt").write_text(f"{table}\n\n" + "".join(lines))
@@ -83,6 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES)
     parser.add_argument("--out", type=Path, required=True, help="folder of tables and pictures")
     options = parser.parse_args(arguments)
+    if not (options.weights / "model_index.json").is_file():
+        parser.error(f"--weights {options.weights} holds no model_index.json: give a diffusers folder")
     pipeline = CogVideoXPipeline.from_pretrained(str(options.weights), local_files_only=True)
     for language in options.languages:
         print(f"{language}: {judge(pipeline, language, options.captions, options.out)}\n", flush=True)

@@ -3,8 +3,8 @@
 Shapes: a clip is float32 f_THWC in [0, 1]. Decides what they look like and how they move. Does not decide
 what is in a scene (`scenes`) or how the camera moves (`teacher`).
 
-Motions that go on for ever (drifting, raining, flowing) start anywhere in their period, and motions with an
-end (rising, forming) start early or late: every window of a long shot is then like a clip seen here.
+Unless a scene is composed (`chance`), motions that go on for ever (drifting, raining, flowing) start anywhere
+in their period, and motions with an end (rising, forming) start early or late.
 """
 
 from __future__ import annotations

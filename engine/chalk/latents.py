@@ -6,6 +6,7 @@ and the precision. Does not decide the scale of the latents: that is folded into
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def encode(vae: AutoencoderKLCogVideoX, f_NTHWC: Clips) -> Tensor:
 def channel_std(vae: AutoencoderKLCogVideoX, clips: Clips) -> Tensor:
     """Standard deviation (C,) of every latent channel over these clips."""
     return torch.cat(list(_batches(vae, clips))).std(dim=(0, 1, 3, 4))
+
+
+def fingerprint(vae: AutoencoderKLCogVideoX) -> str:
+    """Eight hex digits of the encoder's weights, for the names of latents that it made."""
+    digest = hashlib.blake2b(digest_size=4)
+    for value in vae.encoder.state_dict().values():
+        digest.update(value.float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def encode_clips(path: Path, vae: AutoencoderKLCogVideoX, clips: Clips) -> Latents:

@@ -1,7 +1,8 @@
-"""Does the main object survive a shot of 20 seconds? `python -m engine.chalk.long_shots --out FOLDER`.
+"""Do the objects survive a shot of 20 seconds? `python -m engine.chalk.long_shots --out FOLDER`.
 
-Decides which shots are drawn and where they are looked at: at their start, middle and end. They are drawn by
-the engine's own windows and blending, since no model here draws 20 seconds at once.
+Decides which shots are drawn (a few of each land, and figures whose motion never ends) and where they are
+looked at: at their start, middle and end. They are drawn by the engine's own windows and blending, since no
+model here draws 20 seconds at once.
 """
 
 from __future__ import annotations
@@ -66,10 +67,9 @@ def draw_shot(
 
 
 def survivals(f_THWC: npt.NDArray[np.uint8], scene: Scene) -> list[bool]:
-    """Whether the scene's main object is seen in the first, the middle and the last 4 seconds."""
+    """Whether all of the scene's objects are seen in the first, the middle and the last 4 seconds."""
     starts = (0, (len(f_THWC) - _SEEN) // 2, len(f_THWC) - _SEEN)
-    part = "object.figure" if isinstance(scene, Figure) else "object.land"
-    return [score(read(f_THWC[start : start + _SEEN]), scene).parts[part] for start in starts]
+    return [bool(score(read(f_THWC[start : start + _SEEN]), scene).object) for start in starts]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,6 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="diffusers folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the record and the picture")
     options = parser.parse_args(arguments)
+    if not (options.weights / "model_index.json").is_file():
+        parser.error(f"--weights {options.weights} holds no model_index.json: give a diffusers folder")
     family, record, rows = CogVideoX.load(options.weights, dtype=torch.float32), {}, []
     for index, scene in enumerate(SCENES):
         prompt = caption(scene, "en", np.random.default_rng(index))

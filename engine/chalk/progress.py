@@ -69,7 +69,8 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 def rate_at(step: int, n_steps: int, peak: float, warm_up: int, *, fall: float) -> float:
     """Learning rate: a linear rise over warm_up steps, the peak, a linear fall to 2 % in the share `fall`.
 
-    A trapezoid, since its plateau does not know n_steps: a run may be lengthened before its fall begins.
+    A trapezoid, since its plateau does not know n_steps: a run that is lengthened before its fall begins is
+    the same as if it had been planned so. Lengthened later, its rate rises again at once.
     """
     rise = min(1.0, (step + 1) / warm_up)
     left = min(1.0, max(0.02, (n_steps - step) / (fall * n_steps)))

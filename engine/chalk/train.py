@@ -20,8 +20,8 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
 from transformers import T5EncoderModel
 
-from engine.chalk.clips import HELD_OUT_SEED, draw_clips, first_seed, pool
-from engine.chalk.latents import channel_std, encode_clips
+from engine.chalk.clips import HELD_OUT_SEED, clips_at, draw_clips, first_seed
+from engine.chalk.latents import channel_std, encode_clips, fingerprint
 from engine.chalk.model import build_pipeline, save
 from engine.chalk.progress import load_checkpoint
 from engine.chalk.teacher import SIZES
@@ -31,12 +31,26 @@ from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
 VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 1000, 10000, 600
 CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
+_NEEDS = {
+    "decoder": ("vae",),
+    "transformer": ("vae", "text_encoder"),
+    "export": ("vae", "text_encoder", "transformer.ckpt", "vae.jsonl", "text.jsonl", "transformer.jsonl"),
+}
 _MEASURED_CLIPS = 64  # enough for the standard deviation of a latent channel
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.part == "export" and not options.out:
+        parser.error("export needs --out, the folder to write")
+    if options.clips < 1:
+        parser.error(f"--clips {options.clips} must be 1 or more")
+    if missing := [part for part in _NEEDS.get(options.part, ()) if not (options.work / part).exists()]:
+        parser.error(
+            f"--work {options.work} lacks {', '.join(missing)}: train the parts before this one first"
+        )
     torch.set_num_threads(options.threads)
     pipeline = build_pipeline(options.seed, tiny=options.tiny)
     if options.part == "vae":
@@ -64,7 +78,7 @@ def _train_vae(
     """Train all of it and write it, its latents at unit scale, or go on with the decoder alone."""
     steps = options.steps or (DECODER_STEPS if decoder_only else VAE_STEPS)
     plan = VaePlan(steps, options.seed, stop=options.stop, decoder_only=decoder_only)
-    n = pool(plan.last, options.clips)
+    n = clips_at(plan.last, options.clips)
     clips = draw_clips(options.work / "clips_64x96.npy", n, first_seed(SIZES[0]), SIZES[0])
     held_out = draw_clips(options.work / "held_out.npy", 16, HELD_OUT_SEED, SIZES[0])
     train_vae(vae, clips, held_out, plan, options.work)
@@ -85,36 +99,41 @@ def _train_transformer(
     pipeline: CogVideoXPipeline, plan: TransformerPlan, options: argparse.Namespace
 ) -> None:
     """Encode as many clips of every size as the run will meet, then train."""
-    latents = {}
+    latents, made_by = {}, fingerprint(pipeline.vae)
     for size in SIZES:
         name, most = f"{size[0]}x{size[1]}", options.clips if size == SIZES[0] else options.clips // 8
-        n = pool(plan.last, most)
-        path = options.work / f"composed_{name}.npy"
-        clips = draw_clips(path, n, first_seed(size), size, composed=True)
-        latents[size] = encode_clips(options.work / f"latents_{name}.npy", pipeline.vae, clips)
+        n = clips_at(plan.last, most)
+        clips = draw_clips(options.work / f"composed_{name}.npy", n, first_seed(size), size, composed=True)
+        latents[size] = encode_clips(options.work / f"latents_{name}_{made_by}.npy", pipeline.vae, clips)
     train_transformer(pipeline, latents, plan, options.work)
 
 
 def export(pipeline: CogVideoXPipeline, plan: TransformerPlan, work: Path, out: Path) -> None:
-    """Write the averaged weights of the last checkpoint as a diffusers folder in bfloat16.
+    """Write the averaged weights of the last checkpoint as a diffusers folder in bfloat16, and beside it the
+    losses of all steps as curves.json.
 
     Not the text encoder: transformers loads it as stored where diffusers loads the others in float32, and a
     plain from_pretrained would then mix the two.
     """
-    if load_checkpoint(work / "transformer.ckpt") is None:
-        raise FileNotFoundError(f"{work / 'transformer.ckpt'} is not there: train the transformer first")
+    curves = {path.stem: _losses(path) for path in _logs(work)}
     learner = Learner(pipeline, plan)
     learner.resume(work / "transformer.ckpt")
     learner.wear_average()
     if decoder := load_checkpoint(work / "decoder.ckpt"):
-        pipeline.vae.load_state_dict(decoder["average"])
+        own = {key: value for key, value in decoder["average"].items() if key.startswith("decoder.")}
+        pipeline.vae.load_state_dict(own, strict=False)  # the encoder stays the one that made the latents
     pipeline.transformer.to(torch.bfloat16)
     pipeline.vae.to(torch.bfloat16)
     pipeline.vae.register_to_config(_name_or_path="chalk")  # not the folder that it was trained in
     save(out, pipeline)
-    curves = {part: _losses(work / f"{part}.jsonl") for part in ("vae", "text", "transformer")}
     (out.parent / CURVES.name).write_text(json.dumps(curves) + "\n")
     print(f"wrote {out} from step {learner.step}")
+
+
+def _logs(work: Path) -> list[Path]:
+    """The logs of the parts that were trained."""
+    parts = ("vae", "decoder", "text", "transformer")
+    return [path for part in parts if (path := work / f"{part}.jsonl").exists()]
 
 
 def _losses(log: Path) -> list[float]:

@@ -26,7 +26,7 @@ import torch
 from diffusers import CogVideoXPipeline
 from torch import Tensor, nn
 
-from engine.chalk.clips import append_line, first_seed, pool, random_caption
+from engine.chalk.clips import append_line, clips_at, first_seed, random_caption
 from engine.chalk.latents import Latents
 from engine.chalk.model import GUIDANCE
 from engine.chalk.muon import split_optimizers, update
@@ -111,7 +111,9 @@ class Learner:
         size = SIZES[int(rng.choice(len(SIZES), p=plan.size_chances))]
         length = int(rng.choice(plan.lengths, p=plan.length_chances))
         stored = latents[size]
-        chosen = rng.integers(pool(self.step, len(stored)), size=min(plan.most, plan.batch_frames // length))
+        chosen = rng.integers(
+            clips_at(self.step, len(stored)), size=min(plan.most, plan.batch_frames // length)
+        )
         given = np.where(rng.random(len(chosen)) < plan.known, rng.integers(1, 4, len(chosen)), 0)
         given = np.minimum(given, length - 1)
         late = rng.integers(stored.shape[1] - length + 1, size=len(chosen))

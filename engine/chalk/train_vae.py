@@ -22,7 +22,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from engine.chalk.clips import Clips, append_line, pixel_batch, pool, to_float
+from engine.chalk.clips import Clips, append_line, clips_at, pixel_batch, to_float
 from engine.chalk.muon import split_optimizers, update
 from engine.chalk.progress import (
     Average,
@@ -87,7 +87,7 @@ def _step(
     """One update; returns its losses."""
     rng = np.random.default_rng((plan.seed, step))
     batch, n_frames, half = (2, 17, False) if plan.decoder_only else _course(step / plan.steps)
-    x = pixel_batch(clips, rng, batch, n_frames, pool(step, len(clips)), half=half)
+    x = pixel_batch(clips, rng, batch, n_frames, clips_at(step, len(clips)), half=half)
     generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
     with torch.set_grad_enabled(not plan.decoder_only):
         posterior = vae.encode(x).latent_dist
@@ -126,15 +126,23 @@ def reconstruct(vae: AutoencoderKLCogVideoX, average: Average, held_out: Clips, 
     """PSNR in dB of held-out clips with the averaged weights; draws originals above reconstructions."""
     own = {name: value.clone() for name, value in vae.state_dict().items()}
     vae.load_state_dict(average.shadow)
-    squares, rows = [], []
+    psnr, pairs = fidelity(vae, held_out)
+    vae.load_state_dict(own)
+    rows = [[frames_of(clip, (0, 5, 12)) for clip in pair] for pair in pairs[::2]]
+    save_grid(path, [np.concatenate(row, axis=1) for row in rows])
+    return psnr
+
+
+@torch.no_grad()
+def fidelity(vae: AutoencoderKLCogVideoX, held_out: Clips) -> tuple[float, list[tuple[Tensor, Tensor]]]:
+    """PSNR in dB of the first 17 frames of clips, and each clip x_CTHW beside what is decoded of it."""
+    squares, pairs = [], []
     for first in range(0, len(held_out), 2):
         x = to_float(held_out[first : first + 2, :17])
-        y = vae.decode(vae.encode(x).latent_dist.mode()).sample
-        squares.append(float((y.clamp(-1, 1) - x).square().mean()) / 4)
-        rows.append(np.concatenate([frames_of(x[0], (0, 5, 12)), frames_of(y[0], (0, 5, 12))], axis=1))
-    vae.load_state_dict(own)
-    save_grid(path, rows)
-    return float(-10 * np.log10(np.mean(squares)))
+        y = vae.decode(vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
+        squares.append(float((y - x).square().mean()) / 4)
+        pairs += list(zip(x, y, strict=True))
+    return float(-10 * np.log10(np.mean(squares))), pairs
 
 
 @torch.no_grad()

@@ -19,13 +19,18 @@ _N_FRAMES = 33
 
 
 def teacher_clips(
-    n: int, *, size: tuple[int, int] = SIZES[0], n_frames: int = _N_FRAMES, seed: int = 0
+    n: int,
+    *,
+    size: tuple[int, int] = SIZES[0],
+    n_frames: int = _N_FRAMES,
+    seed: int = 0,
+    composed: bool = False,
 ) -> Iterator[tuple[npt.NDArray[np.uint8], Scene]]:
     """Clips of random scenes, also of combinations that training never sees."""
     for i in range(n):
         rng = np.random.default_rng((seed, i))
         scene = random_scene(rng)
-        yield draw(scene, rng, n_frames=n_frames, size=size), scene
+        yield draw(scene, rng, n_frames=n_frames, size=size, composed=composed), scene
 
 
 def main() -> None:
@@ -34,10 +39,12 @@ def main() -> None:
     parser.add_argument("--teacher", type=int, default=300, metavar="N", help="clips of each size")
     parser.add_argument("--frames", type=int, default=_N_FRAMES, help="frames of a clip")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--composed", action="store_true", help="as the transformer learns them")
     parser.add_argument("--wrong", action="store_true", help="also print what was misread")
     args = parser.parse_args()
     for size in SIZES:
-        table = evaluate(teacher_clips(args.teacher, size=size, n_frames=args.frames, seed=args.seed))
+        options = {"size": size, "n_frames": args.frames, "seed": args.seed, "composed": args.composed}
+        table = evaluate(teacher_clips(args.teacher, **options))
         print(f"{size[0]} x {size[1]}, {args.frames} frames: {table}\n")
         for case in table.wrong if args.wrong else ():
             print(f"{case.scene}\n  read as {case.reading}")

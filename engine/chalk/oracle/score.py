@@ -61,8 +61,6 @@ def _landscape(reading: Reading, scene: Landscape) -> dict[str, bool]:
         "object.weather": reading.weather == scene.weather,
         "backdrop.sky": reading.mood == scene.mood,
     }
-    if scene.light:
-        parts["colour.night"] = reading.kind == LANDSCAPE and reading.night == (scene.light == "moon")
     if scene.cloud:
         parts["colour.clouds"] = reading.cloud == scene.cloud
     return parts | (_moving(reading, scene) if _moves(scene) else {})

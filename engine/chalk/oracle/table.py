@@ -52,6 +52,16 @@ class Table:
         return counts | {"all": _count(case.score.all for case in self.cases)}
 
     @property
+    def once(self) -> dict[str, float]:
+        """The axes' shares when every scene counts once, however often it was asked for; NaN for none."""
+        by_scene: dict[Scene, list[Case]] = defaultdict(list)
+        for case in self.cases:
+            by_scene[case.scene].append(case)
+        counts = [Table(tuple(cases)).axes for cases in by_scene.values()]
+        shares = {name: [count[name].share for count in counts if count[name].asked] for name in self.axes}
+        return {name: float(np.mean(values)) if values else float("nan") for name, values in shares.items()}
+
+    @property
     def parts(self) -> dict[str, Count]:
         """By attribute, as "motion.clouds"."""
         names = sorted({name for case in self.cases for name in case.score.parts})
@@ -72,8 +82,9 @@ class Table:
 
     def __str__(self) -> str:
         """Three small tables of lines."""
-        lines = [f"{len(self.cases)} clips"]
-        lines += [f"  {name:<18}{_percent(count)}" for name, count in self.axes.items()]
+        lines = [f"{len(self.cases)} clips of {len({case.scene for case in self.cases})} scenes"]
+        once = {name: f"{100 * share:.1f} %, each scene once" for name, share in self.once.items()}
+        lines += [f"  {name:<18}{_percent(count)}   {once[name]}" for name, count in self.axes.items()]
         lines += ["by attribute"] + [f"  {name:<18}{_percent(count)}" for name, count in self.parts.items()]
         lines += ["by kind" + " " * 11 + "".join(f"{axis:>19}" for axis in AXES)]
         for kind, counts in self.kinds.items():
