@@ -1,4 +1,7 @@
-"""Judge the demo's films by ffprobe, not by our own readers: `python tests/check_demo.py out/demo`."""
+"""Judge the demo's films by ffprobe, not by our own readers, and by how well its windows join.
+
+python tests/check_demo.py out/demo
+"""
 
 import json
 import subprocess
@@ -10,6 +13,9 @@ from PIL import Image
 
 LANGUAGES = {"hi-IN": "hin", "ta-IN": "tam"}
 SECONDS, SHOTS_AT_LEAST = 60, 5
+MANIFEST = "jobs/examples/water_cycle.yaml"
+CHANGES = "rain-falls"  # its prompt changes at its seam
+STEADY = ("vapour-rises", "river-flows", "snow-at-night")  # nothing in them comes, goes or passes
 
 
 def probe(film: Path) -> dict[str, list[dict]]:
@@ -33,10 +39,33 @@ def check_film(film: Path, language: str) -> None:
     print(f"{film.name}: {frames} frames at {fps}/s, {video['width']}x{video['height']}, {language}")
 
 
+def check_quality(film: Path) -> None:
+    """No seam is seen but where the prompt changes, none is soft, and what should stand still does."""
+    command = [
+        Path(sys.executable).parent / "longtake",
+        "quality",
+        film,
+        "--manifest",
+        MANIFEST,
+        "-o",
+        "json",
+    ]
+    shots = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["shots"]
+    figures = {shot["shot"]: shot["figures"] for shot in shots}
+    verdicts = {shot: {name: one["verdict"] for name, one in each.items()} for shot, each in figures.items()}
+    seamed = [shot for shot, each in verdicts.items() if each["seam_difference"] and shot != CHANGES]
+    assert len(seamed) == 5, verdicts
+    for gate in ("seam_difference", "seam_second_difference", "seam_warp_error", "seam_jerk", "softness"):
+        assert all(verdicts[shot][gate] == "ok" for shot in seamed), (gate, figures)
+    assert all(verdicts[shot]["drift_de_per_min"] == "ok" for shot in STEADY), figures
+    print(f"{film.name}: no seam seen in {len(seamed)} shots, no colour drift in {len(STEADY)} steady ones")
+
+
 def main(out: Path) -> None:
-    """Check every language's film, the report and the contact sheet."""
+    """Check every language's film, its quality, the report and the contact sheet."""
     for tag, code in LANGUAGES.items():
         check_film(out / "films" / f"water-cycle.{tag}.mp4", code)
+    check_quality(out / "films" / "water-cycle.hi-IN.mp4")
     assert (out / "results.parquet").is_file() and (out / "report" / "index.html").is_file()
     with Image.open(out / "report" / "sheets" / "water-cycle.jpg") as sheet:
         sheet.load()
