@@ -41,15 +41,8 @@ def check_film(film: Path, language: str) -> None:
 
 def check_quality(film: Path) -> None:
     """No seam is seen but where the prompt changes, none is soft, and what should stand still does."""
-    command = [
-        Path(sys.executable).parent / "longtake",
-        "quality",
-        film,
-        "--manifest",
-        MANIFEST,
-        "-o",
-        "json",
-    ]
+    program, plot = Path(sys.executable).parent / "longtake", film.parent.parent / "report" / "quality.png"
+    command = [program, "quality", film, "--manifest", MANIFEST, "--plot", plot, "-o", "json"]
     shots = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["shots"]
     figures = {shot["shot"]: shot["figures"] for shot in shots}
     verdicts = {shot: {name: one["verdict"] for name, one in each.items()} for shot, each in figures.items()}
