@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Write eight frames of what follows the given ones as one picture."""
     parser = argparse.ArgumentParser(prog="python -m engine.chalk.given", description=__doc__)
     parser.add_argument("--from", dest="file", type=Path, required=True, help="an image, or a film")
-    parser.add_argument("--frames", type=int, default=1, help="of it that are given: 1, 5 or 9")
+    parser.add_argument("--frames", type=int, default=1, choices=(1, 5, 9), help="of it that are given")
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--out", type=Path, required=True, help="picture to write")
     options = parser.parse_args(arguments)
