@@ -26,6 +26,7 @@ from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
 from engine.decode import n_latent_frames, shown_frames
 from engine.families.cogvideox import CogVideoX, new_canvas
+from engine.film.join import video_stream
 
 
 def go_on(
@@ -76,9 +77,9 @@ def first_frames(path: Path, n: int) -> Clips:
         with av.open(str(path)) as film:
             pictures = [
                 frame.reformat(width, height, "rgb24").to_ndarray()
-                for frame in islice(film.decode(video=0), n)
+                for frame in islice(film.decode(video_stream(film, path)), n)
             ]
-    except (av.FFmpegError, IndexError) as error:
+    except av.FFmpegError as error:
         raise ValueError(f"{path} is no image or film that can be read: {error}") from error
     if len(pictures) < n:
         raise ValueError(f"{path} has {len(pictures)} frames, and {n} are to be given: ask for fewer")

@@ -21,7 +21,7 @@ from diffusers import CogVideoXPipeline
 
 from engine.chalk.captions import LANGUAGES
 from engine.chalk.clips import held_out_captions
-from engine.chalk.model import GUIDANCE, WEIGHTS
+from engine.chalk.model import GUIDANCE, WEIGHTS, diffusers_folder
 from engine.chalk.oracle.table import Table, evaluate
 from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.teacher import SIZES
@@ -59,8 +59,9 @@ def judge(pipeline: CogVideoXPipeline, language: str, n: int, out: Path) -> Tabl
     clips = list(sample(pipeline, [text for _, text in pairs]))
     table = evaluate(zip(clips, (scene for scene, _ in pairs), strict=True))
     out.mkdir(parents=True, exist_ok=True)
+    once = table.once
     record = {
-        name: {"right": count.right, "asked": count.asked, "once": round(table.once[name], 4)}
+        name: {"right": count.right, "asked": count.asked, "once": round(once[name], 4)}
         for name, count in table.axes.items()
     }
     (out / f"{language}.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -81,13 +82,11 @@ def _draw(path: Path, clips: list[npt.NDArray[np.uint8]], across: int = 4) -> No
 def main(arguments: list[str] | None = None) -> None:
     """Print a table for each language."""
     parser = argparse.ArgumentParser(prog="python -m engine.chalk.judge", description=__doc__)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="diffusers folder")
+    parser.add_argument("--weights", type=diffusers_folder, default=WEIGHTS, help="diffusers folder")
     parser.add_argument("--captions", type=int, default=200, metavar="N")
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=LANGUAGES)
     parser.add_argument("--out", type=Path, required=True, help="folder of tables and pictures")
     options = parser.parse_args(arguments)
-    if not (options.weights / "model_index.json").is_file():
-        parser.error(f"--weights {options.weights} holds no model_index.json: give a diffusers folder")
     pipeline = CogVideoXPipeline.from_pretrained(str(options.weights), local_files_only=True)
     for language in options.languages:
         print(f"{language}: {judge(pipeline, language, options.captions, options.out)}\n", flush=True)

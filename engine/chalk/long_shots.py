@@ -1,6 +1,6 @@
 """Do the objects survive a shot of 20 seconds? `python -m engine.chalk.long_shots --out FOLDER`.
 
-Decides which shots are drawn (a few of each land, and figures whose motion never ends) and where they are
+Decides which shots are drawn (one of each land, and figures whose motion never ends) and where they are
 looked at: at their start, middle and end. They are drawn by the engine's own windows and blending, since no
 model here draws 20 seconds at once.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from engine.chalk.captions import caption
-from engine.chalk.model import GUIDANCE, WEIGHTS
+from engine.chalk.model import GUIDANCE, WEIGHTS, diffusers_folder
 from engine.chalk.oracle.reading import read
 from engine.chalk.oracle.score import score
 from engine.chalk.progress import save_grid, side_by_side
@@ -75,11 +75,9 @@ def survivals(f_THWC: npt.NDArray[np.uint8], scene: Scene) -> list[bool]:
 def main(arguments: list[str] | None = None) -> None:
     """Draw every shot, say where its object was seen, and leave a picture of each."""
     parser = argparse.ArgumentParser(prog="python -m engine.chalk.long_shots", description=__doc__)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="diffusers folder")
+    parser.add_argument("--weights", type=diffusers_folder, default=WEIGHTS, help="diffusers folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the record and the picture")
     options = parser.parse_args(arguments)
-    if not (options.weights / "model_index.json").is_file():
-        parser.error(f"--weights {options.weights} holds no model_index.json: give a diffusers folder")
     family, record, rows = CogVideoX.load(options.weights, dtype=torch.float32), {}, []
     for index, scene in enumerate(SCENES):
         prompt = caption(scene, "en", np.random.default_rng(index))

@@ -157,6 +157,14 @@ def save(folder: Path, pipeline: CogVideoXPipeline) -> None:
     write_world(folder)
 
 
+def diffusers_folder(text: str) -> Path:
+    """The folder that a word of a command line names; argparse refuses the word where it holds no model."""
+    folder = Path(text)
+    if not (folder / "model_index.json").is_file():
+        raise argparse.ArgumentTypeError(f"{text} holds no model_index.json: give a diffusers folder")
+    return folder
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Write an untrained chalk as a diffusers folder.")

@@ -42,11 +42,10 @@ def open_video(path: Path) -> Video:
         raise ValueError(f"cannot read {path} as a video: {error.strerror or error}") from error
     except av.FFmpegError as error:
         raise ValueError(f"cannot read {path} as a video: {error}") from error
+    size = f"{context.width}x{context.height} px"
     if not count or not fps or not context.width or not context.height:
-        size = f"{context.width}x{context.height} px"
         raise ValueError(f"{path} has {count} frames of {size} at {fps or 'no'} frames a second")
     if min(context.width, context.height) < LEAST_PX:
-        size = f"{context.width}x{context.height} px"
         raise ValueError(f"{path}: {size} are too small, at least {LEAST_PX}x{LEAST_PX} px can be measured")
     return Video(path, count, fps, context.width, context.height)
 
