@@ -16,7 +16,8 @@ from cluster.events import Window
 from cluster.rank import Rank
 from cluster.stages import Decoder, Encoder, Finisher
 from cluster.tasks import ShotTask, Task
-from engine.parallel import serve_rendezvous
+from engine.parallel.axes import Axes
+from engine.parallel.gang import serve_rendezvous
 
 Ref = Any  # Ray types a reference by what it refers to, and a handle's calls not at all
 STAGES = {"encode": Encoder, "decode": Decoder, "finish": Finisher, "conduct": Conductor}
@@ -102,10 +103,10 @@ class RankHandle:
         return self.actor.__ray_ready__.remote()
 
     def form(
-        self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float, living: list[Ref]
+        self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, living: list[Ref]
     ) -> Ref:
         """Resolves when the whole gang has come together; begins when all of `living` have resolved."""
-        return self.actor.form.remote(host, port, prefix, rank, size, timeout_s, *living)
+        return self.actor.form.remote(host, port, prefix, rank, axes, timeout_s, *living)
 
     def predict(self, request: Ref, window: Window) -> list[Ref]:
         """The seconds that it took, and the prediction: the driver looks at the first alone."""

@@ -13,12 +13,12 @@ from cluster.topology import rank_needs
 
 
 class Gang:
-    """Handles of `setup.gang_size` ranks; made again by `form` after a loss."""
+    """Handles of `setup.axes.ranks` ranks; made again by `form` after a loss."""
 
     def __init__(self, name: str, setup: Setup, rendezvous: tuple[str, int]) -> None:
         self.name, self.setup, self.rendezvous = name, setup, rendezvous
         self.needs = rank_needs(setup)
-        self.place = placement_group([self.needs] * setup.gang_size, strategy="STRICT_PACK")
+        self.place = placement_group([self.needs] * setup.axes.ranks, strategy="STRICT_PACK")
         self.ranks: list[RankHandle] = []
         self.formed = 0
 
@@ -29,12 +29,12 @@ class Gang:
         long a busy node takes to start a process.
         """
         self.kill()
-        size, self.formed = self.setup.gang_size, self.formed + 1
-        self.ranks = [RankHandle(self.setup, self.needs, self.place, rank) for rank in range(size)]
+        axes, self.formed = self.setup.axes, self.formed + 1
+        self.ranks = [RankHandle(self.setup, self.needs, self.place, rank) for rank in range(axes.ranks)]
         host, port = self.rendezvous
         prefix, living = f"{self.name}/{self.formed}", [rank.ready() for rank in self.ranks]
         return [
-            rank.form(host, port, prefix, number, size, self.setup.group_timeout_s, living)
+            rank.form(host, port, prefix, number, axes, self.setup.group_timeout_s, living)
             for number, rank in enumerate(self.ranks)
         ]
 

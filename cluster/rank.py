@@ -8,7 +8,9 @@ from cluster.conductor import Request
 from cluster.once import found_file
 from cluster.stages import LoadedPart
 from engine.families.cogvideox_parallel import parallelise
-from engine.parallel import form_group, load_ulysses
+from engine.parallel.attention import load_ulysses
+from engine.parallel.axes import Axes
+from engine.parallel.gang import Mesh, form_mesh
 from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
 
@@ -22,24 +24,24 @@ class Rank:
         self.store = open_store(store_url)
         self.transformer = LoadedPart("transformer", device, threads)
         self.embeddings: OrderedDict[str, Any] = OrderedDict()
-        self.group: Any = None  # torch's process group; None is a gang of one
+        self.mesh: Mesh | None = None  # None is a gang of one
         self.spread_over: tuple[object, object] = (None, None)
 
     def form(
-        self, host: str, port: int, prefix: str, rank: int, size: int, timeout_s: float, *living: object
+        self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, *living: object
     ) -> None:
-        """Become `rank` of a gang of `size`; every rank of it is called at once, when all are `living`."""
-        self.group = form_group(host, port, prefix, rank, size, timeout_s)
-        if self.group is not None:
+        """Become `rank` of a gang with these axes; all its ranks are called, once all are `living`."""
+        self.mesh = form_mesh(host, port, prefix, rank, axes, timeout_s)
+        if self.mesh is not None and self.mesh.ulysses is not None:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
 
     def predict(self, request: Request) -> tuple[float, Packed]:
         """Seconds, and the float32 prediction of a window; a gang's ranks are all asked at once."""
         began = time.monotonic()
         family = self.transformer.of(request.model)
-        if self.spread_over != (id(family), id(self.group)):
-            parallelise(family, self.group)
-            self.spread_over = (id(family), id(self.group))
+        if self.spread_over != (id(family), id(self.mesh)):
+            parallelise(family, self.mesh)
+            self.spread_over = (id(family), id(self.mesh))
         prediction = family.predict(
             unpack(request.latents),
             unpack(request.timestep),

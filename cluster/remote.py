@@ -71,7 +71,7 @@ class RayCrew:
         self.openings: dict[str, int] = {}  # shot -> the newest opening of its canvas
         self.hires: dict[str, int] = {}
         self.events: deque[Event] = deque()
-        self.rendezvous = RendezvousActor.remote() if setup.gang_size > 1 else None
+        self.rendezvous = RendezvousActor.remote() if setup.axes.ranks > 1 else None
         place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
         for number in range(self.setup.gangs):
             name = f"gang-{number}"
@@ -199,7 +199,7 @@ class RayCrew:
 
     def _blame(self, call: Call, cause: BaseException) -> None:
         """A task that raised. In a gang of several an error of the collective may be another rank's death."""
-        if call.key == "" or (call.worker in self.gangs and self.setup.gang_size > 1 and _collective(cause)):
+        if call.key == "" or (call.worker in self.gangs and self.setup.axes.ranks > 1 and _collective(cause)):
             self._lose(call.worker)
             return
         if call in self.pending.values():  # its peers will raise the same, or fail in the collective

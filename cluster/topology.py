@@ -23,7 +23,7 @@ def rank_needs(setup: Setup) -> dict[str, float]:
 def gangs_on(node: Resources, setup: Setup) -> int:
     """How many gangs fit on a node."""
     ranks = min(int(node.get(name, 0.0) // amount) for name, amount in rank_needs(setup).items())
-    return ranks // setup.gang_size
+    return ranks // setup.axes.ranks
 
 
 def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:
@@ -32,16 +32,17 @@ def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:
         gpus = sum(node.get("GPU", 0.0) for node in nodes)
         setup = replace(setup, device="cuda" if gpus else "cpu")
     room = sum(gangs_on(node, setup) for node in nodes)
-    (unit, amount), *_ = rank_needs(setup).items()
+    axes, ((unit, amount), *_) = setup.axes, rank_needs(setup).items()
     largest = max((node.get(unit, 0.0) for node in nodes), default=0.0)
     if room == 0:
         raise TooSmall(
-            f"a gang of {setup.gang_size} ranks needs {setup.gang_size * amount:g} {unit} on one node, the "
-            f"largest of {len(nodes)} nodes has {largest:g}; lower cluster.gang_size or cluster.threads"
+            f"a gang of {axes.equation} ranks needs {axes.ranks * amount:g} {unit} on one node, the largest "
+            f"of {len(nodes)} nodes has {largest:g}; lower cluster.cfg, cluster.ring, cluster.ulysses or "
+            "cluster.threads"
         )
     if setup.gangs > room:
         raise TooSmall(
-            f"cluster.gangs={setup.gangs} gangs of {setup.gang_size} do not fit: the {len(nodes)} nodes have "
-            f"room for {room}; lower cluster.gangs, or 0 for as many as fit"
+            f"cluster.gangs={setup.gangs} gangs of {axes.ranks} do not fit: the {len(nodes)} nodes have room "
+            f"for {room}; lower cluster.gangs, or 0 for as many as fit"
         )
     return replace(setup, gangs=setup.gangs or room)

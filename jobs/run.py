@@ -21,6 +21,7 @@ from cluster.loop import render
 from cluster.once import marker_key
 from cluster.tasks import FilmTasks, Outcome
 from engine.numerics import versions
+from engine.parallel.axes import Axes
 from jobs.checks import deep_findings
 from jobs.outcome import (
     RESULTS_KEY,
@@ -135,7 +136,7 @@ def setup_of(job: Job, store: Store) -> Setup:
         threads=cluster.threads,
         checkpoint_every=cluster.checkpoint_every,
         gangs=cluster.gangs,
-        gang_size=cluster.gang_size,
+        axes=Axes.of_gang(cluster.cfg, cluster.ring, cluster.ulysses),
         conductors=cluster.conductors,
         decoders=cluster.decoders,
         finishers=cluster.finishers,

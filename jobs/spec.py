@@ -154,12 +154,16 @@ class Profile:
 class ClusterSpec:
     """The workers. gangs=0 takes as many as the cluster has room for.
 
+    A gang has cfg × ring × ulysses ranks, which predict one window together: cfg=2 gives each branch of
+    guidance its own, ulysses shares out the sequence and attention heads, ring the sequence alone.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
     each decoder take, 0 for the CPU.
     """
 
     gangs: int = 0
-    gang_size: int = 1
+    cfg: int = 1
+    ring: int = 1
+    ulysses: int = 1
     conductors: int = 1
     decoders: int = 1
     finishers: int = 1
@@ -172,10 +176,12 @@ class ClusterSpec:
     group_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
-        counts = ("gang_size", "conductors", "decoders", "finishers", "threads")
+        counts = ("cfg", "ring", "ulysses", "conductors", "decoders", "finishers", "threads")
         for name in (*counts, "checkpoint_every", "max_canvases", "max_films"):
             if getattr(self, name) < 1:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must be at least 1")
+        if self.cfg > 2:
+            raise SpecError(f"cluster.cfg={self.cfg} must be 1 or 2: guidance has two branches")
         for name in ("gangs", "stage_gpus"):
             if getattr(self, name) < 0:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative")

@@ -32,6 +32,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.parallel.axes import Axes
 from engine.timeline import PromptSpan, Shot
 from manifests.store import open_store
 
@@ -182,7 +183,7 @@ def on_ray(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 str(folder / "identity"),
                 device="cpu",
                 gangs=gangs,
-                gang_size=gang_size,
+                axes=Axes(gang_size, ulysses=gang_size),
                 checkpoint_every=2,
                 group_timeout_s=5.0,
             )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.crew import Setup
 from cluster.topology import TooSmall, fit, gangs_on, rank_needs
+from engine.parallel.axes import Axes
 
 SETUP = Setup("/store", "/identity")
 nodes = st.lists(
@@ -16,8 +17,8 @@ nodes = st.lists(
     max_size=6,
 )
 setups = st.builds(
-    lambda device, threads, gangs, gang_size: replace(
-        SETUP, device=device, threads=threads, gangs=gangs, gang_size=gang_size
+    lambda device, threads, gangs, n: replace(
+        SETUP, device=device, threads=threads, gangs=gangs, axes=Axes(n, ulysses=n)
     ),
     st.sampled_from(["cpu", "cuda"]),
     st.integers(1, 8),
@@ -31,9 +32,9 @@ def placed(setup, cluster):
     count = 0
     for node in cluster:
         free = dict(node)
-        while all(free[unit] >= setup.gang_size * amount for unit, amount in rank_needs(setup).items()):
+        while all(free[unit] >= setup.axes.ranks * amount for unit, amount in rank_needs(setup).items()):
             for unit, amount in rank_needs(setup).items():
-                free[unit] -= setup.gang_size * amount
+                free[unit] -= setup.axes.ranks * amount
             count += 1
     return count
 
@@ -59,16 +60,16 @@ def test_a_gang_lies_on_one_node(setup, cluster):
 @given(setups, nodes)
 def test_a_refusal_names_the_setting_to_lower(setup, cluster):
     if setup.gangs > placed(setup, cluster) or not placed(setup, cluster):
-        with pytest.raises(TooSmall, match=r"lower cluster\.(gangs|gang_size)"):
+        with pytest.raises(TooSmall, match=r"lower cluster\.(gangs|cfg)"):
             fit(setup, cluster)
 
 
 def test_a_gang_larger_than_any_node_is_refused_with_both_numbers():
     message = (
-        "a gang of 4 ranks needs 4 GPU on one node, the largest of 3 nodes has 2; "
-        "lower cluster.gang_size or cluster.threads"
+        "a gang of cfg 2 × window 1 × ring 1 × ulysses 2 = 4 ranks needs 4 GPU on one node, the largest of "
+        "3 nodes has 2; lower cluster.cfg, cluster.ring, cluster.ulysses or cluster.threads"
     )
-    setup = replace(SETUP, device="cuda", gang_size=4)
+    setup = replace(SETUP, device="cuda", axes=Axes(4, cfg=2, ulysses=2))
     with pytest.raises(TooSmall, match=re.escape(message)):
         fit(setup, [{"CPU": 8.0}, {"GPU": 2.0}, {"GPU": 1.0}])
 
@@ -76,7 +77,7 @@ def test_a_gang_larger_than_any_node_is_refused_with_both_numbers():
 def test_more_gangs_than_there_is_room_for_are_refused_with_both_numbers():
     message = "cluster.gangs=5 gangs of 2 do not fit: the 2 nodes have room for 3; lower cluster.gangs"
     with pytest.raises(TooSmall, match=re.escape(message)):
-        fit(replace(SETUP, gangs=5, gang_size=2), [{"CPU": 5.0}, {"CPU": 2.0}])
+        fit(replace(SETUP, gangs=5, axes=Axes(2, ring=2)), [{"CPU": 5.0}, {"CPU": 2.0}])
 
 
 def test_a_cluster_without_nodes_has_room_for_nothing():

@@ -4,23 +4,36 @@ import multiprocessing as mp
 import os
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
 from diffusers.utils.logging import set_verbosity_error
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.families.cogvideox import CogVideoX
 from engine.families.cogvideox_parallel import JointSequence, check, parallelise
-from engine.parallel import form_group, gather, serve_rendezvous, shard, ulysses_attention
+from engine.parallel.attention import attend, attention_with_lse, load_ulysses, merge, plain_attention
+from engine.parallel.axes import Axes, Split, shares
+from engine.parallel.exchange import gather, shard, trade
+from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.windows import plan_windows
 
 LAYERS, TIMEOUT_S = 2, 60.0
+ULYSSES = Axes(2, ulysses=2)
+AXES = {
+    "ulysses 2": ULYSSES,
+    "ulysses 4": Axes(4, ulysses=4),
+    "ring 2": Axes(2, ring=2),
+    "ring 2 × ulysses 2": Axes(4, ring=2, ulysses=2),
+    "cfg 2": Axes(2, cfg=2),
+    "cfg 2 × ulysses 2": Axes(4, cfg=2, ulysses=2),
+}
 
 
 @dataclass(frozen=True)
@@ -32,18 +45,20 @@ class Case:
     batch: int = 1
     n_text: int = 6
     n_frames: int = 3
-    heads: int = 2
+    heads: int = 4
     start: int = 0
     dtype: torch.dtype = torch.float32
 
 
 CASES = {
-    "guided": Case(),
-    "unguided": Case(scale=1.0),
+    "even tokens, guided": Case(),
+    "even tokens, unguided": Case(scale=1.0),
     "a batch of two under guidance": Case(batch=2),
     "positions added to the tokens": Case(rotary=False),
-    "odd text and odd sum": Case(n_text=5),
-    "more text than a rank's share": Case(n_text=61, n_frames=1),
+    "uneven tokens": Case(n_text=5),
+    "uneven heads": Case(heads=5),
+    "short prompt": Case(n_text=1),
+    "prompt longer than a rank's share": Case(n_text=61, n_frames=1),
     "half precision": Case(dtype=torch.bfloat16),
 }
 CASES |= {f"window {w.start}": Case(start=w.start) for w in plan_windows(7, 3, 1)}
@@ -72,28 +87,58 @@ class Rank:
     """What runs in a gang's process; the test calls its methods through a pipe."""
 
     def __init__(self):
-        self.group, self.family, self.seen = None, None, []
+        self.mesh, self.family, self.seen = None, None, []
         sys.addaudithook(lambda event, _: self.seen.append(event))
 
-    def form(self, port, prefix, rank, size):
-        self.group = form_group("127.0.0.1", port, prefix, rank, size, TIMEOUT_S)
+    def form(self, port, prefix, rank, axes):
+        self.mesh = form_mesh("127.0.0.1", port, prefix, rank, axes, TIMEOUT_S)
 
     def predict(self, case, again=False):
         if not again:
             self.family = make_family(case)
-        parallelise(self.family, self.group)
+        parallelise(self.family, self.mesh)
         return predict(self.family, case).numpy()
 
     def predict_counting(self, case):
-        from deepspeed.sequence.layer import DistributedAttention
-
-        calls, real = [], DistributedAttention.forward
-        DistributedAttention.forward = lambda *args, **kwargs: (calls.append(1), real(*args, **kwargs))[1]
+        """How often DeepSpeed's attention was called."""
+        calls, ulysses = [], load_ulysses()
+        real = ulysses.forward
+        ulysses.forward = lambda *args, **kwargs: (calls.append(1), real(*args, **kwargs))[1]
         try:
             self.predict(case)
         finally:
-            DistributedAttention.forward = real
+            ulysses.forward = real
         return len(calls)
+
+    def predict_weighing(self, case):
+        """Bytes that this rank sends to others, by the collective that carries them."""
+        sent, rank = Counter(), dist.get_rank()
+        real = {
+            name: getattr(dist, name) for name in ("all_to_all_single", "all_gather", "batch_isend_irecv")
+        }
+
+        def all_to_all(output, input, output_split_sizes=None, input_split_sizes=None, group=None, **rest):
+            sizes = input_split_sizes or [len(input) // group.size()] * group.size()
+            row = input[0].numel() * input.element_size()
+            sent["all_to_all"] += (sum(sizes) - sizes[group.rank()]) * row
+            splits = (output_split_sizes, input_split_sizes)
+            return real["all_to_all_single"](output, input, *splits, group=group, **rest)
+
+        def all_gather(outs, x, group=None, **rest):
+            sent["all_gather"] += (group.size() - 1) * x.nbytes
+            return real["all_gather"](outs, x, group=group, **rest)
+
+        def send(operations):
+            sent["ring"] += sum(each.tensor.nbytes for each in operations if each.op is dist.isend)
+            return real["batch_isend_irecv"](operations)
+
+        dist.all_to_all_single, dist.all_gather, dist.batch_isend_irecv = all_to_all, all_gather, send
+        try:
+            self.predict(case)
+        finally:
+            for name, function in real.items():
+                setattr(dist, name, function)
+        return rank, dict(sent)
 
     def predict_beside_plain_instances(self, case):
         """Whether an instance made before, one made after, and the gang's own, released, are as stock."""
@@ -106,12 +151,15 @@ class Rank:
         return shared, [torch.equal(x, stock) for x in plain]
 
     def share_and_collect(self, length):
-        x = torch.arange(2.0 * length).view(2, length, 1)
-        share = shard(x, 1, self.group)
-        return share.shape[1], torch.equal(gather(share, 1, self.group, length), x)
+        x, sizes = torch.arange(2.0 * length).view(2, length, 1), shares(length, 2)
+        share = shard(x, 1, sizes, self.mesh.sequence)
+        return share.shape[1], torch.equal(gather(share, 1, sizes, self.mesh.sequence), x)
 
-    def attend_with_three_heads(self):
-        return ulysses_attention(*torch.zeros(3, 1, 4, 3, 8), self.group, 8)
+    def trade_there_and_back(self, tokens, heads):
+        x = torch.randn(2, tokens[self.mesh.rank], sum(heads), 3)
+        there = trade(x, 2, heads, 1, tokens, self.mesh.ulysses)
+        back = trade(there, 1, tokens, 2, heads, self.mesh.ulysses)
+        return tuple(there.shape), torch.equal(back, x)
 
     def chatter(self):
         return [event for event in self.seen if event in ("subprocess.Popen", "os.posix_spawn", "os.system")]
@@ -149,10 +197,11 @@ class Gang:
             theirs.close()
             self.pipes.append(ours)
 
-    def call(self, name, *args):
-        for n in range(len(self.pipes)):
+    def call(self, name, *args, among=None):
+        members = range(among or len(self.pipes))
+        for n in members:
             self.ask(n, name, *args)
-        return [self.answer(n) for n in range(len(self.pipes))]
+        return [self.answer(n) for n in members]
 
     def ask(self, n, name, *args):
         self.pipes[n].send((name, args))
@@ -161,9 +210,9 @@ class Gang:
         assert self.pipes[n].poll(90), f"process {n} does not answer:\n{self.logs[n].read_text()}"
         return self.pipes[n].recv()
 
-    def form(self, store, prefix, members):
+    def form(self, store, prefix, members, axes=ULYSSES):
         for rank, n in enumerate(members):
-            self.ask(n, "form", store.port, prefix, rank, len(members))
+            self.ask(n, "form", store.port, prefix, rank, axes)
         assert [self.answer(n) for n in members] == [("done", None)] * len(members)
 
     def end(self):
@@ -205,15 +254,56 @@ def assert_close(prediction, case):
     torch.testing.assert_close(torch.as_tensor(prediction), whole, rtol=0, atol=atol)
 
 
+@pytest.fixture(scope="module")
+def gangs(store, tmp_path_factory):
+    """A gang with some axes, formed once and kept; ranks are processes of one pool."""
+    pool = Gang(4, tmp_path_factory.mktemp("gangs"))
+    formed = []
+
+    def gang(axes):
+        if formed[-1:] != [axes]:
+            formed.append(axes)
+            pool.form(store, f"axes {len(formed)}", range(axes.ranks), axes)
+        return pool
+
+    yield gang
+    pool.end()
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_gang_of_two_equals_one_rank_and_both_ranks_hold_the_same_bits(gang, case):
-    first, second = done(gang.call("predict", case))
-    assert (first == second).all()
+@pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
+def test_a_gang_equals_one_rank_and_all_its_ranks_hold_the_same_bits(gangs, axes, case):
+    gang = gangs(axes)
+    first, *others = done(gang.call("predict", case, among=axes.ranks))
+    assert all((first == other).all() for other in others)
     assert_close(first, case)
 
 
-def test_attention_really_goes_through_deepspeed(gang):
+def test_attention_of_equal_shares_goes_through_deepspeed_and_of_others_through_one_fused_exchange(gang):
     assert done(gang.call("predict_counting", Case())) == [LAYERS, LAYERS]
+    assert done(gang.call("predict_counting", Case(n_text=5))) == [0, 0]
+
+
+def bytes_of(axes, case):
+    """What each rank sends by the published formulas, S tokens, h width, N ranks, L layers, b bytes."""
+    n, r, u = axes.sequence, axes.ring, axes.ulysses
+    tokens, width, branches = case.n_text + 16 * case.n_frames, 16 * case.heads, 2 // axes.cfg
+    share = branches * case.batch * tokens * width / n * 4 * LAYERS  # S·h/N·b·L
+    latents = case.batch * case.n_frames * 4 * 8 * 8 * 4
+    video = branches * case.batch * 16 * case.n_frames * 16 * 4  # what tokens are narrowed to, collected
+    sent = {
+        "all_to_all": 4 * share * (u - 1) / u,
+        "ring": 2 * share * (r - 1),
+        "all_gather": latents * (axes.cfg - 1) + video / n * (n - 1),
+    }
+    return {name: round(size) for name, size in sent.items() if round(size)}
+
+
+@pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
+def test_ranks_send_as_many_bytes_as_the_formulas_say(gangs, axes):
+    case = Case(n_text=0 if axes.sequence > 1 else 6)  # text makes ranks hold unequal shares of the video
+    for _, sent in done(gangs(axes).call("predict_weighing", case, among=axes.ranks)):
+        assert sent == bytes_of(axes, case)
 
 
 def test_other_instances_in_the_process_stay_as_stock_and_a_released_one_returns_to_it(gang):
@@ -228,16 +318,21 @@ def test_one_instance_takes_windows_of_other_lengths(gang):
     assert_close(done(gang.call("predict", case, True))[0], case)
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 8])
+@pytest.mark.parametrize("length", [2, 7, 8])
 def test_gathering_shares_gives_the_whole_back(gang, length):
-    assert done(gang.call("share_and_collect", length)) == [(-(-length // 2), True)] * 2
+    assert done(gang.call("share_and_collect", length)) == [(n, True) for n in shares(length, 2)]
 
 
-def test_heads_that_do_not_divide_are_refused_with_their_numbers_and_the_gang_lives_on(gang):
-    for answers in (gang.call("predict", Case(heads=3)), gang.call("attend_with_three_heads")):
-        for kind, message in answers:
-            assert kind == "ValueError"
-            assert "3 attention heads" in message and "2 ranks" in message and "one of 1, 3" in message
+@pytest.mark.parametrize("tokens, heads", [((4, 4), (2, 2)), ((5, 4), (3, 2)), ((1, 6), (1, 4))])
+def test_what_is_traded_comes_back_as_it_was(gang, tokens, heads):
+    answers = done(gang.call("trade_there_and_back", tokens, heads))
+    assert answers == [((2, sum(tokens), own, 3), True) for own in heads]
+
+
+def test_what_cannot_be_shared_is_refused_before_anything_is_sent_and_the_gang_lives_on(gang):
+    for kind, message in gang.call("predict", Case(heads=1)):
+        assert kind == "ValueError"
+        assert "ulysses 2 ranks share 1 attention heads" in message and "use ulysses up to 1" in message
     assert_close(done(gang.call("predict", Case()))[0], Case())
 
 
@@ -250,7 +345,7 @@ def test_deepspeed_says_nothing_and_starts_no_compiler(gang):
 
 def test_a_gang_of_one_forms_no_group_and_never_imports_deepspeed(start, store):
     gang = start(1)
-    gang.form(store, "alone", [0])
+    gang.form(store, "alone", [0], Axes(1))
     assert_close(done(gang.call("predict", Case()))[0], Case())
     assert done(gang.call("has_imported_deepspeed")) == [False]
 
@@ -280,42 +375,54 @@ def test_no_group_leaves_the_instance_bit_identical():
     assert torch.equal(predict(family, Case()), predict(make_family(Case()), Case()))
 
 
-def test_one_rank_alone_attends_as_scaled_dot_product_attention_does_and_ignores_padding():
+def test_a_mesh_of_none_attends_as_scaled_dot_product_attention_does():
     q, k, v = torch.randn(3, 2, 7, 4, 8, generator=torch.Generator().manual_seed(0))
-    out = ulysses_attention(q, k, v, None, 5)
-    plain = torch.nn.functional.scaled_dot_product_attention(*(x[:, :5].transpose(1, 2) for x in (q, k, v)))
-    assert torch.equal(out[:, :5], plain.transpose(1, 2))
-    assert not out[:, 5:].any()
+    plain = torch.nn.functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)))
+    assert torch.equal(attend(q, k, v, None, Split(7, 4, 1, 1)), plain.transpose(1, 2))
 
 
-def test_a_rank_outside_the_gang_is_refused():
+@given(queries=st.integers(1, 9), keys=st.integers(2, 20), share=st.floats(0, 1), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_attention_to_two_sets_of_keys_merges_to_attention_to_both(queries, keys, share, seed):
+    generator = torch.Generator().manual_seed(seed)
+    q = 3 * torch.randn(2, queries, 3, 8, generator=generator)
+    k, v = 3 * torch.randn(2, 2, keys, 3, 8, generator=generator)
+    cut = min(max(round(share * keys), 1), keys - 1)
+    parts = [attention_with_lse(q, k[:, i], v[:, i]) for i in (slice(cut), slice(cut, None))]
+    out, lse = merge(*parts)
+    torch.testing.assert_close(out, plain_attention(q, k, v), rtol=0, atol=1e-5)
+    torch.testing.assert_close(lse, attention_with_lse(q, k, v)[1], rtol=0, atol=1e-5)
+
+
+def test_a_rank_outside_the_gang_and_axes_of_several_gangs_are_refused():
     with pytest.raises(ValueError, match="rank 2 is not in a gang of 2"):
-        form_group("127.0.0.1", 1, "p", 2, 2, 1.0)
+        form_mesh("127.0.0.1", 1, "p", 2, ULYSSES, 1.0)
+    with pytest.raises(ValueError, match=r"window 2 .* one gang predicts one window at a time"):
+        form_mesh("127.0.0.1", 1, "p", 0, Axes(2, window=2), 1.0)
 
 
 def test_a_peer_that_never_comes_is_an_error_after_the_timeout(store):
     with pytest.raises(RuntimeError, match=r"(?i)time"):
-        form_group("127.0.0.1", store.port, "lonely", 0, 2, 0.5)
+        form_mesh("127.0.0.1", store.port, "lonely", 0, ULYSSES, 0.5)
 
 
-@given(n_text=st.integers(0, 300), n_video=st.integers(1, 300), size=st.integers(1, 16))
+@given(n_text=st.integers(0, 300), n_video=st.integers(16, 300), size=st.integers(1, 16))
 def test_ranks_hold_every_text_token_once_and_before_any_video(n_text, n_video, size):
-    sequence = JointSequence(n_text, n_video)
-    share = -(-sequence.n_tokens // size)
-    held = [sequence.text_share(rank, size) for rank in range(size)]
-    assert sum(held) == n_text
-    assert all(0 <= n <= share for n in held)
-    assert all(before == share for before, after in pairwise(held) if after)
+    sequence = JointSequence(n_text, Split(n_text + n_video, 16, 1, size))
+    text, video, tokens = sequence.text_shares, sequence.video_shares, sequence.split.tokens
+    assert sum(text) == n_text and sum(video) == n_video
+    assert all(0 <= n <= whole for n, whole in zip(text, tokens, strict=True))
+    assert all(n == whole for n, whole, after in zip(text, tokens, text[1:], strict=False) if after)
 
 
 def test_planning_can_ask_what_fits_without_a_model():
     config = SimpleNamespace(num_attention_heads=48, patch_size=2, patch_size_t=None)
-    assert check(config, 226, (1, 13, 16, 60, 90), 8) == JointSequence(226, 17550)
-    with pytest.raises(
-        ValueError, match=r"48 attention heads .* 5 ranks .* 1, 2, 3, 4, 6, 8, 12, 16, 24, 48"
-    ):
-        check(config, 226, (1, 13, 16, 60, 90), 5)
+    eight = Axes(8, ulysses=8)
+    assert check(config, 226, (1, 13, 16, 60, 90), eight).split.tokens == (2222,) * 8
+    assert check(config, 226, (1, 13, 16, 60, 90), Axes(5, ulysses=5)).split.heads == (10, 10, 10, 9, 9)
     with pytest.raises(ValueError, match=r"\(13, 61, 90\).*\(1, 2, 2\)"):
-        check(config, 226, (1, 13, 16, 61, 90), 8)
+        check(config, 226, (1, 13, 16, 61, 90), eight)
+    with pytest.raises(ValueError, match=r"ring 4 × ulysses 8 = 32 ranks share 20 tokens"):
+        check(config, 16, (1, 1, 16, 4, 4), Axes(32, ring=4, ulysses=8))
     config.patch_size_t = 2
-    assert check(config, 226, (1, 14, 16, 60, 90), 8).n_video == 7 * 30 * 45
+    assert check(config, 226, (1, 14, 16, 60, 90), eight).split.n_tokens == 226 + 7 * 30 * 45

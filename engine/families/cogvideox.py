@@ -15,6 +15,8 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPi
 
 from engine.canvas import Canvas
 from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
+from engine.parallel.exchange import gather
+from engine.parallel.gang import Mesh
 
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _SCHEDULERS: dict[str, Any] = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
@@ -26,6 +28,7 @@ class CogVideoX:
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.transformer = pipeline.transformer
+        self.mesh: Mesh | None = None  # of the gang that predicts together; see parallelise
 
     @classmethod
     def load(
@@ -81,19 +84,24 @@ class CogVideoX:
         timestep is (), embeddings are (B, tokens, text dim). As in stock, a scale of at most 1 turns
         guidance off and negative_embeds is then ignored.
         """
-        guided = guidance_scale > 1.0
-        if guided and negative_embeds is None:
+        if guidance_scale <= 1.0:
+            return self._forward(latents, timestep, prompt_embeds)
+        if negative_embeds is None:
             raise ValueError("guidance needs negative embeddings")
-        embeds = (
-            torch.cat([negative_embeds, prompt_embeds])
-            if guided and negative_embeds is not None
-            else prompt_embeds
-        )
-        prediction = self._forward(torch.cat([latents] * 2) if guided else latents, timestep, embeds)
-        if not guided:
-            return prediction
-        uncond, text = prediction.chunk(2)
+        uncond, text = self._branches(latents, timestep, negative_embeds, prompt_embeds)
         return uncond + guidance_scale * (text - uncond)
+
+    def _branches(
+        self, latents: torch.Tensor, timestep: torch.Tensor, negative: torch.Tensor, prompt: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predictions without and with the prompt: in one batch as in stock, or one on each cfg rank."""
+        if self.mesh is None or self.mesh.cfg is None:
+            both = self._forward(torch.cat([latents] * 2), timestep, torch.cat([negative, prompt]))
+        else:
+            mine = self._forward(latents, timestep, (negative, prompt)[self.mesh.place["cfg"]])
+            both = gather(mine, 0, [len(latents)] * 2, self.mesh.cfg)
+        uncond, text = both.chunk(2)
+        return uncond, text
 
     def _forward(self, latents: torch.Tensor, timestep: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
         """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock."""

@@ -1,4 +1,4 @@
-"""CogVideoX over a gang: the joint sequence of text and video tokens, in equal shares.
+"""CogVideoX over a gang: the joint sequence of text and video tokens in equal shares, and guidance in two.
 
 Dims: B batch, L tokens of text and then video, l tokens on this rank, A attention heads, D model width,
       K head size; the latents of a window are (B, T, C, H, W).
@@ -12,73 +12,76 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
 from engine.families.cogvideox import CogVideoX
-from engine.parallel import check_heads, gather, shard, ulysses_attention
+from engine.parallel.attention import attend
+from engine.parallel.axes import Axes, Split
+from engine.parallel.exchange import gather, shard
+from engine.parallel.gang import Mesh
 
 
 @dataclass(frozen=True)
 class JointSequence:
-    """How many text tokens and, after them, video tokens a window has."""
+    """How many text tokens and, after them, video tokens a window has, and how they lie on the ranks."""
 
     n_text: int
-    n_video: int
+    split: Split
 
     @property
-    def n_tokens(self) -> int:
-        """Text and video together."""
-        return self.n_text + self.n_video
+    def text_shares(self) -> tuple[int, ...]:
+        """How many of each rank's tokens are text, its first; the rest is video."""
+        tokens = self.split.tokens
+        before = accumulate(tokens, initial=0)
+        return tuple(min(max(self.n_text - start, 0), n) for start, n in zip(before, tokens, strict=False))
 
-    def text_share(self, rank: int, size: int) -> int:
-        """How many of a rank's equal share of tokens are text, its first; the rest is video, or padding."""
-        share = -(-self.n_tokens // size)
-        return min(max(self.n_text - rank * share, 0), share)
+    @property
+    def video_shares(self) -> tuple[int, ...]:
+        """How many of each rank's tokens are video."""
+        return tuple(n - text for n, text in zip(self.split.tokens, self.text_shares, strict=True))
 
 
-def check(config: Any, n_text: int, latents_shape: Sequence[int], size: int) -> JointSequence:
-    """The sequence of a window with latents (B, T, C, H, W), if a gang of `size` ranks can share it.
+def check(config: Any, n_text: int, latents_shape: Sequence[int], axes: Axes) -> JointSequence:
+    """The sequence of a window with latents (B, T, C, H, W), if a gang with these axes can share it.
 
-    `config` is the transformer's. Any number of tokens can be shared. Raises ValueError where the heads do
-    not divide by the ranks, or the latents not into patches.
+    `config` is the transformer's. Raises ValueError where a rank would have no head or no token, or the
+    latents are not whole patches.
     """
-    check_heads(config.num_attention_heads, size)
     sides = (latents_shape[1], latents_shape[3], latents_shape[4])
     patch = (config.patch_size_t or 1, config.patch_size, config.patch_size)
     if any(side % step for side, step in zip(sides, patch, strict=True)):
         raise ValueError(f"latents of {sides} (frames, height, width) are not whole patches of {patch}")
     frames, height, width = (side // step for side, step in zip(sides, patch, strict=True))
-    return JointSequence(n_text, frames * height * width)
+    n_tokens = n_text + frames * height * width
+    return JointSequence(n_text, Split(n_tokens, config.num_attention_heads, axes.ring, axes.ulysses))
 
 
-def parallelise(family: CogVideoX, group: ProcessGroup | None) -> None:
-    """Make `family.predict` one computation of all the group's ranks, called by all with equal arguments.
+def parallelise(family: CogVideoX, mesh: Mesh | None) -> None:
+    """Make `family.predict` one computation of all the mesh's ranks, called by all with equal arguments.
 
-    Every rank gets the whole prediction, the same bits. An earlier group of this instance is forgotten, so
+    Every rank gets the whole prediction, the same bits. An earlier mesh of this instance is forgotten, so
     call it again after forming anew; with None the instance is as stock made it. Others are untouched.
-    Raises ValueError where the heads do not divide by the ranks.
     """
-    if group is not None:
-        check_heads(family.transformer.config.num_attention_heads, group.size())
     earlier = family.transformer.transformer_blocks[0].attn1.processor
     if isinstance(earlier, _Processor):
         earlier.spread.remove()
-    if group is not None:
-        _Spread(family.transformer, group)
+    family.mesh = mesh
+    if mesh is not None and mesh.sequence is not None:
+        _Spread(family.transformer, mesh)
 
 
 class _Spread:
     """One transformer's hooks, and the sequence of the forward that is running."""
 
-    def __init__(self, transformer: Any, group: ProcessGroup) -> None:
-        self.group = group
-        self.sequence = JointSequence(0, 0)
+    def __init__(self, transformer: Any, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.sequence: JointSequence
         self.attentions = [block.attn1 for block in transformer.transformer_blocks]
         self.stock = [attention.processor for attention in self.attentions]
         for attention in self.attentions:
@@ -97,40 +100,36 @@ class _Spread:
         for attention, processor in zip(self.attentions, self.stock, strict=True):
             attention.set_processor(processor)
 
+    def share(self, x: Tensor, dim: int) -> Tensor:
+        """This rank's share of something that lies beside the tokens."""
+        return shard(x, dim, self.sequence.split.tokens, self.mesh.sequence)
+
     def begin(self, transformer: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Before the transformer: know the sequence, and give every block this rank's rotary angles."""
         n_text, latents_shape = kwargs["encoder_hidden_states"].shape[1], kwargs["hidden_states"].shape
-        self.sequence = check(transformer.config, n_text, latents_shape, self.group.size())
+        self.sequence = check(transformer.config, n_text, latents_shape, self.mesh.axes)
         rotary = kwargs["image_rotary_emb"]
         if rotary is not None:
             # cos 1 and sin 0 turn a text token by nothing, exactly
             cos_LK, sin_LK = (
                 F.pad(x, (0, 0, n_text, 0), value=v) for x, v in zip(rotary, (1.0, 0.0), strict=True)
             )
-            rotary = shard(cos_LK, 0, self.group), shard(sin_LK, 0, self.group)
+            rotary = self.share(cos_LK, 0), self.share(sin_LK, 0)
         return args, {**kwargs, "image_rotary_emb": rotary}
 
     def share_out(self, block: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Before the first block: keep this rank's share of the tokens."""
         x_BLD = torch.cat([kwargs["encoder_hidden_states"], kwargs["hidden_states"]], 1)
-        x_BlD = shard(x_BLD, 1, self.group)
-        n = self.n_local_text
+        x_BlD, n = self.share(x_BLD, 1), self.sequence.text_shares[self.mesh.sequence_rank]
         return args, {**kwargs, "encoder_hidden_states": x_BlD[:, :n], "hidden_states": x_BlD[:, n:]}
 
     def collect(self, proj_out: Any, args: Any, video_BlD: Tensor) -> Tensor:
         """After the last projection, where a token is narrowest: all video tokens, on every rank."""
-        x_BlD = F.pad(video_BlD, (0, 0, self.n_local_text, 0))
-        x_BLD = gather(x_BlD, 1, self.group, self.sequence.n_tokens)
-        return x_BLD[:, self.sequence.n_text :]
-
-    @property
-    def n_local_text(self) -> int:
-        """How many of this rank's tokens are text."""
-        return self.sequence.text_share(self.group.rank(), self.group.size())
+        return gather(video_BlD, 1, self.sequence.video_shares, self.mesh.sequence)
 
 
 class _Processor:
-    """CogVideoXAttnProcessor2_0's arithmetic on this rank's tokens, with Ulysses for its attention."""
+    """CogVideoXAttnProcessor2_0's arithmetic on this rank's tokens, its attention over the whole mesh."""
 
     def __init__(self, spread: _Spread) -> None:
         self.spread = spread
@@ -155,6 +154,6 @@ class _Processor:
             q_BlAK = apply_rotary_emb(q_BlAK, image_rotary_emb, sequence_dim=1)
             k_BlAK = apply_rotary_emb(k_BlAK, image_rotary_emb, sequence_dim=1)
         spread = self.spread
-        out_BlAK = ulysses_attention(q_BlAK, k_BlAK, v_BlAK, spread.group, spread.sequence.n_tokens)
+        out_BlAK = attend(q_BlAK, k_BlAK, v_BlAK, spread.mesh, spread.sequence.split)
         out_BlD = attn.to_out[1](attn.to_out[0](out_BlAK.flatten(2)))
         return out_BlD[:, n_text:], out_BlD[:, :n_text]
