@@ -13,8 +13,8 @@ from cluster.once import claim, found
 from cluster.tasks import Model, Outcome, ShotTask
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest, denoise_shot
-from engine.families.cogvideox import new_canvas
 from engine.families.facts import read_facts
+from engine.families.loading import new_canvas
 from engine.numerics import set_threads
 from engine.tensors import Packed, from_bytes, pack, to_bytes, unpack
 from manifests.store import open_store

@@ -7,10 +7,10 @@ from typing import Any
 from cluster.conductor import Request
 from cluster.once import found_file
 from cluster.stages import LoadedPart
-from engine.families.cogvideox_parallel import parallelise
 from engine.parallel.attention import load_ulysses
 from engine.parallel.axes import Axes
 from engine.parallel.gang import Mesh, form_mesh
+from engine.parallel.spread import parallelise
 from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
 

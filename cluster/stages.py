@@ -12,7 +12,6 @@ from typing import Any
 
 from cluster.once import Made, done_once, found_file
 from cluster.tasks import MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
-from engine.decode import shown_frames
 from engine.families.loading import load_part
 from engine.film.encode import encode_segment
 from engine.film.finish import Line, Version, make_version
@@ -64,7 +63,7 @@ class Decoder:
     """Turns latents into pictures, and pictures into a segment, one chunk in memory at a time."""
 
     def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
-        self.store, self.device = open_store(store_url), device
+        self.store = open_store(store_url)
         self.vae = LoadedPart("vae", device, threads)
 
     def run(self, task: SegmentTask) -> Outcome:
@@ -76,8 +75,8 @@ class Decoder:
             self.store.read_artefact(found_file(self.store, "shot", task.source.key, "latents"))
         )["latents"]
         picture, path = task.picture, folder / "segment.mp4"
-        vae = self.vae.of(task.source.model).pipeline.vae
-        frames = islice(shown_frames(vae, latents, self.device), task.source.shot.n_frames)
+        shown = self.vae.of(task.source.model).frames(latents)
+        frames = islice(shown, task.source.shot.n_frames)
         count = encode_segment(
             scaled(frames, picture.width_px, picture.height_px),
             path,

@@ -45,14 +45,14 @@ class StepNoise:
         return [_generator(noise_key(self.seed, self.shot, step, frame)) for frame in range(n_frames)]
 
 
-def stock_noise(seed: int, shape_BTCHW: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, torch.Generator]:
+def stock_noise(seed: int, shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, torch.Generator]:
     """One draw of the whole canvas, the layout that diffusers' own pipelines use, and the generator after it.
 
     A stochastic scheduler goes on drawing from that generator. Both depend on the number of frames, so this
     layout serves parity with the stock pipeline, not long shots.
     """
     generator = _generator(seed)
-    return torch.randn(tuple(shape_BTCHW), generator=generator, dtype=dtype), generator
+    return torch.randn(tuple(shape), generator=generator, dtype=dtype), generator
 
 
 def _draw(key: int, frame_shape: Sequence[int]) -> Tensor:

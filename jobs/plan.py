@@ -65,6 +65,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
         stocked[name] = Stock(profile, *models[key])
         _check(name, stocked[name])
+        _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
     return stocked
 
 
@@ -79,6 +80,15 @@ def _check(name: str, one: Stock) -> None:
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
+        )
+
+
+def _check_heads(name: str, heads: int, ulysses: int) -> None:
+    """Refuse a gang whose ranks could not each hold a head."""
+    if ulysses > heads:
+        raise SpecError(
+            f"cluster.ulysses={ulysses} ranks cannot share the {heads} attention heads of "
+            f"profiles.{name}.model: set it to {heads} or less, and cluster.ring or cluster.cfg for the rest"
         )
 
 

@@ -33,7 +33,8 @@ from engine.chalk.teacher import FPS, SIZES, draw, teach
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
 from engine.chalk.train_transformer import Learner, TransformerPlan, mean_square, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
-from engine.families.cogvideox import CogVideoX, new_canvas
+from engine.families.cogvideox import CogVideoX
+from engine.families.loading import new_canvas
 
 WEIGHTS = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 SEEDS = range(60)

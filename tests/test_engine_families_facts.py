@@ -9,7 +9,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, EulerDiscre
 
 from engine.chalk.model import TINY, WINDOW_FRAMES, build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
-from engine.families.cogvideox import CogVideoX, load_scheduler
+from engine.families.cogvideox import CogVideoX
 from engine.families.facts import ModelFacts, folder_digest, read_facts, read_world, words_of
 
 
@@ -40,6 +40,7 @@ def test_the_facts_are_those_of_the_parts(saved):
         patch=4,
         window_frames=(WINDOW_FRAMES - 1) // 4 + 1,
         max_text_tokens=MAX_TOKENS,
+        heads=TINY.heads,
     )
     assert facts.size_multiple_px == 16
 
@@ -85,7 +86,7 @@ def test_an_absent_folder_is_refused_with_its_path(tmp_path):
         read_facts(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["WanPipeline", None, ["CogVideoXPipeline"]])
+@pytest.mark.parametrize("name", ["FluxPipeline", None, ["CogVideoXPipeline"]])
 def test_an_unknown_family_is_refused_with_the_path_its_name_and_the_known_ones(folder, name):
     change(folder / "model_index.json", _class_name=name)
     with pytest.raises(ValueError, match="CogVideoXPipeline") as refused:
@@ -98,7 +99,13 @@ def test_an_unknown_family_is_refused_with_the_path_its_name_and_the_known_ones(
     [
         *(
             ("transformer", key)
-            for key in ("in_channels", "patch_size", "sample_frames", "max_text_seq_length")
+            for key in (
+                "in_channels",
+                "patch_size",
+                "sample_frames",
+                "max_text_seq_length",
+                "num_attention_heads",
+            )
         ),
         ("vae", "temporal_compression_ratio"),
         ("vae", "block_out_channels"),
@@ -278,7 +285,7 @@ def test_a_scheduler_loads_alone_as_the_whole_folder_makes_it(folder, kind, n_st
     if kind is not None:
         whole = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}[kind].from_config(whole.config)
     whole.set_timesteps(n_steps)
-    alone = load_scheduler(folder, n_steps, kind)
+    alone = CogVideoX.load_scheduler(folder, n_steps, kind)
     assert type(alone) is type(whole)
     assert isinstance(alone, CogVideoXDPMScheduler) == (kind == "dpm" or (kind is None and stock_is_dpm))
     assert len(alone.timesteps) == n_steps and torch.equal(alone.timesteps, whole.timesteps)
@@ -291,4 +298,4 @@ def test_a_scheduler_loads_alone_as_the_whole_folder_makes_it(folder, kind, n_st
 def test_a_scheduler_of_another_kind_is_refused_by_name(folder):
     EulerDiscreteScheduler().save_pretrained(folder / "scheduler")
     with pytest.raises(TypeError, match="EulerDiscreteScheduler"):
-        load_scheduler(folder, 4)
+        CogVideoX.load_scheduler(folder, 4)

@@ -17,8 +17,8 @@ from diffusers import (
 from engine.chalk.model import build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
 from engine.denoise import denoise_shot
-from engine.families.cogvideox import CogVideoX, new_canvas
-from engine.families.loading import LEFT_OUT, load_part
+from engine.families.cogvideox import CogVideoX
+from engine.families.loading import LEFT_OUT, load_part, new_canvas
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
 

@@ -19,7 +19,7 @@ from manifests.schema import SCHEMA
 from manifests.validate import validate
 
 RATES = st.builds(Fraction, st.integers(1, 120_000), st.integers(1, 1001))
-FACTS = ModelFacts("CogVideoXPipeline", 16, 8, 4, 2, 13, 226)
+FACTS = ModelFacts("CogVideoXPipeline", 16, 8, 4, 2, 13, 226, 30)
 STOCK = {"chalk": Stock(Profile(), FACTS, Model("/models/chalk", "float32", "digest"))}
 
 
@@ -172,6 +172,7 @@ def model_folder(path: Path) -> Path:
             "patch_size": 2,
             "sample_frames": 49,
             "max_text_seq_length": 226,
+            "num_attention_heads": 30,
         },
     }
     for name, content in parts.items():
@@ -195,6 +196,15 @@ def test_a_profile_that_its_model_cannot_serve_is_refused_before_any_row(
     assert stock(load_spec(None, told))["chalk"].facts.window_frames == 13
     with pytest.raises(SpecError, match=named):
         stock(load_spec(None, [*told, f"profiles.chalk.{override}"]))
+
+
+def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_before_any_row(
+    tmp_path: Path,
+) -> None:
+    told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}"]
+    assert stock(load_spec(None, [*told, "cluster.ulysses=30"]))
+    with pytest.raises(SpecError, match=r"cluster.ulysses=31 ranks .* 30 attention heads .* set it to 30 or"):
+        stock(load_spec(None, [*told, "cluster.ulysses=31"]))
 
 
 # Mostly sound, so that what is left to planning is tried; edges lie on halves of frames.

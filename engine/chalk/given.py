@@ -24,8 +24,9 @@ from engine.chalk.model import GUIDANCE, WEIGHTS
 from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
-from engine.decode import n_latent_frames, shown_frames
-from engine.families.cogvideox import CogVideoX, new_canvas
+from engine.decode import n_latent_frames
+from engine.families.cogvideox import CogVideoX
+from engine.families.loading import new_canvas
 from engine.film.join import video_stream
 
 
@@ -59,7 +60,7 @@ def go_on(
     while canvas.step_index < n_steps:
         canvas.latents = _pinned(canvas.latents, z_given)
         canvas.step(family.predict(canvas.latents, canvas.timestep, embeds, negative, guidance_scale))
-    return np.stack(list(shown_frames(family.pipeline.vae, _pinned(canvas.latents, z_given))))
+    return np.stack(list(family.frames(_pinned(canvas.latents, z_given))))
 
 
 def _pinned(z_BTCHW: Tensor, z_given: Tensor) -> Tensor:

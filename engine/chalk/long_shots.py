@@ -23,9 +23,9 @@ from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.scenes import Figure, Landscape, Scene
 from engine.chalk.teacher import FPS, SIZES
 from engine.chalk.tokens import MAX_TOKENS
-from engine.decode import shown_frames
 from engine.denoise import denoise_shot
-from engine.families.cogvideox import CogVideoX, new_canvas
+from engine.families.cogvideox import CogVideoX
+from engine.families.loading import new_canvas
 from engine.timeline import Part, latent_frames
 from engine.windows import blend_weights, plan_windows
 
@@ -63,7 +63,7 @@ def draw_shot(
                 [family.predict(r.latents, r.timestep, embeds, negative, scale) for r in requests]
             )
         except StopIteration as end:
-            return np.stack(list(shown_frames(family.pipeline.vae, end.value)))[:n_frames]
+            return np.stack(list(family.frames(end.value)))[:n_frames]
 
 
 def survivals(f_THWC: npt.NDArray[np.uint8], scene: Scene) -> list[bool]:

@@ -9,14 +9,14 @@ import json
 import re
 import string
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 WORLD = "world.json"
-FAMILIES = {"CogVideoXPipeline": "engine.families.cogvideox:CogVideoX"}
 _CHUNK = 1 << 20
+Config = dict[str, Any]  # of one part, as its JSON says
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class ModelFacts:
     patch: int
     window_frames: int
     max_text_tokens: int
+    heads: int
 
     @property
     def size_multiple_px(self) -> int:
@@ -107,25 +108,64 @@ def _texts(config: dict[str, Any], key: str) -> list[str]:
     return texts
 
 
-def read_facts(folder: Path) -> ModelFacts:
-    """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
+def family_name(folder: Path) -> str:
+    """The pipeline class that a diffusers folder is for. Raises ValueError if it is of no known family."""
     family = _read(folder / "model_index.json").get("_class_name")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{folder}: a {family} is not among the families {', '.join(FAMILIES)}")
+    return family
+
+
+def read_facts(folder: Path) -> ModelFacts:
+    """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
+    family = family_name(folder)
     transformer, vae = _read(folder / "transformer" / "config.json"), _read(folder / "vae" / "config.json")
     try:
-        temporal = int(_fact(vae, "temporal_compression_ratio", int | float))
-        return ModelFacts(
-            family=family,
-            latent_channels=_fact(transformer, "in_channels", int),
-            spatial_compression=2 ** (len(_fact(vae, "block_out_channels", list)) - 1),
-            temporal_compression=temporal,
-            patch=_fact(transformer, "patch_size", int),
-            window_frames=(_fact(transformer, "sample_frames", int) - 1) // temporal + 1,
-            max_text_tokens=_fact(transformer, "max_text_seq_length", int),
-        )
+        return FAMILIES[family].facts(family, transformer, vae)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _cogvideox(family: str, transformer: Config, vae: Config) -> ModelFacts:
+    temporal = int(_fact(vae, "temporal_compression_ratio", int | float))
+    return ModelFacts(
+        family=family,
+        latent_channels=_fact(transformer, "in_channels", int),
+        spatial_compression=2 ** (len(_fact(vae, "block_out_channels", list)) - 1),
+        temporal_compression=temporal,
+        patch=_fact(transformer, "patch_size", int),
+        window_frames=(_fact(transformer, "sample_frames", int) - 1) // temporal + 1,
+        max_text_tokens=_fact(transformer, "max_text_seq_length", int),
+        heads=_fact(transformer, "num_attention_heads", int),
+    )
+
+
+def _wan(family: str, transformer: Config, vae: Config) -> ModelFacts:
+    """Older folders leave out the autoencoder's ratios, which were 8 and 4 then."""
+    return ModelFacts(
+        family=family,
+        latent_channels=_fact(transformer, "in_channels", int),
+        spatial_compression=_fact({"scale_factor_spatial": 8, **vae}, "scale_factor_spatial", int),
+        temporal_compression=_fact({"scale_factor_temporal": 4, **vae}, "scale_factor_temporal", int),
+        patch=_fact(transformer, "patch_size", list)[-1],
+        window_frames=21,  # trained on 81 pixel frames
+        max_text_tokens=512,
+        heads=_fact(transformer, "num_attention_heads", int),
+    )
+
+
+@dataclass(frozen=True)
+class Known:
+    """A family: the class that loads it, as module:name, and how facts are read from its configuration."""
+
+    loader: str
+    facts: Callable[[str, Config, Config], ModelFacts]
+
+
+FAMILIES = {
+    "CogVideoXPipeline": Known("engine.families.cogvideox:CogVideoX", _cogvideox),
+    "WanPipeline": Known("engine.families.wan:Wan", _wan),
+}
 
 
 def folder_digest(folder: Path) -> str:

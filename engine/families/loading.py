@@ -1,14 +1,17 @@
-"""The parts of a model folder that one stage needs, loaded by its family's class."""
+"""A model folder's family, found by what its JSON says: its parts, and canvases for its shots."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from engine.families.facts import FAMILIES, read_facts
+from engine.canvas import Canvas
+from engine.families.facts import FAMILIES, family_name
+from engine.families.family import Family
+from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
 
 # What each stage leaves on disk: a text encoder may be larger than all the rest.
 LEFT_OUT = {
@@ -18,7 +21,14 @@ LEFT_OUT = {
 }
 
 
-def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Any:
+def family_of(folder: Path) -> type[Family]:
+    """The class that reads this folder. Raises ValueError for a folder of no known family."""
+    module, _, name = FAMILIES[family_name(folder)].loader.partition(":")
+    family: type[Family] = getattr(import_module(module), name)
+    return family
+
+
+def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Family:
     """A family object that holds one of the parts text, transformer and vae, in torch's dtype of that name.
 
     Raises ValueError for a folder of no known family, a part or a dtype that does not exist.
@@ -30,6 +40,39 @@ def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Any:
         raise ValueError(f"{dtype!r} is no dtype of torch; use float32 or bfloat16")
     diffusers_logging.disable_progress_bar()  # bars of a tenth of a second, in every worker's log
     transformers_logging.disable_progress_bar()
-    module, _, name = FAMILIES[read_facts(folder).family].partition(":")
-    family: Any = getattr(import_module(module), name)
-    return family.load(folder, dtype=kind, device=device, leave_out=LEFT_OUT[part])
+    return family_of(folder).load(folder, dtype=kind, device=device, leave_out=LEFT_OUT[part])
+
+
+def new_canvas(
+    folder: Path,
+    *,
+    seed: int,
+    shot: str,
+    n_frames: int,
+    frame_shape: Sequence[int],
+    dtype: str,
+    n_steps: int,
+    kind: str | None = None,
+    layout: str = "keyed",
+) -> Canvas:
+    """A canvas of noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
+
+    dtype is the name of one of torch's, that of the weights. layout says how noise lies on the canvas:
+    "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a stochastic scheduler's
+    steps; or "stock", drawn as the family's pipeline draws it from a generator of `seed`, to be equal to it.
+    """
+    family = family_of(folder)
+    scheduler = family.load_scheduler(folder, n_steps, kind)
+    kept = torch.float32 if family.latents_in_float32 else getattr(torch, dtype)
+    sigma = getattr(scheduler, "init_noise_sigma", 1.0)
+    if layout not in ("keyed", "stock"):
+        raise ValueError(f"no layout {layout!r} of noise: there are keyed and stock")
+    if layout == "keyed":
+        z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, kept)
+        return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot))
+    channels, *sides = frame_shape
+    if family.channels_first:
+        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), kept)
+        return Canvas(z_BCTHW.transpose(1, 2).contiguous() * sigma, scheduler, generator)
+    z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), kept)
+    return Canvas(z_BTCHW * sigma, scheduler, generator)

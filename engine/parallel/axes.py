@@ -86,12 +86,11 @@ ALONE = Axes(1)
 class Split:
     """How the tokens and heads of one sequence lie on a gang's ring × ulysses ranks; all ranks know it.
 
-    Ranks hold contiguous tokens, in rank order. The ulysses ranks of one place on the ring hold, together, a
-    contiguous chunk; inside attention each of them has the whole chunk with its own heads. Raises ValueError
-    where a rank would hold nothing.
+    `tokens` are those of every rank, in rank order. Inside attention each ulysses rank of one place on the
+    ring has the tokens of them all, with its own heads. Raises ValueError where a rank would hold nothing.
     """
 
-    n_tokens: int
+    tokens: tuple[int, ...]
     n_heads: int
     ring: int
     ulysses: int
@@ -102,16 +101,11 @@ class Split:
                 f"ulysses {self.ulysses} ranks share {self.n_heads} attention heads: each needs one; "
                 f"use ulysses up to {self.n_heads}, and ring or cfg for the rest"
             )
-        if self.ring * self.ulysses > self.n_tokens:
+        if min(self.tokens) < 1:
             raise ValueError(
                 f"ring {self.ring} × ulysses {self.ulysses} = {self.ring * self.ulysses} ranks share "
-                f"{self.n_tokens} tokens: each needs one; use fewer ranks"
+                f"{sum(self.tokens)} tokens: each needs one; use fewer ranks"
             )
-
-    @cached_property
-    def tokens(self) -> tuple[int, ...]:
-        """Of every rank of the sequence."""
-        return shares(self.n_tokens, self.ring * self.ulysses)
 
     @cached_property
     def heads(self) -> tuple[int, ...]:

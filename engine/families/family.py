@@ -1,0 +1,163 @@
+"""What every model family shares: loading a diffusers folder, guidance in two branches, a canvas's scheduler.
+
+Dims: B batch, T latent frames, C channels, H and W rows and columns of a window's latents.
+Decides: how parts are loaded and branches of guidance combined. Does not decide: what a forward of the
+transformer or the autoencoder is (each family's own file).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from engine.parallel.exchange import gather
+from engine.parallel.gang import Mesh
+from engine.parallel.spread import ParallelSpec, Spread
+
+_PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+
+
+class Family(ABC):
+    """One loaded diffusers pipeline, used for its parts and never called.
+
+    A family says which pipeline class reads its folder, which schedulers it may have (by the names that a
+    profile can ask for), where its transformer is cut for a gang, and how stock lays out its noise.
+    """
+
+    pipeline_class: ClassVar[Any]
+    schedulers: ClassVar[Mapping[str, Any]]
+    parallel: ClassVar[ParallelSpec]
+    channels_first: ClassVar[bool]  # whether stock's latents are BCTHW; a canvas's are BTCHW
+    latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
+    one_batch: ClassVar[bool]  # whether stock predicts both branches of guidance in one forward
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.mesh: Mesh | None = None  # of the gang that predicts together; see parallelise
+        self.spreads: Sequence[Spread] = ()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+        leave_out: Sequence[str] = (),
+    ) -> Self:
+        """Load a folder that the pipeline's from_pretrained reads, from local safetensors only.
+
+        leave_out names parts not to load, such as "text_encoder" where prompts come encoded.
+        """
+        refuse_pickles(folder)
+        absent: dict[str, Any] = dict.fromkeys(leave_out)
+        pipeline = cls.pipeline_class.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            **absent,
+        )
+        return cls(pipeline.to(device))
+
+    @classmethod
+    def load_scheduler(cls, folder: Path, n_steps: int, kind: str | None = None) -> Any:
+        """A folder's scheduler with its timesteps set, on the CPU, without loading the rest of the folder.
+
+        It is of the folder's own kind, or of a kind in `schedulers`. New for each shot, as it holds the state
+        of one run. Raises TypeError where the folder's is of none of these kinds.
+        """
+        some = next(iter(cls.schedulers.values()))
+        config = some.load_config(str(folder / "scheduler"), local_files_only=True)
+        named = {each.__name__: each for each in cls.schedulers.values()}
+        if config.get("_class_name") not in named:
+            # a step leaves out scale_model_input, which is the identity for these only
+            raise TypeError(f"{config.get('_class_name')} is none of {', '.join(named)}")
+        scheduler = named[config["_class_name"]].from_config(config)
+        if kind is not None:
+            scheduler = cls.scheduler_of_kind(kind, scheduler.config)
+        scheduler.set_timesteps(n_steps)
+        return scheduler
+
+    @classmethod
+    def scheduler_of_kind(cls, kind: str, config: Any) -> Any:
+        """A scheduler of a kind in `schedulers` with what the configuration of another kind says."""
+        return cls.schedulers[kind].from_config(config)
+
+    @property
+    def transformer(self) -> Any:
+        """The only one, or the first of several."""
+        return self.pipeline.transformer
+
+    @property
+    def transformers(self) -> Sequence[Any]:
+        """All that are loaded."""
+        return [self.transformer]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.pipeline.device)
+
+    @abstractmethod
+    def embed(self, text: str, max_text_tokens: int) -> Tensor:
+        """One text's embedding (1, max_text_tokens, text dim); longer texts are cut, as in stock."""
+
+    @abstractmethod
+    def forward(self, latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+        """One call of the transformer on latents (B, T, C, H, W), of the dtype that stock goes on with."""
+
+    @abstractmethod
+    def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
+        """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
+
+    @torch.no_grad()
+    def predict(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        negative_embeds: Tensor | None,
+        guidance_scale: float,
+    ) -> Tensor:
+        """The prediction, of the shape of a window's latents (B, T, C, H, W).
+
+        timestep is (), embeddings are (B, tokens, text dim). As in stock, a scale of at most 1 turns
+        guidance off and negative_embeds is then ignored.
+        """
+        if guidance_scale <= 1.0:
+            return self.forward(latents, timestep, prompt_embeds)
+        if negative_embeds is None:
+            raise ValueError("guidance needs negative embeddings")
+        uncond, text = self._branches(latents, timestep, negative_embeds, prompt_embeds)
+        return uncond + guidance_scale * (text - uncond)
+
+    def _branches(
+        self, latents: Tensor, timestep: Tensor, negative: Tensor, prompt: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predictions without and with the prompt: one on each cfg rank, in one batch, or in turn."""
+        if self.mesh is not None and self.mesh.cfg is not None:
+            mine = self.forward(latents, timestep, (negative, prompt)[self.mesh.place["cfg"]])
+            both = gather(mine, 0, [len(latents)] * 2, self.mesh.cfg)
+        elif self.one_batch:
+            both = self.forward(torch.cat([latents] * 2), timestep, torch.cat([negative, prompt]))
+        else:
+            return self.forward(latents, timestep, negative), self.forward(latents, timestep, prompt)
+        uncond, text = both.chunk(2)
+        return uncond, text
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _PICKLED)
+    if found:
+        raise ValueError(f"pickled weights are refused: {', '.join(found)}")

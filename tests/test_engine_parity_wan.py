@@ -1,0 +1,145 @@
+"""One window of ours against WanPipeline, bit for bit, with tiny random models of the real architecture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import UMT5Config, UMT5EncoderModel
+
+from engine.chalk.tokens import build_tokenizer
+from engine.denoise import denoise_shot
+from engine.families.loading import load_part, new_canvas
+from engine.timeline import Part
+from engine.windows import blend_weights, plan_windows
+
+SEED, STEPS, FRAMES, SIZE, TOKENS = 5, 4, 9, (32, 48), 12
+WORDS = ("rain", "falls", "a", "sun")
+SCHEDULERS = {
+    "unipc": lambda: UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, num_train_timesteps=1000
+    ),
+    "euler": lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of Wan's published layouts."""
+
+    experts: int = 1
+    token_timesteps: bool = False
+
+
+KINDS = {"2.1": Kind(), "2.2 of two experts": Kind(2), "2.2 with timesteps of tokens": Kind(1, True)}
+
+
+def make_transformer():
+    return WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=16, out_channels=16,
+        text_dim=32, freq_dim=32, ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+    ).eval()  # fmt: skip
+
+
+def make_pipeline(kind, scheduler="unipc"):
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(WORDS)
+    text = UMT5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=8, num_heads=4, d_ff=32, num_layers=1, pad_token_id=0
+    )
+    vae = AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    pipeline = WanPipeline(
+        tokenizer=tokenizer, text_encoder=UMT5EncoderModel(text).eval(), vae=vae.eval(),
+        scheduler=SCHEDULERS[scheduler](), transformer=make_transformer(),
+        transformer_2=make_transformer() if kind.experts == 2 else None,
+        boundary_ratio=0.8 if kind.experts == 2 else None, expand_timesteps=kind.token_timesteps,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
+def folder(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("wan")
+    make_pipeline(request.param).save_pretrained(path, safe_serialization=True)
+    return path
+
+
+def stock(folder, dtype, scheduler, output="latent", scale=5.0):
+    pipeline = WanPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = SCHEDULERS[scheduler]()
+    return pipeline(
+        "rain falls", "a sun", height=SIZE[0], width=SIZE[1], num_frames=FRAMES, num_inference_steps=STEPS,
+        guidance_scale=scale, max_sequence_length=TOKENS, output_type=output,
+        generator=torch.Generator().manual_seed(SEED),
+    ).frames  # fmt: skip
+
+
+def open_canvas(folder, dtype, scheduler, n_frames=3, layout="stock"):
+    return new_canvas(
+        folder, seed=SEED, shot="s", n_frames=n_frames, frame_shape=(16, SIZE[0] // 8, SIZE[1] // 8),
+        dtype=str(dtype).removeprefix("torch."), n_steps=STEPS, kind=scheduler, layout=layout,
+    )  # fmt: skip
+
+
+def denoise(canvas, family, embeds, scale=5.0, stop=STEPS):
+    windows = plan_windows(canvas.n_frames, 3, 2)
+    parts = [Part(window, 0) for window in windows]
+    loop = denoise_shot(canvas, parts, blend_weights(windows, canvas.n_frames))
+    requests = next(loop)
+    while canvas.step_index < stop:
+        predictions = [family.predict(r.latents, r.timestep, *embeds, scale) for r in requests]
+        try:
+            requests = loop.send(predictions)
+        except StopIteration as end:
+            return end.value
+    return canvas
+
+
+def embeds_of(folder, name):
+    text = load_part(folder, "text", name)
+    return [text.embed(words, TOKENS) for words in ("rain falls", "a sun")]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [5.0, 1.0])
+def test_a_whole_folder_from_text_to_latents_is_bit_identical_to_stock(folder, dtype, scheduler, scale):
+    name = str(dtype).removeprefix("torch.")
+    want = stock(folder, dtype, scheduler, scale=scale)
+    canvas = open_canvas(folder, dtype, scheduler)
+    got = denoise(canvas, load_part(folder, "transformer", name), embeds_of(folder, name), scale)
+    assert torch.isfinite(want).all()
+    assert torch.equal(got.transpose(1, 2), want.float())  # Euler's steps leave stock's in the weights' dtype
+
+
+def test_streamed_frames_are_those_of_the_whole_decode(folder):
+    got = denoise(
+        open_canvas(folder, torch.float32, "euler"),
+        load_part(folder, "transformer", "float32"),
+        embeds_of(folder, "float32"),
+    )
+    want = stock(folder, torch.float32, "euler", output="np")[0]
+    frames = np.stack(list(load_part(folder, "vae", "float32").frames(got)))
+    assert frames.shape == (FRAMES, *SIZE, 3)
+    assert np.array_equal(frames, (want * 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_long_shot_resumes_with_the_same_bits(folder, scheduler):
+    family, embeds = load_part(folder, "transformer", "float32"), embeds_of(folder, "float32")
+    whole = denoise(open_canvas(folder, torch.float32, scheduler, 7, "keyed"), family, embeds)
+    half = denoise(open_canvas(folder, torch.float32, scheduler, 7, "keyed"), family, embeds, stop=2)
+    again = open_canvas(folder, torch.float32, scheduler, 7, "keyed")
+    again.restore(half.checkpoint())
+    assert torch.equal(denoise(again, family, embeds), whole)
