@@ -57,7 +57,7 @@ class Rank:
             self.embeddings.move_to_end(key)
             return self.embeddings[key]
         data = self.store.read_artefact(found_file(self.store, "prompt", key, "embedding"))
-        embedding = from_bytes(data)["embedding"]
+        embedding = from_bytes(data)
         self.embeddings[key] = embedding
         if len(self.embeddings) > EMBEDDINGS:
             self.embeddings.popitem(last=False)

@@ -55,7 +55,7 @@ class Encoder:
     def _embed(self, task: PromptTask, folder: Path) -> Made:
         embedding = self.text.of(task.model).embed(task.text, task.max_text_tokens)
         path = folder / "embedding.safetensors"
-        path.write_bytes(to_bytes({"embedding": embedding}))
+        path.write_bytes(to_bytes(dict(embedding)))
         return {"embedding": path}, {}
 
 

@@ -118,6 +118,7 @@ def predict(family, case):
     generator = torch.Generator().manual_seed(7)
     shot = torch.randn((case.batch, 7, 4, 8, case.width), generator=generator).to(case.dtype)
     prompt, negative = torch.randn((2, case.batch, case.n_text, 12), generator=generator).to(case.dtype)
+    prompt, negative = {"tokens": prompt}, {"tokens": negative}
     window = shot[:, case.start : case.start + case.n_frames]
     return family.predict(window, torch.tensor(500), prompt, negative, case.scale)
 

@@ -16,7 +16,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPi
 from torch import Tensor
 
 from engine.decode import shown_frames
-from engine.families.family import Family
+from engine.families.family import Conditioning, Family
 from engine.parallel.spread import ParallelSpec
 
 
@@ -37,21 +37,21 @@ class CogVideoX(Family):
     one_batch = True
 
     @torch.no_grad()
-    def embed(self, text: str, max_text_tokens: int) -> Tensor:
-        """One text's embedding (1, max_text_tokens, text dim); longer texts are cut, as in stock."""
+    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
+        """One text as tokens (1, max_text_tokens, text dim); longer texts are cut, as in stock."""
         if self.pipeline.text_encoder is None:
             raise ValueError("this folder was loaded without its text encoder")
-        embeds: Tensor = self.pipeline.encode_prompt(
+        tokens = self.pipeline.encode_prompt(
             text, None, False, max_sequence_length=max_text_tokens, device=self.device
         )[0]
-        return embeds
+        return {"tokens": tokens}
 
-    def forward(self, latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock."""
         latents = latents.to(self.device)
         prediction: Tensor = self.transformer(
             hidden_states=latents,
-            encoder_hidden_states=embeds.to(self.device),
+            encoder_hidden_states=text["tokens"].to(self.device),
             timestep=timestep.to(self.device).expand(latents.shape[0]),
             image_rotary_emb=self._rotary(latents),
             return_dict=False,

@@ -21,6 +21,7 @@ from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
 
+Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
@@ -107,11 +108,11 @@ class Family(ABC):
         return torch.device(self.pipeline.device)
 
     @abstractmethod
-    def embed(self, text: str, max_text_tokens: int) -> Tensor:
-        """One text's embedding (1, max_text_tokens, text dim); longer texts are cut, as in stock."""
+    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
+        """One text as the transformer takes it, batch 1; texts of more tokens are cut, as in stock."""
 
     @abstractmethod
-    def forward(self, latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on latents (B, T, C, H, W), of the dtype that stock goes on with."""
 
     @abstractmethod
@@ -123,31 +124,32 @@ class Family(ABC):
         self,
         latents: Tensor,
         timestep: Tensor,
-        prompt_embeds: Tensor,
-        negative_embeds: Tensor | None,
+        prompt: Conditioning,
+        negative: Conditioning | None,
         guidance_scale: float,
     ) -> Tensor:
         """The prediction, of the shape of a window's latents (B, T, C, H, W).
 
-        timestep is (), embeddings are (B, tokens, text dim). As in stock, a scale of at most 1 turns
-        guidance off and negative_embeds is then ignored.
+        timestep is (), texts have the batch of the latents. As in stock, a scale of at most 1 turns guidance
+        off and the negative text is then ignored.
         """
         if guidance_scale <= 1.0:
-            return self.forward(latents, timestep, prompt_embeds)
-        if negative_embeds is None:
-            raise ValueError("guidance needs negative embeddings")
-        uncond, text = self._branches(latents, timestep, negative_embeds, prompt_embeds)
+            return self.forward(latents, timestep, prompt)
+        if negative is None:
+            raise ValueError("guidance needs a negative text, be it empty")
+        uncond, text = self._branches(latents, timestep, negative, prompt)
         return uncond + guidance_scale * (text - uncond)
 
     def _branches(
-        self, latents: Tensor, timestep: Tensor, negative: Tensor, prompt: Tensor
+        self, latents: Tensor, timestep: Tensor, negative: Conditioning, prompt: Conditioning
     ) -> tuple[Tensor, Tensor]:
         """Predictions without and with the prompt: one on each cfg rank, in one batch, or in turn."""
         if self.mesh is not None and self.mesh.cfg is not None:
             mine = self.forward(latents, timestep, (negative, prompt)[self.mesh.place["cfg"]])
             both = gather(mine, 0, [len(latents)] * 2, self.mesh.cfg)
         elif self.one_batch:
-            both = self.forward(torch.cat([latents] * 2), timestep, torch.cat([negative, prompt]))
+            texts = {name: torch.cat([negative[name], prompt[name]]) for name in prompt}
+            both = self.forward(torch.cat([latents] * 2), timestep, texts)
         else:
             return self.forward(latents, timestep, negative), self.forward(latents, timestep, prompt)
         uncond, text = both.chunk(2)

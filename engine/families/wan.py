@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor
 
 from engine.decode import frames_uint8
-from engine.families.family import Family
+from engine.families.family import Conditioning, Family
 from engine.parallel.spread import ParallelSpec
 
 
@@ -53,23 +53,23 @@ class Wan(Family):
         return [each for each in (self.pipeline.transformer, self.pipeline.transformer_2) if each is not None]
 
     @torch.no_grad()
-    def embed(self, text: str, max_text_tokens: int) -> Tensor:
-        """One text's embedding (1, max_text_tokens, text dim), zero after the text; longer ones are cut."""
+    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
+        """One text as tokens (1, max_text_tokens, text dim), zero after the text; longer ones are cut."""
         if self.pipeline.text_encoder is None:
             raise ValueError("this folder was loaded without its text encoder")
-        embeds: Tensor = self.pipeline.encode_prompt(
+        tokens = self.pipeline.encode_prompt(
             text, None, False, max_sequence_length=max_text_tokens, device=self.device
         )[0]
-        return embeds
+        return {"tokens": tokens}
 
-    def forward(self, latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the expert for this timestep on latents (B, T, C, H, W), in the weights' dtype."""
         model = self._expert(float(timestep))
         x_BCTHW = latents.to(self.device).transpose(1, 2).contiguous().to(model.dtype)
         velocity_BCTHW: Tensor = model(
             hidden_states=x_BCTHW,
             timestep=self._timesteps(timestep.to(self.device), x_BCTHW),
-            encoder_hidden_states=embeds.to(self.device, model.dtype),
+            encoder_hidden_states=text["tokens"].to(self.device, model.dtype),
             return_dict=False,
         )[0]
         return velocity_BCTHW.transpose(1, 2).contiguous()
