@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.once import claim, found
+from cluster.once import claim, found, found_file
 from cluster.tasks import Model, Outcome, ShotTask
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest, denoise_shot
@@ -110,6 +110,9 @@ class Conductor:
         data = self.store.read(saved[-1]) if saved else None
         if data is not None:
             canvas.restore(from_bytes(data))
+        if task.given is not None:
+            held = found_file(self.store, "given", task.given.key, "latents")
+            canvas.hold(from_bytes(self.store.read_artefact(held))["latents"])
         return canvas
 
     def _turn(self, shot: OpenShot, requests: list[WindowRequest]) -> Answer:

@@ -46,7 +46,14 @@ from cluster.tasks import Failure, Outcome, ShotTask, Task
 
 __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 
-ROLES = {"prompt": "encode", "shot": "conduct", "segment": "decode", "master": "finish", "version": "finish"}
+ROLES = {
+    "prompt": "encode",
+    "given": "encode",
+    "shot": "conduct",
+    "segment": "decode",
+    "master": "finish",
+    "version": "finish",
+}
 GANG = "denoise"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.once import Made, done_once, found_file
-from cluster.tasks import MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
+from cluster.tasks import GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
 from engine.families.loading import load_part
 from engine.film.encode import encode_segment
 from engine.film.finish import Line, Version, make_version
@@ -19,6 +19,7 @@ from engine.film.join import count_frames, join_segments
 from engine.film.provenance import Claim, make_development_identity
 from engine.film.scale import scaled
 from engine.film.sheet import contact_sheet
+from engine.given import read_picture
 from engine.numerics import set_threads
 from engine.tensors import from_bytes, to_bytes
 from manifests.store import open_store
@@ -43,14 +44,23 @@ class LoadedPart:
 
 
 class Encoder:
-    """Turns texts into embeddings."""
+    """Turns texts into embeddings, and pictures that shots start from into latents."""
 
     def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
         self.store, self.text = open_store(store_url), LoadedPart("text", device, threads)
+        self.vae = LoadedPart("vae", device, threads)
 
-    def run(self, task: PromptTask) -> Outcome:
-        """Embed one text."""
+    def run(self, task: PromptTask | GivenTask) -> Outcome:
+        """Encode one text or picture."""
+        if isinstance(task, GivenTask):
+            return done_once(self.store, task, lambda folder: self._encode(task, folder))
         return done_once(self.store, task, lambda folder: self._embed(task, folder))
+
+    def _encode(self, task: GivenTask, folder: Path) -> Made:
+        picture = read_picture(self.store.read_artefact(task.image), task.width_px, task.height_px)
+        path = folder / "latents.safetensors"
+        path.write_bytes(to_bytes({"latents": self.vae.of(task.model).encode(picture[None]).cpu()}))
+        return {"latents": path}, {}
 
     def _embed(self, task: PromptTask, folder: Path) -> Made:
         embedding = self.text.of(task.model).embed(task.text, task.max_text_tokens)

@@ -1,7 +1,7 @@
 """What there is to do, as plain data: a film is a handful of tasks that need each other's artefacts.
 
-    prompt ──▶ shot ──▶ segment ──▶ master
-                           └──────▶ version (one a language)
+    prompt ─┬▶ shot ──▶ segment ──▶ master
+    given ──┘              └──────▶ version (one a language)
 
 Every task names its artefact by a key: a hash of all that changes the artefact's bytes, and of nothing else.
 So an edited film renders only what changed, and films that share a prompt or a shot share its artefact.
@@ -106,6 +106,25 @@ class PromptTask(Task):
 
 
 @dataclass(frozen=True)
+class GivenTask(Task):
+    """The latents of a picture that a shot starts from. Height and width are the model's pixels.
+
+    `image` is the artefact that holds the picture's file; `path` is where the driver finds it.
+    """
+
+    kind: ClassVar[str] = "given"
+    model: Model
+    image: str
+    path: str
+    height_px: int
+    width_px: int
+
+    @property
+    def identity(self) -> Any:
+        return [self.model.identity, self.image, self.height_px, self.width_px]
+
+
+@dataclass(frozen=True)
 class ShotTask(Task):
     """A shot's latents. Height and width are the model's pixels."""
 
@@ -117,6 +136,7 @@ class ShotTask(Task):
     height_px: int
     width_px: int
     max_text_tokens: int
+    given: GivenTask | None = None
 
     @property
     def identity(self) -> Any:
@@ -124,7 +144,8 @@ class ShotTask(Task):
         spans = [asdict(span) for span in self.shot.prompts]
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
-        return [self.model.identity, shot, asdict(self.sampling), asdict(self.layout), size]
+        given = [self.given.key] if self.given else []
+        return [self.model.identity, shot, asdict(self.sampling), asdict(self.layout), size, *given]
 
     @cached_property
     def n_latent(self) -> int:
@@ -146,7 +167,13 @@ class ShotTask(Task):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*(p.key for p in self.prompts), self.negative.key]))
+        return tuple(dict.fromkeys(source.key for source in self.sources))
+
+    @property
+    def sources(self) -> tuple[Task, ...]:
+        """The tasks whose artefacts this one reads."""
+        given = (self.given,) if self.given else ()
+        return (*self.prompts, self.negative, *given)
 
     @cached_property
     def parts(self) -> tuple[tuple[Part, ...], Weights]:
@@ -242,8 +269,7 @@ class FilmTasks:
         """All tasks by key, each after what it needs."""
         found: dict[str, Task] = {}
         for segment in self.master.segments:
-            for prompt in (*segment.source.prompts, segment.source.negative):
-                found[prompt.key] = prompt
+            found |= {source.key: source for source in segment.source.sources}
             found[segment.source.key] = segment.source
             found[segment.key] = segment
         return found | {task.key: task for task in self.wanted}

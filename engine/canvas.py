@@ -42,6 +42,7 @@ class Canvas:
         self.generator = noise if isinstance(noise, torch.Generator) else None
         self.step_noise = noise if isinstance(noise, StepNoise) else None
         self.step_index = 0
+        self.given: torch.Tensor | None = None
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
         self.old_pred_original_sample: torch.Tensor | None = None
 
@@ -60,6 +61,23 @@ class Canvas:
         """The timestep of the step to come, a tensor of shape ()."""
         timestep: torch.Tensor = self.scheduler.timesteps[self.step_index]
         return timestep
+
+    def hold(self, given: torch.Tensor) -> None:
+        """Keep these first latents (B, t, C, H, W) free of noise: now, and after every step to come.
+
+        For models that were taught to go on from such frames. They are no part of a checkpoint: hold them
+        again after restore(). Raises ValueError where they are not of the canvas, or leave nothing to draw.
+        """
+        batch, frames, *rest = self.latents.shape
+        if given.shape[0] != batch or list(given.shape[2:]) != rest or not 0 < given.shape[1] < frames:
+            raise ValueError(f"latents {tuple(given.shape)} are given for {tuple(self.latents.shape)}")
+        self.given = given.to(self.latents)
+        self._keep_given()
+
+    def _keep_given(self) -> None:
+        if self.given is not None:
+            rest = self.latents[:, self.given.shape[_TIME] :]
+            self.latents = torch.cat([self.given, rest], dim=_TIME)
 
     def slice(self, window: Window) -> torch.Tensor:
         """The window's latents, (B, stop - start, C, H, W)."""
@@ -131,6 +149,7 @@ class Canvas:
             self.old_pred_original_sample = self._turned(out[1])
         # schedulers may promote; stock casts back each step
         self.latents = self._turned(out[0]).to(self.latents.dtype)
+        self._keep_given()
         self.step_index += 1
 
     def _turned(self, tensor: torch.Tensor) -> torch.Tensor:

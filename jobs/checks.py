@@ -1,40 +1,63 @@
-"""The second, deeper pass of validation: what needs the engine's typefaces and its voice.
+"""Validation of a manifest, and its deeper pass: what needs the engine's typefaces, its voice, or a file.
 
-Decides whether a title can be drawn and whether a narration fits its shot. Does not decide what the table
-alone can tell (manifests.validate); the rows that come here have passed that.
+Decides whether a title can be drawn, a narration fits its shot and an image is one. Does not decide what the
+table alone can tell (manifests.validate); the rows that come here have passed that.
 """
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from engine.film import voice
 from engine.film.titles import check_text, draw_title
 from jobs.pace import surely_fits, surely_too_long
-from jobs.plan import frames_of
-from manifests.findings import Finding, short
+from jobs.pictures import picture_fault
+from jobs.plan import Stock, fps_of, frames_of, limits_of, roots_of, size_of
+from jobs.spec import JobSpec, Profile
+from manifests.findings import Finding, faulty_rows, short
+from manifests.source import Manifest
+from manifests.validate import validate
 
 Row = Mapping[str, Any]
 Fault = tuple[str, str, str]  # code, message, hint
 CACHED = 65_536  # answers; equal narrations of a series' opening and closing are spoken once
 
 
+def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[Finding]:
+    """All findings: those of the table, then, where it is sound, those that need voice and typefaces."""
+    findings = validate(manifest.table, limits_of(stocked))
+    bad = faulty_rows(findings)
+    if -1 in bad:
+        return findings
+    sound = ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)
+
+    def profile(row: Row) -> Profile:
+        return stocked[row["profile"]].profile
+
+    deep = deep_findings(
+        sound, lambda row: fps_of(row, profile(row)), lambda row: size_of(row, profile(row)), roots_of(spec)
+    )
+    return sorted([*findings, *deep], key=lambda finding: finding.row_index)
+
+
 def deep_findings(
     rows: Iterable[tuple[int, Row]],
     fps_of: Callable[[Row], Fraction],
     size_of: Callable[[Row], tuple[int, int]] | None = None,
+    roots: tuple[Path, ...] = (),
 ) -> Iterator[Finding]:
     """Findings of (place in the manifest, sound row) pairs, in that order.
 
     `fps_of` gives a row's frames a second; `size_of` its (width, height) in px, without which no title is
-    checked for fitting its picture.
+    checked for fitting its picture. Images lie below `roots`.
     """
     for index, row in rows:
         size, fps = size_of(row) if size_of else None, fps_of(row)
         told: set[tuple[str, Fault]] = set()
-        for path, fault in [*_titles(row, size), *_narrations(row, fps)]:
+        for path, fault in [*_titles(row, size), *_narrations(row, fps), *_images(row, roots)]:
             if (path, fault) not in told:  # a row's title serves every language without its own
                 told.add((path, fault))
                 code, message, hint = fault
@@ -96,6 +119,14 @@ def _narration_fault(text: str, lang: str, max_s: float) -> Fault | None:
     except voice.VoiceError as error:  # one text that the voice chokes on must not stop the other rows
         return "E604_NARRATION_UNSPOKEN", f"the voice cannot speak it: {error}", "rewrite the text"
     return None
+
+
+def _images(row: Row, roots: tuple[Path, ...]) -> Iterator[tuple[str, Fault]]:
+    """Faults of the images that shots start from."""
+    for place, shot in enumerate(row["shots"]):
+        uri = shot.get("first_frame_uri")
+        if uri and (fault := picture_fault(uri, roots)):
+            yield f"/shots/{place}/first_frame_uri", fault
 
 
 def _frames(shot: Row, fps: Fraction) -> int:

@@ -24,9 +24,10 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
-from engine.families.facts import ModelFacts, folder_digest, read_facts
+from engine.families.facts import ModelFacts, folder_digest, read_facts, read_world
 from engine.film import voice
 from engine.timeline import PromptSpan, Shot
+from jobs.pictures import given_task
 from jobs.spec import JobSpec, Profile, SpecError
 from manifests.validate import Limits
 
@@ -41,6 +42,8 @@ class Stock:
     profile: Profile
     facts: ModelFacts
     model: Model
+    images: bool = False  # whether the model goes on from a first frame
+    roots: tuple[Path, ...] = ()  # that such frames may come from
 
     @property
     def size_multiple_px(self) -> int:
@@ -54,7 +57,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
     Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
     """
     models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
-    stocked = {}
+    stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
         folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
         key = (str(folder), dtype)
@@ -63,10 +66,24 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key])
+        stocked[name] = Stock(profile, *models[key], _takes_images(folder), roots)
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
     return stocked
+
+
+def roots_of(spec: JobSpec) -> tuple[Path, ...]:
+    """The folders that images may come from."""
+    return tuple(Path(root).expanduser() for root in spec.roots)
+
+
+def _takes_images(folder: Path) -> bool:
+    """Whether the folder says that its model goes on from a given first frame; a broken world does not."""
+    try:
+        world = read_world(folder)
+    except ValueError:
+        return False  # planning tells of it where it warns of prompts
+    return world is not None and world.images
 
 
 def _check(name: str, one: Stock) -> None:
@@ -92,17 +109,19 @@ def _check_heads(name: str, heads: int, ulysses: int) -> None:
         )
 
 
-def limits_of(stocked: Mapping[str, Stock], spec: JobSpec) -> dict[str, Limits]:
+def limits_of(stocked: Mapping[str, Stock]) -> dict[str, Limits]:
     """What validation holds a row of each profile to."""
-    return {name: _limits(one, spec) for name, one in stocked.items()}
+    return {name: _limits(one) for name, one in stocked.items()}
 
 
 def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
     """The tasks of one validated row."""
     one = stocked[row["profile"]]
     picture = _picture(row, one.profile)
+    shots = zip(row["shots"], _shots(row, picture.fps), strict=True)
     segments = tuple(
-        SegmentTask(_shot_task(row, shot, one, picture), picture) for shot in _shots(row, picture.fps)
+        SegmentTask(_shot_task(asked.get("first_frame_uri"), shot, one, picture), picture)
+        for asked, shot in shots
     )
     versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
     if not versions:
@@ -172,9 +191,10 @@ def _seed(row: Row, shot: Row) -> int:
     return int.from_bytes(hashlib.blake2b(row["row_id"].encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _shot_task(row: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
+def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
     profile, facts = one.profile, one.facts
     window, sampling = profile.window, profile.sampling
+    height_px, width_px = (side // profile.picture.upscale for side in (picture.height_px, picture.width_px))
     return ShotTask(
         model=one.model,
         shot=shot,
@@ -182,9 +202,10 @@ def _shot_task(row: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
         layout=Layout(
             window.size or facts.window_frames, window.overlap, window.lead_in, facts.temporal_compression
         ),
-        height_px=picture.height_px // profile.picture.upscale,
-        width_px=picture.width_px // profile.picture.upscale,
+        height_px=height_px,
+        width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
+        given=given_task(image, one.roots, one.model, height_px, width_px) if image else None,
     )
 
 
@@ -197,7 +218,7 @@ def _version(row: Row, language: Row, segments: tuple[SegmentTask, ...]) -> Vers
     )
 
 
-def _limits(one: Stock, spec: JobSpec) -> Limits:
+def _limits(one: Stock) -> Limits:
     limits, picture = one.profile.limits, one.profile.picture
     return Limits(
         size_multiple_px=one.size_multiple_px,
@@ -210,7 +231,7 @@ def _limits(one: Stock, spec: JobSpec) -> Limits:
         fps_num=picture.fps_num,
         fps_den=picture.fps_den,
         temporal_compression=one.facts.temporal_compression,
-        images=False,  # text-to-video models only, so far
+        images=one.images,
         languages=LANGUAGES,
-        roots=tuple(Path(root) for root in spec.roots),
+        roots=one.roots,
     )

@@ -1,7 +1,7 @@
 """What a job would be, before anything is rendered: its faults, and its size.
 
 Decides what counts as there already: a task that has a marker, and what only such tasks need. Does not decide
-what is a fault (`jobs.run.check`) or worth a warning (`jobs.world`), or what a task is (`cluster.tasks`).
+what is a fault (`jobs.checks.check`) or worth a warning (`jobs.world`), or what a task is (`cluster.tasks`).
 """
 
 import argparse
@@ -42,8 +42,8 @@ def spec_of(arguments: argparse.Namespace) -> "JobSpec":
 
 def validate(arguments: argparse.Namespace) -> int:
     """Print every fault of a manifest."""
+    from jobs.checks import check
     from jobs.plan import stock
-    from jobs.run import check
     from jobs.show import count
     from manifests.source import read_source
 

@@ -22,7 +22,7 @@ from cluster.once import marker_key
 from cluster.tasks import FilmTasks, Outcome
 from engine.numerics import versions
 from engine.parallel.axes import Axes
-from jobs.checks import deep_findings
+from jobs.checks import check
 from jobs.outcome import (
     RESULTS_KEY,
     JobResult,
@@ -33,7 +33,8 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
-from jobs.plan import Stock, fps_of, limits_of, plan, size_of, stock
+from jobs.pictures import with_pictures
+from jobs.plan import Stock, plan, stock
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
@@ -43,7 +44,6 @@ from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
 from manifests.source import Manifest, read_source
 from manifests.store import Store, StoreError, open_store
-from manifests.validate import validate
 
 REPORT_KEY = "report/index.html"
 MIB = 1 << 20
@@ -109,22 +109,6 @@ def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
     return Job(job_id or job_id_of(source, manifest, spec), manifest, spec, stocked, tuple(findings))
 
 
-def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[Finding]:
-    """All findings: those of the table, then, where it is sound, those that need voice and typefaces."""
-    findings = validate(manifest.table, limits_of(stocked, spec))
-    bad = faulty_rows(findings)
-    if -1 in bad:
-        return findings
-    sound = ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)
-    profiles = {name: one.profile for name, one in stocked.items()}
-    deep = deep_findings(
-        sound,
-        lambda row: fps_of(row, profiles[row["profile"]]),
-        lambda row: size_of(row, profiles[row["profile"]]),
-    )
-    return sorted([*findings, *deep], key=lambda finding: finding.row_index)
-
-
 def setup_of(job: Job, store: Store) -> Setup:
     """What the crew is told."""
     cluster = job.spec.cluster
@@ -185,7 +169,8 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             show.event(event, state)
 
         limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
-        for film in render(job.films, partial(hire, setup_of(job, store)), store, limits, watch):
+        films = with_pictures(job.films, store)
+        for film in render(films, partial(hire, setup_of(job, store)), store, limits, watch):
             publish(store, film)
             spool.add(list(rows_of(film)))
             show.film(film)

@@ -20,7 +20,7 @@ def refused_images(shots: Level, profile: str) -> Iterator[Finding]:
 def image_findings(shots: Level, roots: tuple[Path, ...]) -> Iterator[Finding]:
     """First-frame images: local files below an allowed root, each distinct path looked up once."""
     uris = shots.column("first_frame_uri")
-    codes = {uri: _image_code(uri, roots) for uri in pc.unique(uris).to_pylist() if uri is not None}
+    codes = {uri: find_image(uri, roots) for uri in pc.unique(uris).to_pylist() if uri is not None}
     for code, note, hint in (
         ("E310_ASSET_404", "no such file", "check the path"),
         ("E311_ASSET_OUTSIDE", "path is outside the allowed roots", "move the file below an allowed root"),
@@ -31,8 +31,8 @@ def image_findings(shots: Level, roots: tuple[Path, ...]) -> Iterator[Finding]:
         yield from shots.report(bad, code, "first_frame_uri", "{v!r}: " + note, hint)
 
 
-def _image_code(uri: str, roots: tuple[Path, ...]) -> str | None:
-    """The code of what is wrong with an image path, or None."""
+def find_image(uri: str, roots: tuple[Path, ...]) -> Path | str:
+    """Where the image lies, below one of the roots; or the code of what is wrong with its path."""
     if "://" in uri and not uri.startswith("file:///"):
         return "E312_ASSET_SCHEME"
     try:
@@ -42,6 +42,6 @@ def _image_code(uri: str, roots: tuple[Path, ...]) -> str | None:
         # Outside is decided first, so that a finding never tells whether a foreign file exists.
         if not inside:
             return "E311_ASSET_OUTSIDE"
-        return None if any(p.is_file() for p in inside) else "E310_ASSET_404"
+        return next((p for p in inside if p.is_file()), "E310_ASSET_404")
     except (OSError, RuntimeError, ValueError):  # symlink loops, null bytes, names too long
         return "E310_ASSET_404"

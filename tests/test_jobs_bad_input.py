@@ -118,11 +118,11 @@ ROWS = [
     ("one side", [row(width_px=64)], "E304_SIZE_HALF", 0, "/height_px"),
     ("no frame rate", [row(fps_num=0, fps_den=1)], "E303_FPS", 0, "/fps_num"),
     ("a frame rate of a million", [row(fps_num=1_000_000, fps_den=1)], "E305_FPS_HIGH", 0, "/fps_num"),
-    ("an image", [row(shot(first_frame_uri="a.png"))], "E313_NO_IMAGE_INPUT", 0, "/shots/0/first_frame_uri"),
+    ("an image", [row(shot(first_frame_uri="a.png"))], "E311_ASSET_OUTSIDE", 0, "/shots/0/first_frame_uri"),
     (
         "an image outside",
         [row(shot(first_frame_uri="/etc/passwd"))],
-        "E313_NO_IMAGE_INPUT",
+        "E311_ASSET_OUTSIDE",
         0,
         "/shots/0/first_frame_uri",
     ),

@@ -11,9 +11,9 @@ from engine.chalk.captions import vocabulary
 from engine.chalk.tokens import MAX_TOKENS
 from engine.film import voice
 from engine.film.titles import check_text, draw_title
+from jobs.checks import check
 from jobs.cli import main
 from jobs.plan import LANGUAGES, frames_of, stock
-from jobs.run import check
 from jobs.spec import load_spec
 from manifests.source import read_source
 

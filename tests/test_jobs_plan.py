@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
 from engine.families.facts import ModelFacts
 from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, stock
-from jobs.spec import JobSpec, Profile, SpecError, load_spec
+from jobs.spec import Profile, SpecError, load_spec
 from manifests.schema import SCHEMA
 from manifests.validate import validate
 
@@ -109,7 +109,7 @@ def test_the_model_draws_at_the_size_divided_by_the_upscale() -> None:
     source, segment = sources(film(width_px=512, height_px=256))[0], film().master.segments[0]
     assert (source.width_px, source.height_px) == (128, 64)
     assert (segment.picture.width_px, segment.picture.height_px) == (384, 256)
-    assert limits_of(STOCK, JobSpec())["chalk"].size_multiple_px == 64
+    assert limits_of(STOCK)["chalk"].size_multiple_px == 64
 
 
 def test_a_rows_rate_is_kept_exactly() -> None:
@@ -240,7 +240,7 @@ ROWS = st.builds(
 @given(ROWS)
 def test_every_row_that_validation_passes_can_be_planned(one: dict[str, Any]) -> None:
     table = pa.Table.from_pylist([one], schema=SCHEMA)
-    found = validate(table, limits_of(STOCK, JobSpec()))
+    found = validate(table, limits_of(STOCK))
     event("faulty" if found else "sound")
     if not found:
         planned = film_tasks(table.to_pylist()[0], STOCK)

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from cluster.local import LocalCrew
 from cluster.stages import Decoder
 from engine.film.provenance import verify
+from engine.tensors import from_bytes
 from jobs.cli import main
 from manifests.ledger import read_events
 from manifests.results import read_results
@@ -326,3 +329,40 @@ def test_what_dead_writers_left_is_swept_when_a_job_begins_and_what_is_young_sta
         os.utime(staging / f"{name}.tmp", (time.time() - age_s,) * 2)
     night.run(film(languages=[], shots=[shot("s0")]))
     assert [path.name for path in staging.iterdir()] == ["young.tmp"]
+
+
+def picture(path: Path, grey: int) -> Path:
+    Image.new("RGB", (90, 60), (grey, grey, grey)).save(path)
+    return path
+
+
+def latents_of(night: Night, kind: str) -> list[torch.Tensor]:
+    """All latents that tasks of this kind have left."""
+    markers = sorted((night.out / "done" / kind).rglob("*.json"))
+    hashes = [json.loads(marker.read_text())["files"]["latents"] for marker in markers]
+    return [from_bytes(night.store.read_artefact(name))["latents"] for name in hashes]
+
+
+def test_a_shot_starts_from_its_first_frame_and_is_rendered_anew_for_another(night: Night) -> None:
+    picture(night.folder / "a.png", 30)
+    night.settings = [*night.settings, f"roots=[{night.folder}]"]
+    one = film(shots=[shot("s0", first_frame_uri="a.png"), shot("s1", first_frame_uri="a.png"), shot("s2")])
+    assert night.made_by(one) == {"prompt": 4, "given": 1, "shot": 3, "segment": 3, "master": 1, "version": 1}
+    (held,) = latents_of(night, "given")
+    begun = [torch.equal(latents[:, :1], held) for latents in latents_of(night, "shot")]
+    assert sorted(begun) == [False, True, True]
+    picture(night.folder / "a.png", 200)
+    assert night.made_by(one) == {"given": 1, "shot": 2, "segment": 2, "master": 1, "version": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"no picture", "E314_ASSET_UNREADABLE"), (None, "E310_ASSET_404")]
+)
+def test_an_image_that_is_none_is_found_before_anything_is_rendered(
+    night: Night, content: bytes | None, code: str
+) -> None:
+    if content is not None:
+        (night.folder / "a.png").write_bytes(content)
+    told = (f"roots=[{night.folder}]",)
+    assert night.run(film(shots=[shot("s0", first_frame_uri="a.png")]), told=told)["exit_code"] == 3
+    assert code in night.said and "/shots/0/first_frame_uri" in night.said and not night.out.exists()

@@ -62,6 +62,14 @@ class CogVideoX(Family):
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
         return shown_frames(self.pipeline.vae, latents, str(self.device))
 
+    @torch.no_grad()
+    def encode(self, f_THWC: npt.NDArray[np.uint8]) -> Tensor:
+        """Latents (1, t, C, H, W) of 4 t - 3 frames: the posterior's means, as a canvas holds them."""
+        vae = self.pipeline.vae
+        x_1CTHW = torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].to(vae.dtype) / 127.5 - 1
+        z_1CTHW: Tensor = vae.encode(x_1CTHW.to(self.device)).latent_dist.mode() * vae.config.scaling_factor
+        return z_1CTHW.transpose(1, 2).contiguous()
+
     def _rotary(self, latents: Tensor) -> tuple[Tensor, Tensor] | None:
         """Rotary (cos, sin), each (tokens, head dim), or None for models without.
 

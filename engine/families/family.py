@@ -115,6 +115,10 @@ class Family(ABC):
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on latents (B, T, C, H, W), of the dtype that stock goes on with."""
 
+    def encode(self, f_THWC: npt.NDArray[np.uint8]) -> Tensor:
+        """Latents (1, t, C, H, W) of frames that a shot is given, for a canvas to hold."""
+        raise ValueError(f"{type(self).__name__} goes on from no given frames")
+
     @abstractmethod
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
