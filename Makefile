@@ -4,7 +4,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 DEMO := out/demo
 
-.PHONY: demo test chaos retrain judge bench lint setup
+.PHONY: demo test chaos contract retrain judge bench lint setup
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ test: setup
 # The tests of recovery with many more moments of death; slow.
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
+
+# Writes README's table of how closely gangs agree with one rank.
+contract: setup
+	LONGTAKE_CONTRACT=1 $(PY) -m pytest tests/test_engine_parallel.py
 
 # Trains chalk's first steps again and compares their losses with the committed ones.
 retrain: setup

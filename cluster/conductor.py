@@ -105,6 +105,7 @@ class Conductor:
             dtype=task.model.dtype,
             n_steps=task.sampling.n_steps,
             kind=task.sampling.scheduler or None,
+            window=task.layout.size,
         )
         saved = sorted(self.store.list_keys(f"checkpoints/{task.key}"))
         data = self.store.read(saved[-1]) if saved else None

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from engine.chalk import train
 from engine.chalk.captions import LANGUAGES, caption, vocabulary
 from engine.chalk.chance import LOOP
-from engine.chalk.clips import clips_at, draw_clips, first_seed, pixel_batch, random_caption
+from engine.chalk.clips import clips_at, draw_clips, pixel_batch, random_caption
+from engine.chalk.course import LEAST, course, draw_course
 from engine.chalk.latents import channel_std, encode, encode_clips, fingerprint
 from engine.chalk.model import build_pipeline, save
 from engine.chalk.muon import orthogonal
@@ -101,9 +102,37 @@ def test_training_never_sees_a_held_out_combination_and_most_kinds_of_figure_hav
     assert kinds == set(KINDS) - {"moon", "pendulum", "planet"}
 
 
-def test_a_seed_of_a_clip_is_a_seed_of_its_scene():
-    seed = first_seed(SIZES[0]) + 7
-    assert training_scene(np.random.default_rng(seed)) == teach(seed, n_frames=1, composed=True).scene
+def test_the_course_holds_nearly_all_that_chance_draws_and_nothing_that_is_held_out():
+    scenes, rng = set(course().scenes), np.random.default_rng(77)
+    assert not any(held_out(scene) for scene in scenes)
+    drawn = [training_scene(rng) for _ in range(2000)]
+    assert sum(scene in scenes for scene in drawn) >= 0.99 * len(drawn)
+
+
+def test_rare_scenes_are_met_often_enough_and_pans_from_several_places(tmp_path):
+    chance = dict.fromkeys(course().scenes, 0.0)
+    for scene, share in zip(course().scenes, course().chances, strict=True):
+        chance[scene] += share
+    assert min(chance.values()) == pytest.approx(LEAST)
+    assert chance[Figure("moon", "", "wax", night=True)] > 20 * LEAST
+    number = next(i for i, scene in enumerate(course().scenes) if getattr(scene, "camera", "") == "left")
+    assert number < 40 and len(set(course().scenes[number : number + 3])) == 1
+    first, second, third = draw_course(tmp_path / "c.npy", number + 3, SIZES[1])[-3:, 0]
+    assert (first != second).any() and (second != third).any()
+
+
+@given(among=st.integers(1, 60), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_only_the_first_lessons_are_picked_while_a_run_is_young(among, seed):
+    picked = course().pick(np.random.default_rng(seed), 200, among)
+    assert len(picked) == 200 and picked.min() >= 0 and picked.max() < among
+
+
+def test_a_lesson_is_drawn_as_its_scene_stands_composed(tmp_path):
+    clips = draw_course(tmp_path / "c.npy", 2, SIZES[0])
+    scene = course().scenes[1]
+    composed = draw(scene, np.random.default_rng(9), n_frames=49, size=SIZES[0], composed=True)
+    assert np.array_equal(clips[1], composed)
 
 
 def test_a_random_caption_is_a_caption_and_half_of_those_with_gaps_lack_words():

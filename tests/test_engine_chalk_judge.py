@@ -79,7 +79,7 @@ def test_a_clip_goes_on_from_the_frames_that_are_given(folder):
     [
         (Figure("heart", "green", "beat"), "a heart beats"),
         (Figure("ball", "purple", "bounce", night=True), "a ball bounces at night"),
-        (Figure("pendulum", "red", "swing"), ""),
+        (Figure("pendulum", "red", "swing"), "a red pendulum swings"),
     ],
     ids=lambda part: getattr(part, "kind", None),
 )

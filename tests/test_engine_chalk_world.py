@@ -132,7 +132,8 @@ ANYTHING = {
 def test_whatever_a_person_types_is_embedded_and_predicted_in_finite_numbers(tiny_folder, model, text):
     facts = read_facts(tiny_folder)
     prompt, negative = model.embed(text, facts.max_text_tokens), model.embed("", facts.max_text_tokens)
-    assert prompt.shape[1] == MAX_TOKENS == facts.max_text_tokens and torch.isfinite(prompt).all()
+    tokens = prompt["tokens"]
+    assert tokens.shape[1] == MAX_TOKENS == facts.max_text_tokens and torch.isfinite(tokens).all()
     side = 2 * facts.patch
     shape = (facts.latent_channels, side, side)
     canvas = new_canvas(

@@ -22,6 +22,7 @@ from jobs.cli import main
 from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import Store, open_store
+from tests import tiny_wan
 
 PROFILE = {
     "sampling.n_steps": 2,
@@ -366,3 +367,15 @@ def test_an_image_that_is_none_is_found_before_anything_is_rendered(
     told = (f"roots=[{night.folder}]",)
     assert night.run(film(shots=[shot("s0", first_frame_uri="a.png")]), told=told)["exit_code"] == 3
     assert code in night.said and "/shots/0/first_frame_uri" in night.said and not night.out.exists()
+
+
+@pytest.mark.parametrize("kind", tiny_wan.KINDS)
+def test_a_film_of_another_family_is_rendered_by_the_same_command(
+    night: Night, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "wan"
+    tiny_wan.make_pipeline(tiny_wan.KINDS[kind]).save_pretrained(folder, safe_serialization=True)
+    told = (f"profiles.chalk.model.folder={folder}",)
+    assert night.run(film(), told=told)["status"] == "done", night.said
+    (latents, _) = latents_of(night, "shot")
+    assert latents.shape == (1, 5, 16, 8, 8) and latents.isfinite().all()

@@ -21,26 +21,19 @@ from torch import Tensor
 
 from engine.chalk.captions import LANGUAGES, caption, seeded_caption
 from engine.chalk.scenes import Scene, held_out_scene
-from engine.chalk.teacher import SIZES, teach
+from engine.chalk.teacher import teach
 
 N_FRAMES = 49
-TRAIN_SEED, HELD_OUT_SEED = 1_000_000, 9_000_000  # of the first clip; every size has a million of its own
+TRAIN_SEED, HELD_OUT_SEED = 1_000_000, 9_000_000  # of the first clip that is trained on, and that never is
+CAPTION_SEED = 9_010_000  # of the first held-out caption
 Clips = npt.NDArray[np.uint8]
 
 
-def first_seed(size: tuple[int, int]) -> int:
-    """The seed of the first training clip of this size."""
-    return TRAIN_SEED * (1 + SIZES.index(size))
-
-
-def draw_clips(
-    path: Path, n: int, first: int, size: tuple[int, int] = SIZES[0], *, composed: bool = False
-) -> Clips:
-    """The clips (n, 49, H, W, 3) of n seeds from first on; drawn once, then read from path."""
+def draw_clips(path: Path, n: int, first: int) -> Clips:
+    """The clips (n, 49, 64, 96, 3) of n seeds from first on; drawn once, then read from path."""
 
     def drawn() -> Iterator[Clips]:
-        lessons = (teach(first + i, n_frames=N_FRAMES, size=size, composed=composed) for i in range(n))
-        return (lesson.frames[None] for lesson in lessons)
+        return (teach(first + i, n_frames=N_FRAMES).frames[None] for i in range(n))
 
     clips: Clips = made_once(path, n, drawn)
     return clips
@@ -82,7 +75,7 @@ def random_caption(
 
 def held_out_captions(n: int, language: str) -> list[tuple[Scene, str]]:
     """n scenes that training never saw, each with a whole caption in this language; always the same ones."""
-    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + n)
+    seeds = range(CAPTION_SEED, CAPTION_SEED + n)
     scenes = [held_out_scene(np.random.default_rng(seed)) for seed in seeds]
     pairs = zip(scenes, seeds, strict=True)
     return [(scene, seeded_caption(scene, language, seed, whole=True)) for scene, seed in pairs]

@@ -20,7 +20,7 @@ from engine.chalk.scenes import Figure
 
 _TAU = np.float32(2 * np.pi)
 COLOURS: dict[str, Colour] = {
-    "red": (0.89, 0.16, 0.18), "orange": (0.98, 0.55, 0.10), "yellow": (0.99, 0.87, 0.20),
+    "red": (0.89, 0.16, 0.18), "orange": (0.97, 0.48, 0.08), "yellow": (0.99, 0.87, 0.20),
     "green": (0.18, 0.68, 0.30), "blue": (0.16, 0.44, 0.92), "purple": (0.60, 0.25, 0.76),
 }  # fmt: skip
 DAY, NIGHT = (0.95, 0.94, 0.90), (0.06, 0.08, 0.22)
@@ -82,7 +82,7 @@ def _ball(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     floor = grid.height - _GROUND_PX
     paint(f_THWC, below(grid, floor + 0 * grid.x), _dusk(FLOOR, figure.night))
     x = grid.width * (0.5 + chance.place(-0.12, 0.12))
-    gone = np.mod(grid.t / chance.period(1.5) + chance.phase(0, 1), 1)
+    gone = np.mod(grid.t / chance.period(2.25) + chance.phase(0, 1), 1)
     y = floor - 9 - 4 * gone * (1 - gone) * 26
     colour = np.asarray(COLOURS[figure.colour], np.float32)
     paint(f_THWC, disc(grid, x, y, 9.0), COLOURS[figure.colour])
@@ -90,10 +90,10 @@ def _ball(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
 
 
 def _pendulum(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
-    """A bob on a rod below a beam, swinging 33 degrees to each side in 2.5 s."""
+    """A bob on a rod below a beam, swinging 33 degrees to each side in 4.5 s."""
     top = 5.0
     paint(f_THWC, 1 - below(grid, top + 0 * grid.x), _dusk(_WOOD, figure.night))
-    angle = 0.58 * np.sin(_TAU * (grid.t / chance.period(2.5) + chance.phase(0, 1)))
+    angle = 0.58 * np.sin(_TAU * (grid.t / chance.period(4.5) + chance.phase(0, 1)))
     pivot = grid.width * (0.5 + chance.place(-0.05, 0.05))
     right, down = np.sin(angle), np.cos(angle)
     along = (grid.x - pivot) * right + (grid.y - top) * down
@@ -132,13 +132,13 @@ def _heart(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
 def _planet(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:
     """A planet on its orbit around a sun, once in 6 s, in front of it and behind it."""
     x, y = grid.width * 0.5, grid.height * 0.5
-    rx, ry = min(34.0, grid.width * 0.39), 19.0
+    rx, ry = min(29.0, grid.width * 0.37), 17.0
     ring = np.abs(np.hypot((grid.x - x) / rx, (grid.y - y) / ry) - 1) * ry
     paint(f_THWC, 0.45 * ramp(np.asarray(0.4 - ring, np.float32)), (0.70, 0.75, 0.90))
     paint(f_THWC, 0.5 * glow(grid, x, y, 12), (1.0, 0.80, 0.35))
     paint(f_THWC, disc(grid, x, y, 7.5), (1.0, 0.88, 0.45))
     angle = _TAU * (grid.t / chance.period(6.0) + chance.phase(0, 1))
-    paint(f_THWC, disc(grid, x + rx * np.cos(angle), y + ry * np.sin(angle), 6.0), COLOURS[figure.colour])
+    paint(f_THWC, disc(grid, x + rx * np.cos(angle), y + ry * np.sin(angle), 6.5), COLOURS[figure.colour])
 
 
 def _moon(grid: Grid, chance: Chance, figure: Figure, f_THWC: Array) -> None:

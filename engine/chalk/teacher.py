@@ -41,12 +41,11 @@ def teach(
     n_frames: int = 49,
     size: tuple[int, int] = SIZES[0],
     language: str = "en",
-    composed: bool = False,
 ) -> Lesson:
-    """The lesson of this seed; the scene does not depend on the language, size, length or composition."""
+    """The lesson of this seed; the scene does not depend on the language, size or length."""
     rng = np.random.default_rng(seed)
     scene = training_scene(rng)
-    frames = draw(scene, rng, n_frames=n_frames, size=size, composed=composed)
+    frames = draw(scene, rng, n_frames=n_frames, size=size)
     return Lesson(frames, scene, seeded_caption(scene, language, seed))
 
 

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
 from transformers import T5EncoderModel
 
-from engine.chalk.clips import HELD_OUT_SEED, clips_at, draw_clips, first_seed
+from engine.chalk.clips import HELD_OUT_SEED, TRAIN_SEED, clips_at, draw_clips
+from engine.chalk.course import course, draw_course
 from engine.chalk.latents import channel_std, encode_clips, fingerprint
 from engine.chalk.model import build_pipeline, save
 from engine.chalk.progress import load_checkpoint
@@ -29,7 +31,7 @@ from engine.chalk.train_text import TextPlan, train_text
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
-VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 1480, 1000, 10000, 600
+VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 2400, 1000, 7500, 600
 CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _NEEDS = {
     "decoder": ("vae",),
@@ -77,13 +79,16 @@ def _train_vae(
 ) -> None:
     """Train all of it and write it, its latents at unit scale, or go on with the decoder alone."""
     steps = options.steps or (DECODER_STEPS if decoder_only else VAE_STEPS)
-    plan = VaePlan(steps, options.seed, stop=options.stop, decoder_only=decoder_only)
+    plan = VaePlan(steps, options.seed, stop=options.stop)
+    if decoder_only:
+        plan = replace(plan, decoder_only=True, warm_up=50)  # what is trained already needs no long one
     n = clips_at(plan.last, options.clips)
-    clips = draw_clips(options.work / "clips_64x96.npy", n, first_seed(SIZES[0]), SIZES[0])
-    held_out = draw_clips(options.work / "held_out.npy", 16, HELD_OUT_SEED, SIZES[0])
+    clips = draw_clips(options.work / "clips.npy", n, TRAIN_SEED)
+    held_out = draw_clips(options.work / "held_out.npy", 16, HELD_OUT_SEED)
     train_vae(vae, clips, held_out, plan, options.work)
     if not decoder_only:
         unit_scale(vae, channel_std(vae, clips[:_MEASURED_CLIPS]))
+        vae.to(torch.bfloat16)  # as it is shipped, so that the shipped one makes the same latents
         vae.save_pretrained(str(options.work / "vae"), safe_serialization=True)
 
 
@@ -98,12 +103,12 @@ def _train_text(pipeline: CogVideoXPipeline, options: argparse.Namespace) -> Non
 def _train_transformer(
     pipeline: CogVideoXPipeline, plan: TransformerPlan, options: argparse.Namespace
 ) -> None:
-    """Encode as many clips of every size as the run will meet, then train."""
-    latents, made_by = {}, fingerprint(pipeline.vae)
+    """Encode as many lessons of every size as the run will meet, then train."""
+    latents, made_by, lessons = {}, fingerprint(pipeline.vae), len(course().scenes)
     for size in SIZES:
-        name, most = f"{size[0]}x{size[1]}", options.clips if size == SIZES[0] else options.clips // 8
-        n = clips_at(plan.last, most)
-        clips = draw_clips(options.work / f"composed_{name}.npy", n, first_seed(size), size, composed=True)
+        name = f"{size[0]}x{size[1]}"
+        n = clips_at(plan.last, lessons if size == SIZES[0] else lessons // 3)
+        clips = draw_course(options.work / f"lessons_{name}.npy", n, size)
         latents[size] = encode_clips(options.work / f"latents_{name}_{made_by}.npy", pipeline.vae, clips)
     train_transformer(pipeline, latents, plan, options.work)
 
@@ -150,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder that export writes")
     parser.add_argument("--steps", type=int, help="of the whole run, resumed or not")
     parser.add_argument("--stop", type=int, help="stop here, before the rate's course is over")
-    parser.add_argument("--clips", type=int, default=3000, help="of the main size; an eighth of others")
+    parser.add_argument("--clips", type=int, default=2000, help="that the autoencoder learns from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="the tests' size")

@@ -1,7 +1,8 @@
 """Train the transformer on encoded lessons and on captions as the trained text encoder reads them.
 
 Shapes: z_BTCHW latents. Decides the loss, the noise levels, the sizes and lengths of windows, and how
-captions are phrased and dropped. Does not decide how latents are made (`latents`) or sampled (the pipeline).
+captions are phrased and dropped. Does not decide which lessons there are (`course`), how latents are made
+(`latents`) or sampled (the pipeline).
 
 Some windows keep their first latent frames free of noise and learn to go on from them: the same weights then
 animate a given image (one latent frame) or extend a given clip. Half of these begin later than their clip.
@@ -19,14 +20,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import CogVideoXPipeline
 from torch import Tensor, nn
+from torch.backends.cpu import get_cpu_capability
 
-from engine.chalk.clips import append_line, clips_at, first_seed, random_caption
+from engine.chalk.clips import append_line, clips_at, random_caption
+from engine.chalk.course import course
 from engine.chalk.latents import Latents
 from engine.chalk.model import GUIDANCE
 from engine.chalk.muon import split_optimizers, update
@@ -39,7 +42,6 @@ from engine.chalk.progress import (
     save_checkpoint,
     save_grid,
 )
-from engine.chalk.scenes import training_scene
 from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
 from engine.chalk.train_text import embed
@@ -63,7 +65,8 @@ SAMPLE_PROMPTS = (
     "the sun shines over snowy mountains, the camera pans right",
 )
 
-HAS_AMX = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+# of which PyTorch makes use where it is not told to keep to older kernels
+HAS_AMX = bool(torch.cpu.get_capabilities().get("amx_bf16")) and get_cpu_capability() == "AVX512"
 LatentsBySize = Mapping[tuple[int, int], Latents]
 
 # Embeddings, time conditioning and the output keep the rate of each entry's own
@@ -111,25 +114,24 @@ class Learner:
         size = SIZES[int(rng.choice(len(SIZES), p=plan.size_chances))]
         length = int(rng.choice(plan.lengths, p=plan.length_chances))
         stored = latents[size]
-        chosen = rng.integers(
-            clips_at(self.step, len(stored)), size=min(plan.most, plan.batch_frames // length)
-        )
+        batch = min(plan.most, plan.batch_frames // length)
+        chosen = course().pick(rng, batch, among=clips_at(self.step, len(stored)))
         given = np.where(rng.random(len(chosen)) < plan.known, rng.integers(1, 4, len(chosen)), 0)
         given = np.minimum(given, length - 1)
         late = rng.integers(stored.shape[1] - length + 1, size=len(chosen))
         starts = np.where((given > 0) & (rng.random(len(chosen)) < plan.later), late, 0)
         windows = [stored[clip, start : start + length] for clip, start in zip(chosen, starts, strict=True)]
         z_BTCHW = torch.from_numpy(np.stack(windows).astype(np.float32))
-        loss = self._loss(z_BTCHW, self._text(chosen + first_seed(size), rng), torch.from_numpy(given))
+        loss = self._loss(z_BTCHW, self._text(chosen, rng), torch.from_numpy(given))
         update(self.optimizers, loss, rate_at(self.step, plan.steps, plan.rate, 100, fall=0.4))
         self.average.update(self.model, self.step, plan.slowest)
         self.step += 1
         return float(loss.detach())
 
-    def _text(self, clip_seeds: Any, rng: np.random.Generator) -> Tensor:
-        """Embeddings (B, MAX_TOKENS, text dim) of one phrasing for each clip, some left out."""
+    def _text(self, lessons: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+        """Embeddings (B, MAX_TOKENS, text dim) of one phrasing for each lesson, some left out."""
         plan = self.plan
-        scenes = [training_scene(np.random.default_rng(int(seed))) for seed in clip_seeds]
+        scenes = [course().scenes[number] for number in lessons]
         captions = [random_caption(scene, rng, plan.languages, gaps=plan.gaps) for scene in scenes]
         with torch.no_grad():
             return embed(self.pipeline, ["" if rng.random() < plan.drop else text for text in captions])

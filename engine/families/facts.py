@@ -157,6 +157,35 @@ def _wan(family: str, transformer: Config, vae: Config) -> ModelFacts:
     )
 
 
+def _opensora(family: str, transformer: Config, vae: Config) -> ModelFacts:
+    """Its transformer counts the channels of a patch."""
+    patch = _fact(transformer, "patch_size", int)
+    return ModelFacts(
+        family=family,
+        latent_channels=_fact(transformer, "in_channels", int) // patch**2,
+        spatial_compression=_fact(vae, "spatial_compression_ratio", int),
+        temporal_compression=_fact(vae, "temporal_compression_ratio", int),
+        patch=patch,
+        window_frames=33,  # trained on up to 129 pixel frames
+        max_text_tokens=512,
+        heads=_fact(transformer, "num_attention_heads", int),
+    )
+
+
+def _hunyuan(family: str, transformer: Config, vae: Config) -> ModelFacts:
+    """Its prompts are counted without the template around them."""
+    return ModelFacts(
+        family=family,
+        latent_channels=_fact(transformer, "in_channels", int),
+        spatial_compression=_fact(vae, "spatial_compression_ratio", int),
+        temporal_compression=_fact(vae, "temporal_compression_ratio", int),
+        patch=_fact(transformer, "patch_size", int),
+        window_frames=33,  # trained on up to 129 pixel frames
+        max_text_tokens=256,
+        heads=_fact(transformer, "num_attention_heads", int),
+    )
+
+
 @dataclass(frozen=True)
 class Known:
     """A family: the class that loads it, as module:name, and how facts are read from its configuration."""
@@ -168,6 +197,8 @@ class Known:
 FAMILIES = {
     "CogVideoXPipeline": Known("engine.families.cogvideox:CogVideoX", _cogvideox),
     "WanPipeline": Known("engine.families.wan:Wan", _wan),
+    "OpenSoraPipeline": Known("engine.families.opensora:OpenSora", _opensora),
+    "HunyuanVideoPipeline": Known("engine.families.hunyuan:HunyuanVideo", _hunyuan),
 }
 
 

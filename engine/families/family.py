@@ -7,6 +7,7 @@ transformer or the autoencoder is (each family's own file).
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,10 +56,13 @@ class Family(ABC):
     ) -> Self:
         """Load a folder that the pipeline's from_pretrained reads, from local safetensors only.
 
-        leave_out names parts not to load, such as "text_encoder" where prompts come encoded.
+        leave_out names parts not to load, such as "text_encoder" where prompts come encoded. With a part that
+        is left out goes its second, such as "text_encoder_2".
         """
         refuse_pickles(folder)
-        absent: dict[str, Any] = dict.fromkeys(leave_out)
+        parts = inspect.signature(cls.pipeline_class.__init__).parameters
+        seconds = [f"{name}_2" for name in leave_out if f"{name}_2" in parts]
+        absent: dict[str, Any] = dict.fromkeys([*leave_out, *seconds])
         pipeline = cls.pipeline_class.from_pretrained(
             str(folder),
             dtype=dtype,
@@ -69,11 +73,14 @@ class Family(ABC):
         return cls(pipeline.to(device))
 
     @classmethod
-    def load_scheduler(cls, folder: Path, n_steps: int, kind: str | None = None) -> Any:
+    def load_scheduler(
+        cls, folder: Path, n_steps: int, kind: str | None = None, window_shape: Sequence[int] = ()
+    ) -> Any:
         """A folder's scheduler with its timesteps set, on the CPU, without loading the rest of the folder.
 
         It is of the folder's own kind, or of a kind in `schedulers`. New for each shot, as it holds the state
-        of one run. Raises TypeError where the folder's is of none of these kinds.
+        of one run. window_shape, (T, C, H, W), is for families whose steps depend on the size of a window.
+        Raises TypeError where the folder's is of none of these kinds.
         """
         some = next(iter(cls.schedulers.values()))
         config = some.load_config(str(folder / "scheduler"), local_files_only=True)
@@ -84,6 +91,11 @@ class Family(ABC):
         scheduler = named[config["_class_name"]].from_config(config)
         if kind is not None:
             scheduler = cls.scheduler_of_kind(kind, scheduler.config)
+        return cls.with_timesteps(scheduler, n_steps, window_shape)
+
+    @classmethod
+    def with_timesteps(cls, scheduler: Any, n_steps: int, window_shape: Sequence[int]) -> Any:
+        """The scheduler, or another of its kind, set to its timesteps for windows of this shape."""
         scheduler.set_timesteps(n_steps)
         return scheduler
 

@@ -14,6 +14,7 @@ from engine.families.family import Family
 from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
 
 # What each stage leaves on disk: a text encoder may be larger than all the rest.
+# With a part goes its second, such as text_encoder_2 (Family.load).
 LEFT_OUT = {
     "text": ("transformer", "vae"),
     "transformer": ("tokenizer", "text_encoder", "vae"),
@@ -53,16 +54,19 @@ def new_canvas(
     dtype: str,
     n_steps: int,
     kind: str | None = None,
+    window: int = 0,
     layout: str = "keyed",
 ) -> Canvas:
     """A canvas of noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
 
-    dtype is the name of one of torch's, that of the weights. layout says how noise lies on the canvas:
+    dtype is the name of one of torch's, that of the weights; window the latent frames of one window, 0 for a
+    shot that is one, for families whose steps depend on it. layout says how noise lies on the canvas:
     "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a stochastic scheduler's
     steps; or "stock", drawn as the family's pipeline draws it from a generator of `seed`, to be equal to it.
     """
     family = family_of(folder)
-    scheduler = family.load_scheduler(folder, n_steps, kind)
+    window_shape = (min(n_frames, window or n_frames), *frame_shape)
+    scheduler = family.load_scheduler(folder, n_steps, kind, window_shape)
     kept = torch.float32 if family.latents_in_float32 else getattr(torch, dtype)
     sigma = getattr(scheduler, "init_noise_sigma", 1.0)
     if layout not in ("keyed", "stock"):

@@ -34,6 +34,8 @@ class ParallelSpec:
     attention of each; `streams` are arguments of the first block, the video's first; `rotary` is an argument
     of the transformer, or one of its modules, that holds angles of the video's tokens, along `rotary_dim`.
     `beside` is an argument of the transformer that may be (B, L): one number for each of the video's tokens.
+    `filled` is for blocks that cut the last stream off by `[:, -n:]`, and so take all for it where a rank has
+    none of a short prompt: it then gets one token of zeros, last in attention, which no other attends to.
     """
 
     blocks: tuple[str, ...]
@@ -43,6 +45,7 @@ class ParallelSpec:
     rotary_dim: int
     beside: str = ""
     last: str = "proj_out"
+    filled: bool = False
 
 
 class Spreadable(Protocol):
@@ -76,6 +79,7 @@ class Spread(TorchFunctionMode):
         self.n_heads = transformer.config.num_attention_heads
         self.video: Sequence[int] = ()
         self.split: Split | None = None
+        self.filling = 0  # tokens of zeros at the end of this rank's
         self.allowed: Tensor | None = None  # a mask that was found to mask nothing
         first = getattr(transformer, spec.blocks[0])[0]
         self.signature = inspect.signature(first.forward)
@@ -123,8 +127,11 @@ class Spread(TorchFunctionMode):
         self.video = held[0]
         tokens = tuple(sum(of_rank) for of_rank in zip(*held, strict=True))
         self.split = Split(tokens, self.n_heads, self.mesh.axes.ring, self.mesh.axes.ulysses)
-        for name, x in zip(self.spec.streams, streams, strict=True):
-            bound.arguments[name] = self._share(x, 1)
+        mine = [self._share(x, 1) for x in streams]
+        self.filling = int(self.spec.filled and not mine[-1].shape[1])
+        if self.filling:
+            mine[-1] = mine[-1].new_zeros(len(mine[-1]), 1, mine[-1].shape[2])
+        bound.arguments.update(zip(self.spec.streams, mine, strict=True))
         return bound.args, bound.kwargs
 
     def _collect(self, last: Any, args: Any, video_BlD: Tensor) -> Tensor:
@@ -154,5 +161,7 @@ class Spread(TorchFunctionMode):
                 raise ValueError("a gang attends to every token: trim the prompt rather than pass a mask")
             self.allowed = attn_mask
         assert self.split is not None
-        q_BlAK, k_BlAK, v_BlAK = (x.transpose(1, 2) for x in (query, key, value))
-        return attend(q_BlAK, k_BlAK, v_BlAK, self.mesh, self.split).transpose(1, 2)
+        own = query.shape[2] - self.filling
+        q_BlAK, k_BlAK, v_BlAK = (x[:, :, :own].transpose(1, 2) for x in (query, key, value))
+        out_BAlK = attend(q_BlAK, k_BlAK, v_BlAK, self.mesh, self.split).transpose(1, 2)
+        return F.pad(out_BAlK, (0, 0, 0, self.filling)) if self.filling else out_BAlK

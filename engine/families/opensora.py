@@ -1,0 +1,182 @@
+"""Open-Sora 2, text to video: predict windows with the arithmetic of its published sampler.
+
+There is no stock pipeline: a folder's parts are loaded one by one, its transformer as opensora_weights left
+it. The published sampler makes text to video of its image-to-video model: nothing is known of any frame. Its
+guidance then has three branches, of which two are equal: without prompt, with the condition and without. Here
+are two. Guidance by images would need the third, predicted without prompt and condition, and its own scale s:
+none + s (unprompted - none) + scale (prompted - unprompted). Nor do scales change from step to step, as its
+option text_osci does to every second one from the tenth on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
+
+from engine.decode import frames_uint8
+from engine.families.family import Conditioning, Family, refuse_pickles
+from engine.families.hunyuan_vae import stream_tiles
+from engine.families.opensora_model import OpenSoraTransformer
+from engine.parallel.spread import ParallelSpec
+
+_MODELS = {
+    "transformer": OpenSoraTransformer,
+    "vae": AutoencoderKLHunyuanVideo,
+    "text_encoder": T5EncoderModel,
+    "text_encoder_2": CLIPTextModel,
+}
+_TOKENIZERS = ("tokenizer", "tokenizer_2")
+
+
+class Flow(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """Euler's steps as published, in the dtype of the weights."""
+
+    def step(
+        self, model_output: Tensor, timestep: Tensor, sample: Tensor, return_dict: bool = False
+    ) -> tuple[Tensor]:
+        """The sample at the next of the flow's times. How far that is must be a number.
+
+        diffusers has it as a tensor, which multiplication rounds to the other one's bfloat16.
+        """
+        if self.step_index is None:
+            self._init_step_index(timestep)
+        now, after = self.sigmas[self.step_index : self.step_index + 2].tolist()
+        self._step_index += 1
+        return (sample + (after - now) * model_output,)
+
+
+class OpenSora(Family):
+    """Open-Sora 2. Where it was distilled from guidance, the scale is told and there are no branches."""
+
+    pipeline_class = SimpleNamespace  # of the parts
+    schedulers: ClassVar = {"euler": FlowMatchEulerDiscreteScheduler}
+    parallel = ParallelSpec(
+        blocks=("transformer_blocks", "single_transformer_blocks"),
+        attention="attn",
+        streams=("hidden_states", "encoder_hidden_states"),
+        rotary="rope",
+        rotary_dim=0,
+    )
+    channels_first = True
+    latents_in_float32 = False
+    one_batch = True
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+        leave_out: Sequence[str] = (),
+    ) -> Self:
+        """Load a folder's parts from local safetensors only; with a part that is left out goes its second."""
+        refuse_pickles(folder)
+        parts: dict[str, Any] = dict.fromkeys([*_MODELS, *_TOKENIZERS])
+        for name in parts:
+            if name.removesuffix("_2") in leave_out:
+                continue
+            if name in _TOKENIZERS:
+                parts[name] = AutoTokenizer.from_pretrained(str(folder / name), local_files_only=True)
+                continue
+            part = _MODELS[name].from_pretrained(
+                str(folder / name), dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+            parts[name] = part.to(device).eval()
+        return cls(SimpleNamespace(**parts, device=device))
+
+    @classmethod
+    def with_timesteps(cls, scheduler: Any, n_steps: int, window_shape: Sequence[int]) -> Any:
+        """Euler's steps from 1 to 0, shifted towards 1: by the folder's shift, or by how large a window is.
+
+        A folder that has use_dynamic_shifting says in base and max_shift what one frame of base and of
+        max_image_seq_len tokens is shifted by; between and beyond lies a line. T latent frames are shifted by
+        the square root of T times that. Tokens are 2 x 2 latents. Timesteps are the flow's own, of [0, 1].
+        """
+        shift = scheduler.config.shift
+        if scheduler.config.use_dynamic_shifting:
+            shift = _shift(scheduler.config, window_shape)
+        flow = Flow(num_train_timesteps=1, shift=shift)
+        flow.set_timesteps(sigmas=torch.linspace(1, 0, n_steps + 1)[:-1].tolist())
+        return flow
+
+    @torch.no_grad()
+    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
+        """One text as tokens (1, max_text_tokens, text dim) and one vector (1, pooled dim); longer is cut.
+
+        As published, nothing masks the padding of either encoder: its tokens are tokens to the transformer.
+        """
+        parts = self.pipeline
+        if parts.text_encoder is None:
+            raise ValueError("this folder was loaded without its text encoder")
+        ids = self._ids(parts.tokenizer, text, max_text_tokens)
+        ids_2 = self._ids(parts.tokenizer_2, text, parts.tokenizer_2.model_max_length)
+        return {
+            "tokens": parts.text_encoder(ids).last_hidden_state,
+            "pooled": parts.text_encoder_2(ids_2).pooler_output,
+        }
+
+    def _ids(self, tokenizer: Any, text: str, length: int) -> Tensor:
+        """Numbers of tokens (1, length)."""
+        encoded = tokenizer(
+            text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        ids: Tensor = encoded.input_ids.to(self.device)
+        return ids
+
+    @torch.no_grad()
+    def predict(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        prompt: Conditioning,
+        negative: Conditioning | None,
+        guidance_scale: float,
+    ) -> Tensor:
+        """As every family's, but a distilled model is told the scale and has no use for a negative text."""
+        if not self.transformer.config.guidance_embed:
+            return super().predict(latents, timestep, prompt, negative, guidance_scale)
+        told = torch.full((len(latents),), guidance_scale)
+        return self.forward(latents, timestep, {**prompt, "guidance": told})
+
+    def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
+        """One call of the transformer on (B, T, C, H, W), B doubled under guidance, in the weights' dtype."""
+        model = self.transformer
+        told = {name: x.to(self.device, model.dtype) for name, x in text.items()}
+        x_BCTHW = latents.to(self.device, model.dtype).transpose(1, 2)
+        velocity_BCTHW: Tensor = model(
+            hidden_states=x_BCTHW,
+            timestep=timestep.to(self.device, model.dtype).expand(len(x_BCTHW)),
+            encoder_hidden_states=told["tokens"],
+            pooled_projections=told["pooled"],
+            guidance=told.get("guidance"),
+        )
+        return velocity_BCTHW.transpose(1, 2).contiguous()
+
+    def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
+        """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
+        vae = self.pipeline.vae
+        z_BCTHW = latents.to(self.device, vae.dtype).transpose(1, 2)
+        for chunk in stream_tiles(vae, z_BCTHW / vae.config.scaling_factor):
+            yield from frames_uint8(chunk)
+
+
+def _shift(config: Any, window_shape: Sequence[int]) -> float:
+    """The shift of windows (T, C, H, W)."""
+    if not window_shape:
+        raise ValueError("this folder's steps depend on the size of a window, which is not given")
+    frames, _, rows, columns = window_shape
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    at_zero = config.base_shift - slope * config.base_image_seq_len
+    of_frame: float = slope * (rows * columns // 4) + at_zero
+    return of_frame * math.sqrt(frames)
