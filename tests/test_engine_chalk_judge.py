@@ -131,6 +131,11 @@ def test_a_folder_without_a_model_is_refused(tmp_path, capsys, command):
     assert "holds no model_index.json" in capsys.readouterr().err
 
 
+def test_what_is_seen_beside_all_that_a_scene_holds_takes_nothing_away():
+    both = shown(Landscape("river", "moon", weather="vapour"), SECONDS * FPS)
+    assert survivals(both, Landscape("river", "moon")) == [True, True, True]
+
+
 def test_a_landscape_without_its_sun_is_missed():
     scene = Landscape("mountains", "shining")
     f_THWC = np.concatenate([shown(scene, 60), shown(Landscape("mountains"), SECONDS * FPS - 60)])

@@ -67,9 +67,21 @@ def draw_shot(
 
 
 def survivals(f_THWC: npt.NDArray[np.uint8], scene: Scene) -> list[bool]:
-    """Whether all of the scene's objects are seen in the first, the middle and the last 4 seconds."""
+    """Whether all that the scene holds is seen in the first, the middle and the last 4 seconds.
+
+    Something that is seen beside it, such as vapour that was not asked for, does not count.
+    """
     starts = (0, (len(f_THWC) - _SEEN) // 2, len(f_THWC) - _SEEN)
-    return [bool(score(read(f_THWC[start : start + _SEEN]), scene).object) for start in starts]
+    parts = [score(read(f_THWC[start : start + _SEEN]), scene).parts for start in starts]
+    return [all(seen[f"object.{name}"] for name in _held(scene)) for seen in parts]
+
+
+def _held(scene: Scene) -> list[str]:
+    """The kinds of objects that the scene holds, as the score names them."""
+    if isinstance(scene, Figure):
+        return ["figure"]
+    held = {"land": scene.land, "light": scene.light, "clouds": scene.cloud, "weather": scene.weather}
+    return [name for name, thing in held.items() if thing]
 
 
 def main(arguments: list[str] | None = None) -> None:
