@@ -51,7 +51,7 @@ class World:
     words: frozenset[str]
     ignored: frozenset[str]
     draws: tuple[str, ...]
-    images: bool
+    images: bool = False
 
     def unknown(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model was not taught, each once, in their order."""
