@@ -25,7 +25,6 @@ class Rank:
         self.transformer = LoadedPart("transformer", device, threads)
         self.embeddings: OrderedDict[str, Any] = OrderedDict()
         self.mesh: Mesh | None = None  # None is a gang of one
-        self.spread_over: tuple[object, object] = (None, None)
 
     def form(
         self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, *living: object
@@ -36,12 +35,11 @@ class Rank:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
 
     def predict(self, request: Request) -> tuple[float, Packed]:
-        """Seconds, and the float32 prediction of a window; a gang's ranks are all asked at once."""
+        """Seconds, and the prediction of a window; a gang's ranks are all asked at once."""
         began = time.monotonic()
         family = self.transformer.of(request.model)
-        if self.spread_over != (id(family), id(self.mesh)):
+        if family.mesh is not self.mesh:
             parallelise(family, self.mesh)
-            self.spread_over = (id(family), id(self.mesh))
         prediction = family.predict(
             unpack(request.latents),
             unpack(request.timestep),

@@ -21,9 +21,10 @@ def image_findings(shots: Level, roots: tuple[Path, ...]) -> Iterator[Finding]:
     """First-frame images: local files below an allowed root, each distinct path looked up once."""
     uris = shots.column("first_frame_uri")
     codes = {uri: find_image(uri, roots) for uri in pc.unique(uris).to_pylist() if uri is not None}
+    below = "move the file below an allowed root" if roots else "name the folder of images: roots=[FOLDER]"
     for code, note, hint in (
         ("E310_ASSET_404", "no such file", "check the path"),
-        ("E311_ASSET_OUTSIDE", "path is outside the allowed roots", "move the file below an allowed root"),
+        ("E311_ASSET_OUTSIDE", "path is outside the allowed roots", below),
         ("E312_ASSET_SCHEME", "only local paths are read", "copy the image to an allowed root"),
     ):
         named = [uri for uri, c in codes.items() if c == code]

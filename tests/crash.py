@@ -136,7 +136,7 @@ def _from_staging(source: Any, _: Any) -> bool:
 
 
 POINTS: dict[str, Patch] = {
-    "validation": before("jobs.run:validate"),
+    "validation": before("jobs.checks:validate"),
     "epoch-claimed": after("jobs.run:claim_epoch"),
     "plan": before("jobs.plan:film_tasks"),
     "prediction": before("cluster.rank:Rank.predict"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.tasks import (
     FilmTasks,
+    GivenTask,
     Layout,
     MasterTask,
     Model,
@@ -80,7 +81,7 @@ def changed_leaves(value, path=""):
                 yield from _if_possible(where, lambda c=changed, i=index: (*value[:i], c, *value[i + 1 :]))
     elif isinstance(value, str):
         yield path, value + "x"
-    else:
+    elif value is not None:
         yield path, value + 1
 
 
@@ -103,6 +104,14 @@ def test_a_key_changes_with_every_field_but_the_folder_of_the_model_and_frames_t
 def test_every_leaf_changed_one_by_one_gives_another_key(task):
     keys = [changed.key for _, changed in changed_leaves(task) if changed.key != task.key]
     assert len(keys) == len(set(keys)) and len(keys) >= 3
+
+
+def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_lies():
+    picture = GivenTask(Model("/models/chalk", "float32", "digest"), "a" * 64, "/pictures/a.png", 64, 96)
+    shot = shot_task(given=picture)
+    assert shot.key != shot_task().key and picture.key in shot.needs
+    same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
+    assert same == {".model.folder", ".shot.n_frames", ".given.model.folder", ".given.path"}
 
 
 def test_a_shot_keeps_its_latents_when_only_unseen_frames_change_and_its_segment_does_not_keep():

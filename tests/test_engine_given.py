@@ -53,6 +53,26 @@ def test_what_is_no_picture_or_a_broken_one_is_refused(content):
         read_picture(content, 32, 32)
 
 
+def test_what_is_transparent_becomes_white():
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    pixels[:, 16:] = (10, 20, 30, 255)
+    fitted = read_picture(png(pixels), 32, 32)
+    assert (fitted[:, :14] == 255).all() and (fitted[:, 18:] == (10, 20, 30)).all()
+
+
+def test_a_picture_of_16_bits_a_moving_one_and_one_of_another_format_are_refused():
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        read_picture(png(np.full((32, 32), 20000, np.uint16)), 32, 32)
+    moving, other = BytesIO(), BytesIO()
+    still = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    still[0].save(moving, "WEBP", save_all=True, append_images=still[1:])
+    with pytest.raises(ValueError, match="it moves"):
+        read_picture(moving.getvalue(), 32, 32)
+    still[0].save(other, "TIFF")
+    with pytest.raises(ValueError, match="no picture that can be read"):
+        read_picture(other.getvalue(), 32, 32)
+
+
 def test_a_picture_is_encoded_as_stock_encodes_one():
     family = CogVideoX(build_pipeline(0, tiny=True))
     picture = np.random.default_rng(0).integers(0, 255, (1, 32, 48, 3), dtype=np.uint8)

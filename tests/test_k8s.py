@@ -23,7 +23,7 @@ K8S = ROOT / "k8s"
 OLDEST = "1.27"  # k8s/README.md promises it
 NEWEST = kubernetes_validate.latest_version()
 COMMAND = re.compile(
-    r"python -m jobs run( --profile-file \S+)? (?P<manifest>[^-\s]\S*) --out (?P<out>\w+://\S+)( [\w.]+=\S+)*"
+    r"python -m jobs run( --config \S+)? (?P<manifest>[^-\s]\S*) --out (?P<out>\w+://\S+)( [\w.]+=\S+)*"
 )
 # Maps whose keys are the user's, Ray's or a device plugin's: no schema can know them.
 FREE = {"data", "rayStartParams", "requests", "limits"}

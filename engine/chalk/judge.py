@@ -1,4 +1,4 @@
-"""How well a folder of weights follows its captions: `python -m engine.chalk.judge --weights FOLDER`.
+"""How well a folder of weights follows its captions: `python -m engine.chalk.judge --out FOLDER`.
 
 Decides how held-out captions are sampled. Does not decide what a clip shows: the
 `oracle` does.

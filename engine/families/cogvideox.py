@@ -21,7 +21,7 @@ from engine.parallel.spread import ParallelSpec
 
 
 class CogVideoX(Family):
-    """CogVideoX 1.0 and 1.5, text to video."""
+    """CogVideoX 1.0, text to video."""
 
     pipeline_class = CogVideoXPipeline
     schedulers: ClassVar = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}

@@ -130,6 +130,8 @@ def read_facts(folder: Path) -> ModelFacts:
 
 
 def _cogvideox(family: str, transformer: Config, vae: Config) -> ModelFacts:
+    if transformer.get("patch_size_t"):
+        raise ValueError("its patches are of several frames, as CogVideoX 1.5's: only 1.0 is read yet")
     temporal = int(_fact(vae, "temporal_compression_ratio", int | float))
     return ModelFacts(
         family=family,

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -157,7 +158,7 @@ class Spread(TorchFunctionMode):
         if asked := {name: given for name, given in rest.items() if given}:
             raise ValueError(f"a gang's attention has no {', '.join(asked)}")
         if attn_mask is not None and attn_mask is not self.allowed:
-            if not bool(attn_mask.all()):
+            if attn_mask.dtype != torch.bool or not bool(attn_mask.all()):
                 raise ValueError("a gang attends to every token: trim the prompt rather than pass a mask")
             self.allowed = attn_mask
         assert self.split is not None
