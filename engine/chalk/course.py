@@ -1,7 +1,7 @@
 """The transformer's lessons: the scenes that chance draws, composed, each drawn once and a pan thrice.
 
 Shapes: clips are uint8 f_NTHWC. Decides which scenes these are, their order, and how often training meets
-each: as often as chance draws it, but the rarest no less than `LEAST`. Does not decide what a scene looks
+each: as often as chance draws it, but the rarest nearly as often as `LEAST`. Does not decide what a scene looks
 like (`teacher`) or in what words it is told (`clips.random_caption`).
 """
 
@@ -27,7 +27,7 @@ _PLACES = 3  # where a pan begins stays open even in a composed scene, so it is 
 
 @dataclass(frozen=True)
 class Course:
-    """The scene of every lesson, likely ones first, and the chance that training meets it."""
+    """The scene of every lesson, in the order of first meeting, and its weight in training."""
 
     scenes: tuple[Scene, ...]
     chances: npt.NDArray[np.float64]
