@@ -1,8 +1,8 @@
 """The transformer's lessons: the scenes that chance draws, composed, each drawn once and a pan thrice.
 
 Shapes: clips are uint8 f_NTHWC. Decides which scenes these are, their order, and how often training meets
-each: as often as chance draws it, but the rarest nearly as often as `LEAST`. Does not decide what a scene looks
-like (`teacher`) or in what words it is told (`clips.random_caption`).
+each: as often as chance draws it, but the rarest nearly as often as `LEAST`. Does not decide what a scene
+looks like (`teacher`) or in what words it is told (`clips.random_caption`).
 """
 
 from __future__ import annotations
