@@ -24,7 +24,14 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
-from engine.families.facts import ModelFacts, folder_digest, read_facts, read_world
+from engine.families.facts import (
+    FAMILIES,
+    ModelFacts,
+    family_name,
+    folder_digest,
+    read_facts,
+    read_world,
+)
 from engine.film import voice
 from engine.timeline import PromptSpan, Shot
 from jobs.pictures import given_task
@@ -83,7 +90,7 @@ def _takes_images(folder: Path) -> bool:
         world = read_world(folder)
     except ValueError:
         return False  # planning tells of it where it warns of prompts
-    return world is not None and world.images
+    return world is not None and world.images and FAMILIES[family_name(folder)].encodes
 
 
 def _check(name: str, one: Stock) -> None:
@@ -93,6 +100,12 @@ def _check(name: str, one: Stock) -> None:
         size = getattr(picture, side)
         if size < 1 or size % step:
             raise SpecError(f"profiles.{name}.picture.{side}={size} px must be a multiple of {step} px")
+    asked, known = one.profile.sampling.scheduler, FAMILIES[one.facts.family].schedulers
+    if asked and asked not in known:
+        raise SpecError(
+            f"profiles.{name}.sampling.scheduler={asked!r}: its model has {', '.join(known)}; "
+            "leave it empty for the folder's own"
+        )
     size = window.size or one.facts.window_frames
     if window.overlap >= size:
         raise SpecError(

@@ -56,7 +56,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """How long and how strictly a shot is denoised; scheduler "" is the model's own, else ddim or dpm."""
+    """How long and how strictly a shot is denoised; scheduler "" is the folder's own."""
 
     n_steps: int = 20
     guidance_scale: float = 3.0
@@ -67,8 +67,6 @@ class SamplingSpec:
             raise SpecError(f"sampling.n_steps={self.n_steps} must lie in 1 to 1000")
         if not math.isfinite(self.guidance_scale):
             raise SpecError(f"sampling.guidance_scale={self.guidance_scale} must be finite")
-        if self.scheduler not in ("", "ddim", "dpm"):
-            raise SpecError(f"sampling.scheduler={self.scheduler!r} must be ddim, dpm or empty")
 
 
 @dataclass(frozen=True)

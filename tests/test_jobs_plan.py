@@ -184,6 +184,7 @@ def model_folder(path: Path) -> Path:
 REFUSED = [
     ("a size of no whole patches", "picture.width_px=400", "400 px must be a multiple of 64 px"),
     ("no size", "picture.height_px=0", "0 px must be a multiple"),
+    ("a scheduler of another model", "sampling.scheduler=euler", "'euler': its model has ddim, dpm"),
     ("an overlap as long as the model's own window", "window.overlap=13", "window.overlap=13"),
 ]
 

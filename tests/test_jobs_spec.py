@@ -18,7 +18,6 @@ REFUSED = [
     ("no steps", "profiles.chalk.sampling.n_steps=0", "n_steps=0"),
     ("too many steps", "profiles.chalk.sampling.n_steps=1001", "1 to 1000"),
     ("guidance that is no number", "profiles.chalk.sampling.guidance_scale=nan", "guidance_scale=nan"),
-    ("scheduler of another model", "profiles.chalk.sampling.scheduler=euler", "'euler'"),
     ("dtype that no kernel has", "profiles.chalk.model.dtype=float8", "'float8'"),
     ("overlap too small for its lead-in", "profiles.chalk.window.lead_in=3", "window.overlap=4"),
     ("no overlap", "profiles.chalk.window.overlap=0", "window.overlap=0"),

@@ -190,17 +190,19 @@ def _hunyuan(family: str, transformer: Config, vae: Config) -> ModelFacts:
 
 @dataclass(frozen=True)
 class Known:
-    """A family: the class that loads it, as module:name, and how facts are read from its configuration."""
+    """A family: the class that loads it, as module:name, how facts are read, and what it can be asked for."""
 
     loader: str
     facts: Callable[[str, Config, Config], ModelFacts]
+    schedulers: tuple[str, ...]  # that a profile can ask for
+    encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
 
 
 FAMILIES = {
-    "CogVideoXPipeline": Known("engine.families.cogvideox:CogVideoX", _cogvideox),
-    "WanPipeline": Known("engine.families.wan:Wan", _wan),
-    "OpenSoraPipeline": Known("engine.families.opensora:OpenSora", _opensora),
-    "HunyuanVideoPipeline": Known("engine.families.hunyuan:HunyuanVideo", _hunyuan),
+    "CogVideoXPipeline": Known("engine.families.cogvideox:CogVideoX", _cogvideox, ("ddim", "dpm"), True),
+    "WanPipeline": Known("engine.families.wan:Wan", _wan, ("unipc", "euler")),
+    "OpenSoraPipeline": Known("engine.families.opensora:OpenSora", _opensora, ("euler",)),
+    "HunyuanVideoPipeline": Known("engine.families.hunyuan:HunyuanVideo", _hunyuan, ("euler",)),
 }
 
 
