@@ -135,6 +135,10 @@ class Family(ABC):
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
 
+    def told_guidance(self, batch: int, guidance_scale: float) -> Tensor | None:
+        """What a model distilled from guidance is told of the scale, (batch,); None for any other."""
+        return None
+
     @torch.no_grad()
     def predict(
         self,
@@ -147,8 +151,11 @@ class Family(ABC):
         """The prediction, of the shape of a window's latents (B, T, C, H, W).
 
         timestep is (), texts have the batch of the latents. As in stock, a scale of at most 1 turns guidance
-        off and the negative text is then ignored.
+        off and the negative text is then ignored. A distilled model has no use for one at any scale.
         """
+        told = self.told_guidance(len(latents), guidance_scale)
+        if told is not None:
+            return self.forward(latents, timestep, {**prompt, "guidance": told})
         if guidance_scale <= 1.0:
             return self.forward(latents, timestep, prompt)
         if negative is None:

@@ -62,20 +62,11 @@ class HunyuanVideo(Family):
         )
         return {"tokens": tokens[:, mask[0].bool()], "pooled": pooled}
 
-    @torch.no_grad()
-    def predict(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        prompt: Conditioning,
-        negative: Conditioning | None,
-        guidance_scale: float,
-    ) -> Tensor:
-        """As every family's, but a distilled model is told the scale and has no use for a negative text."""
+    def told_guidance(self, batch: int, guidance_scale: float) -> Tensor | None:
+        """The scale in thousandths, where the folder has guidance_embeds."""
         if not self.transformer.config.guidance_embeds:
-            return super().predict(latents, timestep, prompt, negative, guidance_scale)
-        told = torch.full((len(latents),), guidance_scale, dtype=self.transformer.dtype) * 1000.0
-        return self.forward(latents, timestep, {**prompt, "guidance": told})
+            return None
+        return torch.full((batch,), guidance_scale, dtype=self.transformer.dtype) * 1000.0
 
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on latents (B, T, C, H, W), in the weights' dtype.

@@ -134,20 +134,9 @@ class OpenSora(Family):
         ids: Tensor = encoded.input_ids.to(self.device)
         return ids
 
-    @torch.no_grad()
-    def predict(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        prompt: Conditioning,
-        negative: Conditioning | None,
-        guidance_scale: float,
-    ) -> Tensor:
-        """As every family's, but a distilled model is told the scale and has no use for a negative text."""
-        if not self.transformer.config.guidance_embed:
-            return super().predict(latents, timestep, prompt, negative, guidance_scale)
-        told = torch.full((len(latents),), guidance_scale)
-        return self.forward(latents, timestep, {**prompt, "guidance": told})
+    def told_guidance(self, batch: int, guidance_scale: float) -> Tensor | None:
+        """The scale, where the folder has guidance_embed."""
+        return torch.full((batch,), guidance_scale) if self.transformer.config.guidance_embed else None
 
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on (B, T, C, H, W), B doubled under guidance, in the weights' dtype."""

@@ -35,11 +35,6 @@ class Mesh:
         """Where this rank stands on every axis."""
         return self.axes.place(self.rank)
 
-    @property
-    def sequence_rank(self) -> int:
-        """This rank's number among those that share its sequence."""
-        return self.sequence.rank() if self.sequence else 0
-
 
 def serve_rendezvous(host: str) -> TCPStore:
     """A store that listens on `host` at a free port, to be read from `.port`.
