@@ -36,16 +36,6 @@ class CogVideoX(Family):
     latents_in_float32 = False
     one_batch = True
 
-    @torch.no_grad()
-    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
-        """One text as tokens (1, max_text_tokens, text dim); longer texts are cut, as in stock."""
-        if self.pipeline.text_encoder is None:
-            raise ValueError("this folder was loaded without its text encoder")
-        tokens = self.pipeline.encode_prompt(
-            text, None, False, max_sequence_length=max_text_tokens, device=self.device
-        )[0]
-        return {"tokens": tokens}
-
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock."""
         latents = latents.to(self.device)

@@ -119,9 +119,18 @@ class Family(ABC):
         """Where the weights are."""
         return torch.device(self.pipeline.device)
 
-    @abstractmethod
+    @torch.no_grad()
     def embed(self, text: str, max_text_tokens: int) -> Conditioning:
-        """One text as the transformer takes it, batch 1; texts of more tokens are cut, as in stock."""
+        """One text as the transformer takes it, batch 1; texts of more tokens are cut, as in stock.
+
+        Here tokens (1, max_text_tokens, text dim), as pipelines with one text encoder give them.
+        """
+        if self.pipeline.text_encoder is None:
+            raise ValueError("this folder was loaded without its text encoder")
+        tokens = self.pipeline.encode_prompt(
+            text, None, False, max_sequence_length=max_text_tokens, device=self.device
+        )[0]
+        return {"tokens": tokens}
 
     @abstractmethod
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:

@@ -52,16 +52,6 @@ class Wan(Family):
         """One, or the two experts."""
         return [each for each in (self.pipeline.transformer, self.pipeline.transformer_2) if each is not None]
 
-    @torch.no_grad()
-    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
-        """One text as tokens (1, max_text_tokens, text dim), zero after the text; longer ones are cut."""
-        if self.pipeline.text_encoder is None:
-            raise ValueError("this folder was loaded without its text encoder")
-        tokens = self.pipeline.encode_prompt(
-            text, None, False, max_sequence_length=max_text_tokens, device=self.device
-        )[0]
-        return {"tokens": tokens}
-
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the expert for this timestep on latents (B, T, C, H, W), in the weights' dtype."""
         model = self._expert(float(timestep))
