@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,4 +41,26 @@ def denoise_shot(
     while canvas.step_index < canvas.n_steps:
         predictions = yield requests_of_step(canvas, parts)
         canvas.step(canvas.blend(predictions, [part.window for part in parts], weights))
+    return canvas.latents
+
+
+def denoise_here(
+    canvas: Canvas,
+    parts: Sequence[Part],
+    weights: npt.NDArray[np.float64],
+    predict: Callable[[WindowRequest], torch.Tensor],
+    until: int | None = None,
+) -> torch.Tensor:
+    """Latents z_BTCHW of a shot whose windows `predict` predicts in this process, one after another.
+
+    With `until` it ends before that step, and the canvas may be saved or resumed.
+    """
+    loop = denoise_shot(canvas, parts, weights)
+    requests = next(loop, None)
+    while requests and canvas.step_index != until:
+        predictions = [predict(request) for request in requests]
+        try:
+            requests = loop.send(predictions)
+        except StopIteration:
+            requests = None
     return canvas.latents

@@ -24,14 +24,9 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
-from engine.families.facts import (
-    FAMILIES,
-    ModelFacts,
-    family_name,
-    folder_digest,
-    read_facts,
-    read_world,
-)
+from engine.families.facts import ModelFacts, family_name, folder_digest, read_facts
+from engine.families.known import FAMILIES
+from engine.families.world import read_world
 from engine.film import voice
 from engine.timeline import PromptSpan, Shot
 from jobs.pictures import given_task

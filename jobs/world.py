@@ -1,7 +1,7 @@
 """Prompts in words that their model was not taught. They render all the same, so a plan only warns of them.
 
 Decides: which texts of a row are judged, and how much of a warning is kept: two numbers and a few examples a
-profile, however long the manifest is. Does not decide which words a model knows (`engine.families.facts`).
+profile, however long the manifest is. Does not decide which words a model knows (`engine.families.world`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.families.facts import World, read_world
+from engine.families.world import World, read_world
 from jobs.plan import Row, Stock
 from jobs.show import count, one_line
 from jobs.spec import SpecError

@@ -16,8 +16,9 @@ from engine.chalk.captions import LANGUAGES, caption, vocabulary
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
 from engine.chalk.world import draws, world, write_world
 from engine.families.cogvideox import CogVideoX
-from engine.families.facts import World, read_facts, read_world, words_of
+from engine.families.facts import read_facts
 from engine.families.loading import new_canvas
+from engine.families.world import World, read_world, words_of
 
 SHIPPED = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 REGENERATE = "write it anew: engine.chalk.world.write_world(engine/chalk/weights), as export does"

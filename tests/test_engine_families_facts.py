@@ -10,7 +10,8 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, EulerDiscre
 from engine.chalk.model import TINY, WINDOW_FRAMES, build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
 from engine.families.cogvideox import CogVideoX
-from engine.families.facts import ModelFacts, folder_digest, read_facts, read_world, words_of
+from engine.families.facts import ModelFacts, folder_digest, read_facts
+from engine.families.world import read_world, words_of
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from engine.chalk.tokens import MAX_TOKENS, build_tokenizer
 from engine.decode import frames_uint8
-from engine.denoise import denoise_shot
+from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.loading import load_part, new_canvas
 from engine.families.opensora import OpenSora
@@ -363,18 +363,13 @@ def open_canvas(folder, n_frames=3, layout="stock", dtype="float32"):
     )  # fmt: skip
 
 
-def denoise(canvas, family, embeds, scale=5.0, stop=STEPS):
+def denoise(canvas, family, embeds, scale=5.0, stop=None):
     windows = plan_windows(canvas.n_frames, 3, 2)
     parts = [Part(window, 0) for window in windows]
-    loop = denoise_shot(canvas, parts, blend_weights(windows, canvas.n_frames))
-    requests = next(loop)
-    while canvas.step_index < stop:
-        predictions = [family.predict(r.latents, r.timestep, *embeds, scale) for r in requests]
-        try:
-            requests = loop.send(predictions)
-        except StopIteration as end:
-            return end.value
-    return canvas
+    weights = blend_weights(windows, canvas.n_frames)
+    return denoise_here(
+        canvas, parts, weights, lambda r: family.predict(r.latents, r.timestep, *embeds, scale), stop
+    )
 
 
 def embeds_of(folder, dtype="float32"):
@@ -482,7 +477,8 @@ def test_streamed_frames_are_those_of_the_whole_decode(folder, n_latent):
 def test_a_long_shot_resumes_with_the_same_bits(folder):
     family, embeds = load_part(folder, "transformer", "float32"), embeds_of(folder)
     whole = denoise(open_canvas(folder, 7, "keyed"), family, embeds)
-    half = denoise(open_canvas(folder, 7, "keyed"), family, embeds, stop=2)
+    half = open_canvas(folder, 7, "keyed")
+    denoise(half, family, embeds, stop=2)
     again = open_canvas(folder, 7, "keyed")
     again.restore(half.checkpoint())
     assert torch.equal(denoise(again, family, embeds), whole)

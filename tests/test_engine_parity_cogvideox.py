@@ -1,6 +1,6 @@
 """One window of ours against CogVideoXPipeline, bit for bit, with tiny random models.
 
-Ours goes the way of production: a folder on disk, new_canvas, denoise_shot, embed and predict.
+Ours goes the way of production: a folder on disk, new_canvas, denoise_here, embed and predict.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from diffusers import (
 
 from engine.chalk.model import build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
-from engine.denoise import denoise_shot
+from engine.denoise import denoise_here
 from engine.families.cogvideox import CogVideoX
 from engine.families.loading import LEFT_OUT, load_part, new_canvas
 from engine.timeline import Part
@@ -75,19 +75,15 @@ def denoise(canvas, family, embeds, scale, reopen=None, resume_at=None):
     """Drive a shot to its end; at step resume_at, go on with a reopened canvas restored from a checkpoint."""
     windows = plan_windows(canvas.n_frames, LATENT_FRAMES, 2)
     plan = [Part(window, 0) for window in windows], blend_weights(windows, canvas.n_frames)
-    shot = denoise_shot(canvas, *plan)
-    requests = next(shot)
-    while True:
-        if canvas.step_index == resume_at:
-            resume_at, state = None, canvas.checkpoint()
-            canvas = reopen()
-            canvas.restore(state)
-            shot = denoise_shot(canvas, *plan)
-            requests = next(shot)
-        try:
-            requests = shot.send([family.predict(r.latents, r.timestep, *embeds, scale) for r in requests])
-        except StopIteration as end:
-            return end.value
+
+    def predict(request):
+        return family.predict(request.latents, request.timestep, *embeds, scale)
+
+    if resume_at is not None:
+        denoise_here(canvas, *plan, predict, resume_at)
+        state, canvas = canvas.checkpoint(), reopen()
+        canvas.restore(state)
+    return denoise_here(canvas, *plan, predict)
 
 
 def stock_pipeline(folder, dtype, **parts):

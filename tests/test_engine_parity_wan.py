@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
-from engine.denoise import denoise_shot
+from engine.denoise import denoise_here
 from engine.families.loading import load_part, new_canvas
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
@@ -39,18 +39,13 @@ def open_canvas(folder, dtype, scheduler, n_frames=3, layout="stock"):
     )  # fmt: skip
 
 
-def denoise(canvas, family, embeds, scale=5.0, stop=STEPS):
+def denoise(canvas, family, embeds, scale=5.0, stop=None):
     windows = plan_windows(canvas.n_frames, 3, 2)
     parts = [Part(window, 0) for window in windows]
-    loop = denoise_shot(canvas, parts, blend_weights(windows, canvas.n_frames))
-    requests = next(loop)
-    while canvas.step_index < stop:
-        predictions = [family.predict(r.latents, r.timestep, *embeds, scale) for r in requests]
-        try:
-            requests = loop.send(predictions)
-        except StopIteration as end:
-            return end.value
-    return canvas
+    weights = blend_weights(windows, canvas.n_frames)
+    return denoise_here(
+        canvas, parts, weights, lambda r: family.predict(r.latents, r.timestep, *embeds, scale), stop
+    )
 
 
 def embeds_of(folder, name):
@@ -86,7 +81,8 @@ def test_streamed_frames_are_those_of_the_whole_decode(folder):
 def test_a_long_shot_resumes_with_the_same_bits(folder, scheduler):
     family, embeds = load_part(folder, "transformer", "float32"), embeds_of(folder, "float32")
     whole = denoise(open_canvas(folder, torch.float32, scheduler, 7, "keyed"), family, embeds)
-    half = denoise(open_canvas(folder, torch.float32, scheduler, 7, "keyed"), family, embeds, stop=2)
+    half = open_canvas(folder, torch.float32, scheduler, 7, "keyed")
+    denoise(half, family, embeds, stop=2)
     again = open_canvas(folder, torch.float32, scheduler, 7, "keyed")
     again.restore(half.checkpoint())
     assert torch.equal(denoise(again, family, embeds), whole)

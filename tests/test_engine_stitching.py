@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.canvas import Canvas
-from engine.denoise import denoise_shot
+from engine.denoise import denoise_here
 from engine.noise import keyed_noise
 from engine.timeline import Part
 from engine.windows import Window, blend_weights, plan_windows
@@ -101,13 +101,8 @@ def whole_window(z, timestep):
 
 def denoise(canvas, layout, model):
     """The product's own loop."""
-    shot = denoise_shot(canvas, [Part(window, 0) for window in layout.windows], layout.weights)
-    requests = next(shot)
-    while True:
-        try:
-            requests = shot.send([model(r.latents, r.timestep) for r in requests])
-        except StopIteration as end:
-            return end.value
+    parts = [Part(window, 0) for window in layout.windows]
+    return denoise_here(canvas, parts, layout.weights, lambda r: model(r.latents, r.timestep))
 
 
 def denoise_by(canvas, layout_at, model):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.families.facts import World
+from engine.families.world import World
 from jobs.cli import main
 from jobs.world import CODE, SHOWN, Outside, as_text, outside, prompts
 

@@ -16,7 +16,6 @@ import av
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from engine.chalk.clips import Clips
 from engine.chalk.latents import encode
@@ -25,9 +24,12 @@ from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.teacher import SIZES
 from engine.chalk.tokens import MAX_TOKENS
 from engine.decode import n_latent_frames
+from engine.denoise import denoise_here
 from engine.families.cogvideox import CogVideoX
 from engine.families.loading import new_canvas
 from engine.film.join import video_stream
+from engine.timeline import Part
+from engine.windows import Window
 
 
 def go_on(
@@ -56,16 +58,15 @@ def go_on(
         folder, seed=seed, shot="given", n_frames=n_latent, frame_shape=z_given.shape[2:], dtype="float32",
         n_steps=n_steps,
     )  # fmt: skip
+    canvas.hold(z_given)
     embeds, negative = (family.embed(text, MAX_TOKENS) for text in (prompt, ""))
-    while canvas.step_index < n_steps:
-        canvas.latents = _pinned(canvas.latents, z_given)
-        canvas.step(family.predict(canvas.latents, canvas.timestep, embeds, negative, guidance_scale))
-    return np.stack(list(family.frames(_pinned(canvas.latents, z_given))))
-
-
-def _pinned(z_BTCHW: Tensor, z_given: Tensor) -> Tensor:
-    """The latents with the given ones at their beginning."""
-    return torch.cat([z_given, z_BTCHW[:, z_given.shape[1] :]], dim=1)
+    z_BTCHW = denoise_here(
+        canvas,
+        [Part(Window(0, n_latent), 0)],
+        np.ones((1, n_latent)),
+        lambda r: family.predict(r.latents, r.timestep, embeds, negative, guidance_scale),
+    )
+    return np.stack(list(family.frames(z_BTCHW)))
 
 
 def first_frames(path: Path, n: int) -> Clips:

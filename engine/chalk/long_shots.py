@@ -23,7 +23,7 @@ from engine.chalk.progress import save_grid, side_by_side
 from engine.chalk.scenes import Figure, Landscape, Scene
 from engine.chalk.teacher import FPS, SIZES
 from engine.chalk.tokens import MAX_TOKENS
-from engine.denoise import denoise_shot
+from engine.denoise import denoise_here
 from engine.families.cogvideox import CogVideoX
 from engine.families.loading import new_canvas
 from engine.timeline import Part, latent_frames
@@ -54,16 +54,14 @@ def draw_shot(
         folder, seed=0, shot=prompt, n_frames=n_latent, frame_shape=shape, dtype="float32", n_steps=n_steps
     )
     windows = plan_windows(n_latent, _WINDOW, _OVERLAP)
-    loop = denoise_shot(canvas, [Part(window, 0) for window in windows], blend_weights(windows, n_latent))
     embeds, negative = (family.embed(text, MAX_TOKENS) for text in (prompt, ""))
-    requests = next(loop)
-    while True:
-        try:
-            requests = loop.send(
-                [family.predict(r.latents, r.timestep, embeds, negative, scale) for r in requests]
-            )
-        except StopIteration as end:
-            return np.stack(list(family.frames(end.value)))[:n_frames]
+    z_BTCHW = denoise_here(
+        canvas,
+        [Part(window, 0) for window in windows],
+        blend_weights(windows, n_latent),
+        lambda r: family.predict(r.latents, r.timestep, embeds, negative, scale),
+    )
+    return np.stack(list(family.frames(z_BTCHW)))[:n_frames]
 
 
 def survivals(f_THWC: npt.NDArray[np.uint8], scene: Scene) -> list[bool]:

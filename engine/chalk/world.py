@@ -24,7 +24,7 @@ from engine.chalk.scenes import (
     LIGHTS,
     MOTIONS,
 )
-from engine.families.facts import WORLD, words_of
+from engine.families.world import WORLD, words_of
 
 NOTE = (
     "chalk knows simple drawn lessons only, in words of English, Hindi and Tamil; any other prompt shows "
@@ -46,7 +46,7 @@ def write_world(folder: Path) -> None:
 
 
 def world() -> dict[str, Any]:
-    """What `engine.families.facts.read_world` reads."""
+    """What `engine.families.world.read_world` reads."""
     return {
         "name": "chalk",
         "note": NOTE,

@@ -9,8 +9,9 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from engine.canvas import Canvas
-from engine.families.facts import FAMILIES, family_name
+from engine.families.facts import family_name
 from engine.families.family import Family
+from engine.families.known import FAMILIES
 from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
 
 # What each stage leaves on disk: a text encoder may be larger than all the rest.

@@ -1,0 +1,26 @@
+"""JSON objects of a model folder and single values of them, with errors that say what is wrong. No torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+Config = dict[str, Any]  # of one part, as its JSON says
+
+
+def read_object(path: Path) -> Config:
+    """One JSON object of the folder. Raises ValueError with its path where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__} instead of an object")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no readable part of a diffusers folder: {error}") from error
+    return content
+
+
+def fact(config: Config, key: str, kind: Any) -> Any:
+    """A value of a part's configuration, of this type, not zero or empty; else ValueError names the key."""
+    value = config.get(key)
+    if not isinstance(value, kind) or not value:
+        raise ValueError(f"its configuration says {key}={value!r}")
+    return value
