@@ -2,7 +2,7 @@
 
     python tests/bench/bench_gang.py            about 2 minutes on 2 idle cores; exits 1 where a claim fails
 
-Beside our axes stands cache-dit's Ulysses on the same model, the same gloo and the same two cores; `make bench`
+Beside our axes stands cache-dit's Ulysses on the same model, gloo and two cores; `make bench`
 installs it for this. Every contestant has processes of its own and waits idle while another is measured; they
 take turns, and a figure is the median of its turns over that of one rank. All predictions are compared first.
 """
