@@ -22,6 +22,7 @@ from cluster.events import (
     Done,
     Drop,
     Event,
+    Fared,
     Hired,
     Lost,
     Open,
@@ -165,10 +166,10 @@ class RayCrew:
         """Ask all ranks of a gang at once; the request is kept until one gang has answered."""
         fared, prediction = self.gangs[gang].predict(self.requests[window], window)
 
-        def answer(_: Any) -> Event:
+        def answer(fared: Fared) -> Event:
             if self.requests.pop(window, None) is not None:  # else its canvas was given up meanwhile
                 self.predictions[window] = prediction
-            return Predicted(gang, window)
+            return Predicted(gang, window, fared)
 
         self._await(fared, Call(gang, shot.key, answer, window))
 

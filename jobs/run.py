@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.calibration import Stopwatch, keep
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
@@ -164,8 +165,11 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             spool.add([_invalid(finding)])
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
 
+        stopwatch = Stopwatch()
+
         def watch(event: Event, state: State) -> None:
             _note(ledger, event)
+            stopwatch.watch(event, state)
             show.event(event, state)
 
         limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
@@ -174,6 +178,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             publish(store, film)
             spool.add(list(rows_of(film)))
             show.film(film)
+        keep(store, stopwatch.table())
         result = _conclude(job, store, spool, time.monotonic() - began)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
