@@ -23,6 +23,7 @@ GIB = 1 << 30
 HELD = 47
 RESERVE_GIB = 1.5  # CUDA's context and the buffers of collectives
 LATENT_BYTES = 4  # windows travel in float32
+BLOCK_S = 2e-4  # that a block lasts at least: the host starts its twenty kernels or so one after another
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def _computing(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float
     heads = shape.denoiser.heads
     of_heads = max(shares(heads, axes.ulysses)) / heads / axes.ring
     attention_s = attention * of_heads / speed
-    return matrices * of_tokens / speed + attention_s, attention_s
+    compute_s = matrices * of_tokens / speed + attention_s
+    drawn_out = max(1.0, shape.denoiser.n_blocks * BLOCK_S / compute_s)
+    return compute_s * drawn_out, attention_s * drawn_out
 
 
 def _sequence(shape: Shape, axes: Axes, machine: Machine, attention_s: float) -> tuple[float, float]:

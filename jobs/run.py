@@ -21,6 +21,7 @@ from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
 from cluster.once import marker_key
 from cluster.tasks import FilmTasks, Outcome
+from engine.families.published import Published
 from engine.numerics import versions
 from engine.parallel.axes import Axes
 from jobs.checks import check
@@ -35,7 +36,7 @@ from jobs.outcome import (
     verdict,
 )
 from jobs.pictures import with_pictures
-from jobs.plan import Stock, plan, stock
+from jobs.plan import Stock, plan, stock, stock_published
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
@@ -100,9 +101,12 @@ class Job:
         return self.manifest.n_rows - len(faulty_rows(self.findings))
 
 
-def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
-    """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left."""
-    manifest, stocked = read_source(source), stock(spec)
+def prepare(source: str, spec: JobSpec, job_id: str = "", card: Published | None = None) -> Job:
+    """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left.
+
+    With a card, a published checkpoint stands in for every model: such a job can be planned only.
+    """
+    manifest, stocked = read_source(source), stock_published(spec, card) if card else stock(spec)
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):

@@ -4,7 +4,7 @@ The result is frozen; cross-field rules sit in the smallest dataclass that sees 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -204,14 +204,21 @@ class JobSpec:
             raise SpecError(f"on_invalid={self.on_invalid!r} must be reject or skip")
 
 
-def load_spec(path: Path | None = None, overrides: Sequence[str] = ()) -> JobSpec:
-    """The job's configuration. Raises SpecError that names the key, for anything unknown or out of range."""
+def load_spec(
+    path: Path | None = None, overrides: Sequence[str] = (), profile: Mapping[str, Any] | None = None
+) -> JobSpec:
+    """The job's configuration. Raises SpecError that names the key, for anything unknown or out of range.
+
+    `profile` is what every profile says unless the file or an override does.
+    """
     try:
-        layers: list[Any] = [OmegaConf.structured(JobSpec)]
-        if path is not None:
-            layers.append(OmegaConf.load(path))
+        base = OmegaConf.structured(JobSpec)
+        layers: list[Any] = [OmegaConf.load(path)] if path is not None else []
         layers.append(OmegaConf.from_dotlist(list(overrides)))
-        spec = OmegaConf.to_object(OmegaConf.merge(*layers))
+        if profile is not None:
+            names = OmegaConf.merge(base, *layers).profiles
+            layers.insert(0, {"profiles": {name: dict(profile) for name in names}})
+        spec = OmegaConf.to_object(OmegaConf.merge(base, *layers))
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
     except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:
