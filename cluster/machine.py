@@ -6,6 +6,8 @@ Decides: what is taken for granted of a kind of GPU. Does not decide: what runs 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+BETWEEN_GB_S = 1.25  # of nodes, where nobody says: 10 Gb/s
+LATENCY_S = 1e-4  # of a collective, with the reshaping around it; published speed-ups bear 0.05 to 0.2 ms
 # float32 by the GPU's ordinary units: an H100 has 67 TFLOP/s of 989, an A100 19.5 of 312
 FLOAT32_SHARE = 1 / 16
 

@@ -62,7 +62,7 @@ class RayCrew:
     """Conductors, encoder, decoders and finishers as actors; gangs in placement groups."""
 
     def __init__(self, setup: Setup) -> None:
-        self.setup = fit(setup, _living_nodes())
+        self.setup = fit(setup, living_nodes())
         self.stages: dict[str, StageHandle] = {}
         self.gangs: dict[str, Gang] = {}
         self.pending: dict[Ref, Call] = {}
@@ -235,7 +235,7 @@ class RayCrew:
         self.predictions = {window: ref for window, ref in self.predictions.items() if window.shot != key}
 
 
-def _living_nodes() -> list[dict[str, float]]:
+def living_nodes() -> list[dict[str, float]]:
     """What every node of the cluster has."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cluster.machine import GPUS, Machine
+from cluster.machine import BETWEEN_GB_S, GPUS, LATENCY_S, Machine
 from jobs.spec import SpecError
 
 EXAMPLES = tuple(
@@ -32,8 +32,8 @@ class FarmSpec:
     tflops: float = 0.0
     efficiency: float = 0.0
     inside_gb_s: float = 0.0
-    between_gb_s: float = 1.25
-    latency_us: float = 100.0
+    between_gb_s: float = BETWEEN_GB_S
+    latency_us: float = LATENCY_S * 1e6
 
     def __post_init__(self) -> None:
         for name in ("nodes", "gpus"):

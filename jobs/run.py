@@ -125,7 +125,7 @@ def setup_of(job: Job, store: Store) -> Setup:
         threads=cluster.threads,
         checkpoint_every=cluster.checkpoint_every,
         gangs=cluster.gangs,
-        axes=Axes.of_gang(cluster.cfg, cluster.ring, cluster.ulysses),
+        axes=Axes.of_gang(cluster.cfg or 1, cluster.ring or 1, cluster.ulysses or 1),
         conductors=cluster.conductors,
         decoders=cluster.decoders,
         finishers=cluster.finishers,

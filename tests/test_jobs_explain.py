@@ -2,17 +2,22 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.calibration import FOLDER, KINDS, SAMPLES, Stopwatch, keep, measured
+from cluster.choose import NoFit
 from cluster.dispatch import Canvas, State
 from cluster.events import Fared, Predicted, Window
 from engine.parallel.axes import ALONE, Axes
+from jobs.axes import with_axes
 from jobs.cli import main
 from jobs.farm import EXAMPLES, load_farm
-from jobs.spec import SpecError
+from jobs.refusal import code_of
+from jobs.run import prepare
+from jobs.spec import SpecError, load_spec
 from manifests.store import open_store
 
 NIGHTLY = str(Path(__file__).parent.parent / "jobs" / "examples" / "nightly.yaml")
@@ -208,3 +213,54 @@ def test_a_job_measures_and_the_next_plan_of_its_store_counts_with_that(tmp_path
     assert "measured" in capsys.readouterr().out
     (none,) = explained([str(tmp_path / "one.yaml"), *out, *farm, *settings], capsys)["farms"]
     assert none["best"]["seconds"] == 0
+
+
+# Axes that are left open.
+
+
+def many_films(tmp_path, n):
+    path = tmp_path / f"{n}.yaml"
+    path.write_text("".join(FILM.format(row=f"film-{number}") for number in range(n)))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "n_films", "axes"),
+    [
+        ([], 1, (2, 1, 1)),  # one shot of one window in two branches
+        (["cluster.cfg=1"], 1, (1, 1, 1)),  # so small that sharing its tokens only sends them about
+        (["cluster.cfg=1", "cluster.ulysses=2"], 1, (1, 1, 2)),
+        (["cluster.max_canvases=8"], 16, (1, 1, 1)),
+    ],
+)
+def test_axes_that_are_left_open_are_chosen_for_the_job_and_the_others_kept(
+    tmp_path, tiny_folder, words, n_films, axes
+):
+    open_axes = [f"cluster.{name}=0" for name in ("cfg", "ring", "ulysses")]
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", *open_axes, *words])
+    job = prepare(many_films(tmp_path, n_films), spec)
+    chosen, reason = with_axes(job, load_farm(EXAMPLES[1]), open_store(str(tmp_path / "out")))
+    cluster = chosen.spec.cluster
+    assert (cluster.cfg, cluster.ring, cluster.ulysses) == axes and reason
+    assert (chosen.job_id, chosen.spec.profiles) == (job.job_id, job.spec.profiles)
+
+
+def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.ulysses=0"])
+    chosen, _ = with_axes(prepare(many_films(tmp_path, 1), spec), None, open_store(str(tmp_path / "out")))
+    assert chosen.spec.cluster.ulysses == 1
+    words = [
+        f"profiles.chalk.model.folder={tiny_folder}",
+        "profiles.chalk.sampling.n_steps=2",
+        "cluster.cfg=0",
+    ]
+    words += ["--out", str(tmp_path / "out"), f"identity={tmp_path / 'identity'}"]
+    assert main(["run", many_films(tmp_path, 1), "--local", *words]) == 0
+
+
+def test_a_job_that_no_gpu_of_the_cluster_holds_ends_before_it_begins(tmp_path, tiny_folder):
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.ulysses=0"])
+    job, small = prepare(many_films(tmp_path, 1), spec), replace(load_farm(EXAMPLES[0]), memory_gib=1.0)
+    with pytest.raises(NoFit, match=r"the GPU has 1\.0 GiB") as error:
+        with_axes(job, small, open_store(str(tmp_path / "out")))
+    assert code_of(error.value) == 5
