@@ -14,8 +14,8 @@ from typing import Any
 from cluster.cost import BYTES, GIB, Shape, memory
 from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
 from engine.families.facts import ModelFacts, read_facts
+from engine.families.parameters import decoding, denoising, encoding, read_weights
 from engine.families.published import Published, published
-from engine.families.weights import decoding, denoising, encoding, read_weights
 from engine.parallel.axes import ALONE
 from jobs.columns import aligned
 from jobs.outcome import DONE
@@ -24,27 +24,31 @@ from jobs.refusal import Refused
 PRECISIONS = ("bfloat16", "float32")
 
 
-def card_of(name: str) -> Published:
+def checkpoint_of(name: str) -> Published:
     """A published checkpoint by its name or its place on the hub. Raises Refused that names the nearest."""
-    cards = published()
-    wanted = {key.lower(): card for card in cards.values() for key in (card.name, card.hub)}
+    checkpoints = published()
+    wanted = {
+        key.lower(): checkpoint
+        for checkpoint in checkpoints.values()
+        for key in (checkpoint.name, checkpoint.hub)
+    }
     if name.lower() in wanted:
         return wanted[name.lower()]
     near = get_close_matches(name.lower(), wanted, n=3, cutoff=0.3)
-    names = list(dict.fromkeys(wanted[key].name for key in near)) or list(cards)
+    names = list(dict.fromkeys(wanted[key].name for key in near)) or list(checkpoints)
     raise Refused(f"no checkpoint {name!r} is known: {', '.join(names)} are; `longtake models` lists all")
 
 
-def defaults_of(card: Published) -> dict[str, Any]:
-    """What a profile says for a checkpoint unless it says otherwise: what its card does."""
+def defaults_of(checkpoint: Published) -> dict[str, Any]:
+    """What a profile says for a checkpoint, unless it says otherwise: what the model card does."""
     return {
         "model": {"dtype": "bfloat16"},
-        "sampling": {"n_steps": card.n_steps, "guidance_scale": card.guidance_scale},
+        "sampling": {"n_steps": checkpoint.n_steps, "guidance_scale": checkpoint.guidance_scale},
         "picture": {
-            "width_px": card.width_px,
-            "height_px": card.height_px,
+            "width_px": checkpoint.width_px,
+            "height_px": checkpoint.height_px,
             "upscale": 1,
-            "fps_num": card.fps,
+            "fps_num": checkpoint.fps,
             "fps_den": 1,
         },
     }
@@ -55,7 +59,7 @@ def models(arguments: argparse.Namespace) -> int:
     if arguments.folder is not None:
         entries = [_folder(arguments.folder)]
     else:
-        entries = [_entry(card) for card in published().values()]
+        entries = [_entry(checkpoint) for checkpoint in published().values()]
     if arguments.output == "json":
         print(json.dumps(entries, ensure_ascii=False, indent=1))
     else:
@@ -72,28 +76,32 @@ class _Window:
     height_px: int
 
 
-def _entry(card: Published) -> dict[str, Any]:
+def _entry(checkpoint: Published) -> dict[str, Any]:
     """A published checkpoint, as scripts read it."""
-    facts, denoiser = card.facts, denoiser_of(dict(card.denoiser))
-    window = _Window(facts.window_frames, card.width_px, card.height_px)
+    facts, denoiser = checkpoint.facts, denoiser_of(dict(checkpoint.denoiser))
+    window = _Window(facts.window_frames, checkpoint.width_px, checkpoint.height_px)
     return {
-        "name": card.name,
-        "hub": card.hub,
-        "family": card.family,
-        "does": list(card.does),
-        "parameters_b": {"denoiser": card.denoiser_b, "text": card.text_b, "vae": card.vae_b},
+        "name": checkpoint.name,
+        "hub": checkpoint.hub,
+        "family": checkpoint.family,
+        "does": list(checkpoint.does),
+        "parameters_b": {
+            "denoiser": checkpoint.denoiser_b,
+            "text": checkpoint.text_b,
+            "vae": checkpoint.vae_b,
+        },
         "trained": {
-            "width_px": card.width_px,
-            "height_px": card.height_px,
-            "frames": card.frames,
-            "fps": card.fps,
+            "width_px": checkpoint.width_px,
+            "height_px": checkpoint.height_px,
+            "frames": checkpoint.frames,
+            "fps": checkpoint.fps,
             "latent_frames": facts.window_frames,
         },
-        "steps": card.n_steps,
-        "guidance_scale": card.guidance_scale,
-        "licence": card.licence,
-        "open_source": card.is_open_source,
-        **_sizes(card.parameters, facts, denoiser, window),
+        "steps": checkpoint.n_steps,
+        "guidance_scale": checkpoint.guidance_scale,
+        "licence": checkpoint.licence,
+        "open_source": checkpoint.is_open_source,
+        **_sizes(checkpoint.parameters, facts, denoiser, window),
     }
 
 

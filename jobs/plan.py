@@ -77,13 +77,12 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
     return stocked
 
 
-def stock_published(spec: JobSpec, card: Published) -> dict[str, Stock]:
+def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
     """Every profile with a published checkpoint in its model's place, to plan without its weights."""
     stocked = {}
     for name, profile in spec.profiles.items():
-        model = Model(card.hub, profile.model.dtype, card.hub)
-        images = "image" in card.does and FAMILIES[card.family].encodes
-        stocked[name] = Stock(profile, card.facts, model, images, roots_of(spec))
+        model = Model(checkpoint.hub, profile.model.dtype, checkpoint.hub)
+        stocked[name] = Stock(profile, checkpoint.facts, model, roots=roots_of(spec))
         _check(name, stocked[name])
     return stocked
 

@@ -94,22 +94,22 @@ def plan(arguments: argparse.Namespace) -> int:
 
     With --explain also which gangs pay on a farm, with --model for a checkpoint that is not here.
     """
-    from jobs.models import card_of, defaults_of
+    from jobs.models import checkpoint_of, defaults_of
     from jobs.run import Invalid, prepare
     from jobs.spec import load_spec
     from jobs.world import as_json, as_text, outside, worlds
 
     _check_asked(arguments)
     store = opened(arguments.out) if arguments.out else None
-    card = card_of(arguments.model) if arguments.model else None
-    spec = load_spec(arguments.config, arguments.overrides, defaults_of(card) if card else None)
+    checkpoint = checkpoint_of(arguments.model) if arguments.model else None
+    spec = load_spec(arguments.config, arguments.overrides, defaults_of(checkpoint) if checkpoint else None)
     try:
-        job = prepare(arguments.manifest, spec, card=card)
+        job = prepare(arguments.manifest, spec, checkpoint=checkpoint)
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
-    warnings = [] if card else list(outside(job.rows, worlds(job.stocked)))
+    warnings = [] if checkpoint else list(outside(job.rows, worlds(job.stocked)))
     size = forecast(job.films, store)
-    explained = _explain(job, size, store, card, arguments) if arguments.explain else None
+    explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None
     if arguments.output == "json":
         facts = _facts(job, arguments.out, size) | {"warnings": [as_json(warning) for warning in warnings]}
         print(json.dumps(facts | (explained.json if explained else {}), ensure_ascii=False, indent=1))
@@ -131,14 +131,18 @@ def _check_asked(arguments: argparse.Namespace) -> None:
 
 
 def _explain(
-    job: "Job", size: "Size", store: "Store | None", card: "Published | None", arguments: argparse.Namespace
+    job: "Job",
+    size: "Size",
+    store: "Store | None",
+    checkpoint: "Published | None",
+    arguments: argparse.Namespace,
 ) -> "Explanation":
     """What --explain says of the job on every farm that is asked for."""
     from cluster.calibration import measured
     from jobs.explain import Explanation, farms
     from jobs.sketch import sketches, work_of
 
-    models = sketches(job.stocked, card)
+    models = sketches(job.stocked, checkpoint)
     return Explanation.of(
         farms(arguments.farm),
         work_of(size.loads, models),

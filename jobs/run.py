@@ -101,12 +101,12 @@ class Job:
         return self.manifest.n_rows - len(faulty_rows(self.findings))
 
 
-def prepare(source: str, spec: JobSpec, job_id: str = "", card: Published | None = None) -> Job:
+def prepare(source: str, spec: JobSpec, job_id: str = "", checkpoint: Published | None = None) -> Job:
     """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left.
 
-    With a card, a published checkpoint stands in for every model: such a job can be planned only.
+    With a published checkpoint, that stands in for every model: such a job can be planned only.
     """
-    manifest, stocked = read_source(source), stock_published(spec, card) if card else stock(spec)
+    manifest, stocked = read_source(source), stock_published(spec, checkpoint) if checkpoint else stock(spec)
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):

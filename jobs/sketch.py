@@ -13,8 +13,8 @@ from cluster.choose import Strand, Work
 from cluster.cost import Shape
 from cluster.tasks import Model, ShotTask
 from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
+from engine.families.parameters import denoising, read_weights
 from engine.families.published import Published
-from engine.families.weights import denoising, read_weights
 from jobs.plan import Stock
 from jobs.spec import SpecError
 
@@ -57,7 +57,7 @@ class Sketch:
     scale: int
 
 
-def sketches(stocked: Mapping[str, Stock], card: Published | None = None) -> dict[Model, Sketch]:
+def sketches(stocked: Mapping[str, Stock], checkpoint: Published | None = None) -> dict[Model, Sketch]:
     """Every model of a job, from its folder or from the published checkpoint that stands for it.
 
     Raises SpecError for a folder whose cost is not known.
@@ -65,14 +65,16 @@ def sketches(stocked: Mapping[str, Stock], card: Published | None = None) -> dic
     found: dict[Model, Sketch] = {}
     for name, one in stocked.items():
         if one.model not in found:
-            found[one.model] = _of_card(one, card) if card else _of_folder(name, one)
+            found[one.model] = _of_checkpoint(one, checkpoint) if checkpoint else _of_folder(name, one)
     return found
 
 
-def _of_card(one: Stock, card: Published) -> Sketch:
+def _of_checkpoint(one: Stock, checkpoint: Published) -> Sketch:
     facts = one.facts
-    denoiser = denoiser_of(dict(card.denoiser))
-    return Sketch(card.name, denoiser, card.parameters, facts.latent_channels, facts.spatial_compression)
+    denoiser = denoiser_of(dict(checkpoint.denoiser))
+    return Sketch(
+        checkpoint.name, denoiser, checkpoint.parameters, facts.latent_channels, facts.spatial_compression
+    )
 
 
 def _of_folder(profile: str, one: Stock) -> Sketch:

@@ -25,25 +25,25 @@ from engine.families.denoiser import Blocks, Denoiser, denoiser_of
 from engine.families.published import TABLE
 from engine.parallel.axes import ALONE, Axes
 
-CARDS = {card.name: card for card in TABLE}
+CHECKPOINTS = {checkpoint.name: checkpoint for checkpoint in TABLE}
 ONE_24 = Machine(1, 1, 24.0, 165.0, 0.65, 8.0, 1.25, 1e-4)
 EIGHT_80 = Machine(1, 8, 79.6, 989.0, 0.335, 300.0, 12.5, 1e-4)
 FOUR_NODES = replace(EIGHT_80, nodes=4)
 PCIE = replace(EIGHT_80, inside_gb_s=8.0)
 
 
-def card_shape(name, frames=0, dtype="bfloat16", guided=True):
-    card, facts = CARDS[name], CARDS[name].facts
+def shape_of(name, frames=0, dtype="bfloat16", guided=True):
+    one, facts = CHECKPOINTS[name], CHECKPOINTS[name].facts
     scale = facts.spatial_compression
     return Shape(
-        name, name, denoiser_of(dict(card.denoiser)), card.parameters, dtype, frames or facts.window_frames,
-        card.height_px // scale, card.width_px // scale, facts.latent_channels, scale, facts.max_text_tokens,
+        name, name, denoiser_of(dict(one.denoiser)), one.parameters, dtype, frames or facts.window_frames,
+        one.height_px // scale, one.width_px // scale, facts.latent_channels, scale, facts.max_text_tokens,
         guided,
     )  # fmt: skip
 
 
 def of(name, n_windows=1, n_shots=1, n_steps=50, **more):
-    return {Strand(card_shape(name, **more), n_windows, n_steps): n_shots}
+    return {Strand(shape_of(name, **more), n_windows, n_steps): n_shots}
 
 
 def best(work, machine, open_shots=64, **more):
@@ -134,14 +134,14 @@ def test_gpus_are_never_at_work_for_longer_than_the_job_lasts(work, machine, ope
 @given(st.integers(1, 13), st.integers(1, 20), st.integers(1, 9))
 def test_one_shot_at_a_time_ends_every_step_with_its_last_window(n_windows, n_steps, gangs):
     """engines.md §2.4: n windows on g gangs run at n / (g ceil(n / g))."""
-    strand = Strand(card_shape("CogVideoX-2B"), n_windows, n_steps)
+    strand = Strand(shape_of("CogVideoX-2B"), n_windows, n_steps)
     steps = {strand.shape: Step(2.0)}
     assert span({strand: 3}, steps, gangs, 1) == 3 * n_steps * math.ceil(n_windows / gangs) * 2.0
     assert span({strand: 1}, steps, gangs, 8) == n_steps * math.ceil(n_windows / gangs) * 2.0
 
 
 def test_windows_of_many_shots_fill_a_pool_that_one_shot_leaves_idle():
-    strand = Strand(card_shape("CogVideoX-2B"), 9, 10)
+    strand = Strand(shape_of("CogVideoX-2B"), 9, 10)
     steps = {strand.shape: Step(1.0)}
     alone, many = (span({strand: 64}, steps, 8, n) for n in (1, 8))
     assert alone / many == pytest.approx(2 / (9 / 8))  # 56 % against all of them
@@ -188,9 +188,9 @@ def test_one_film_sooner_and_more_films_an_hour_are_different_choices():
 
 
 def test_a_model_that_is_told_its_guidance_is_never_shared_by_branches():
-    assert all(axes.cfg == 1 for axes in gangs_of(8, [card_shape("HunyuanVideo")]))
-    assert any(axes.cfg == 2 for axes in gangs_of(8, [card_shape("Wan2.1-14B")]))
-    assert all(axes.cfg == 1 for axes in gangs_of(8, [card_shape("Wan2.1-14B", guided=False)]))
+    assert all(axes.cfg == 1 for axes in gangs_of(8, [shape_of("HunyuanVideo")]))
+    assert any(axes.cfg == 2 for axes in gangs_of(8, [shape_of("Wan2.1-14B")]))
+    assert all(axes.cfg == 1 for axes in gangs_of(8, [shape_of("Wan2.1-14B", guided=False)]))
 
 
 def test_what_is_asked_for_is_kept():

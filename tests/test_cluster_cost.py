@@ -13,7 +13,7 @@ from engine.families.published import TABLE
 from engine.families.published_parts import HUNYUAN, OPENSORA
 from engine.parallel.axes import ALONE, Axes
 
-CARDS = {card.name: card for card in TABLE}
+CHECKPOINTS = {checkpoint.name: checkpoint for checkpoint in TABLE}
 # Pixels a second that one GPU decodes, with the text encoded before: HunyuanVideo's two points leave 114 s on
 # an H100 and 127 s on an H20 for 119 million pixels, Open-Sora 2's 79 s for 76 million. No axis shares it.
 DECODED_PX_S = 1.0e6
@@ -34,10 +34,10 @@ def shape(denoiser, frames, height, width, text=226, guided=True, **changes):
 
 
 HUNYUAN_720P = shape(denoiser_of(HUNYUAN["transformer"]), 33, 90, 160, text=256)
-COGVIDEOX = shape(denoiser_of(CARDS["CogVideoX-5B"].parts["transformer"]), 13, 60, 90)
-COGVIDEOX_15 = shape(denoiser_of(CARDS["CogVideoX1.5-5B"].parts["transformer"]), 41, 96, 170)
+COGVIDEOX = shape(denoiser_of(CHECKPOINTS["CogVideoX-5B"].parts["transformer"]), 13, 60, 90)
+COGVIDEOX_15 = shape(denoiser_of(CHECKPOINTS["CogVideoX1.5-5B"].parts["transformer"]), 41, 96, 170)
 OPENSORA_768 = shape(denoiser_of(OPENSORA["transformer"]), 33, 96, 96, text=512)
-WAN_480P = shape(denoiser_of(CARDS["Wan2.1-14B"].parts["transformer"]), 21, 60, 104, text=512)
+WAN_480P = shape(denoiser_of(CHECKPOINTS["Wan2.1-14B"].parts["transformer"]), 21, 60, 104, text=512)
 # Step-Video-T2V's report: 48 blocks of 48 heads x 128, an autoencoder of 8 x 16 x 16, one latent a token
 _STEP = Denoiser(48, 6144, (1, 1, 1), (Blocks(48, 14 * 6144**2, 2 * 6144**2, crossed=True),), False)
 STEP_VIDEO = shape(_STEP, 36, 34, 62, text=320)
@@ -182,9 +182,11 @@ def test_guidance_costs_two_forwards_and_a_model_that_is_told_it_one(window, far
 
 def test_the_memory_of_published_runs_is_met_within_a_sixth():
     """HunyuanVideo's README: 60 GB at 720x1280x129. Wan 2.1's: 8.19 GB for 1.3B at 480p."""
-    hunyuan = replace(HUNYUAN_720P, parameters=CARDS["HunyuanVideo"].parameters)
-    card = CARDS["Wan2.1-1.3B"]
-    small = shape(denoiser_of(card.parts["transformer"]), 21, 60, 104, 512, parameters=card.parameters)
+    hunyuan = replace(HUNYUAN_720P, parameters=CHECKPOINTS["HunyuanVideo"].parameters)
+    checkpoint = CHECKPOINTS["Wan2.1-1.3B"]
+    small = shape(
+        denoiser_of(checkpoint.parts["transformer"]), 21, 60, 104, 512, parameters=checkpoint.parameters
+    )
     assert memory(hunyuan, ALONE).gib * 1.0737 == pytest.approx(60, rel=1 / 6)
     assert memory(small, ALONE).gib * 1.0737 == pytest.approx(8.19, rel=1 / 6)
 

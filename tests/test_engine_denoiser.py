@@ -13,14 +13,14 @@ from engine.families.known import FAMILIES
 from engine.families.opensora_model import OpenSoraTransformer
 from engine.families.published import TABLE, published
 
-CARDS = {card.name: card for card in TABLE}
+CHECKPOINTS = {checkpoint.name: checkpoint for checkpoint in TABLE}
 TEXT = 64
 SIZE = (5, 24, 16)  # latents: T, H, W
 
 
 def built(name):
     """The published transformer; on the device meta there is no memory behind its weights."""
-    config = dict(next(part for part in CARDS[name].parts.values() if "_class_name" in part))
+    config = dict(next(part for part in CHECKPOINTS[name].parts.values() if "_class_name" in part))
     kind = config.pop("_class_name")
     ours = OpenSoraTransformer if kind == "OpenSoraTransformer" else getattr(diffusers, kind)
     if kind == "UNetSpatioTemporalConditionModel":
@@ -28,13 +28,13 @@ def built(name):
     return ours(**config)
 
 
-@pytest.mark.parametrize("name", sorted(CARDS))
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
 def test_parameters_are_those_of_the_published_configuration(name):
-    card = CARDS[name]
-    experts = 1 + ("transformer_2" in card.parts["pipeline"])
+    checkpoint = CHECKPOINTS[name]
+    experts = 1 + ("transformer_2" in checkpoint.parts["pipeline"])
     with torch.device("meta"):
         counted = experts * sum(parameter.numel() for parameter in built(name).parameters())
-    assert card.denoiser_b == pytest.approx(counted / 1e9, rel=0.01)
+    assert checkpoint.denoiser_b == pytest.approx(counted / 1e9, rel=0.01)
 
 
 def inputs(name, channels):
@@ -76,7 +76,7 @@ def test_operations_are_those_that_torch_counts_in_the_published_transformer(nam
         model = built(name)
         with FlopCounterMode(display=False) as counter:
             model(**inputs(name, model.config.in_channels))
-    denoiser = denoiser_of(dict(CARDS[name].parts["transformer"]))
+    denoiser = denoiser_of(dict(CHECKPOINTS[name].parts["transformer"]))
     operations = sum(denoiser.operations(denoiser.tokens(*SIZE), TEXT))
     assert operations == pytest.approx(counter.get_total_flops(), rel=0.05)
 
@@ -86,33 +86,33 @@ def test_operations_of_the_unet_are_those_that_torch_counts():
         model = diffusers.UNetSpatioTemporalConditionModel(num_frames=25)
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 25, 8, 40, 64), torch.zeros(1), torch.empty(1, 1, 1024), torch.empty(1, 3))
-    denoiser = denoiser_of(dict(CARDS["SVD-XT"].parts["unet"]))
+    denoiser = denoiser_of(dict(CHECKPOINTS["SVD-XT"].parts["unet"]))
     operations = sum(denoiser.operations(denoiser.tokens(25, 40, 64), 0))
     assert operations == pytest.approx(counter.get_total_flops(), rel=0.01)
     assert not denoiser.shared
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_every_known_family_has_a_card_and_a_cost(family):
-    cards = [card for card in TABLE if card.family == family]
-    assert cards, f"{family} has no entry in engine/families/published.py"
-    for card in cards:
-        assert denoiser_of(dict(card.denoiser)).n_blocks > 0
+def test_every_known_family_has_a_checkpoint_and_a_cost(family):
+    checkpoints = [checkpoint for checkpoint in TABLE if checkpoint.family == family]
+    assert checkpoints, f"{family} has no entry in engine/families/published.py"
+    for checkpoint in checkpoints:
+        assert denoiser_of(dict(checkpoint.denoiser)).n_blocks > 0
 
 
-def test_cards_of_known_families_are_read_unless_their_family_refuses_them():
-    for card in TABLE:
-        if card.family in FAMILIES and card.name not in published():
+def test_checkpoints_of_known_families_are_read_unless_their_family_refuses_them():
+    for checkpoint in TABLE:
+        if checkpoint.family in FAMILIES and checkpoint.name not in published():
             with pytest.raises(ValueError):
-                FAMILIES[card.family].refuse(card.parts)
+                FAMILIES[checkpoint.family].refuse(checkpoint.parts)
 
 
 @pytest.mark.parametrize("name", sorted(published()))
 def test_both_branches_of_guidance_are_one_batch_where_the_family_predicts_them_so(name):
-    card = CARDS[name]
-    module, _, kind = FAMILIES[card.family].loader.partition(":")
+    checkpoint = CHECKPOINTS[name]
+    module, _, kind = FAMILIES[checkpoint.family].loader.partition(":")
     family = getattr(import_module(module), kind)
-    assert denoiser_of(dict(card.denoiser)).one_batch == family.one_batch
+    assert denoiser_of(dict(checkpoint.denoiser)).one_batch == family.one_batch
 
 
 def test_a_denoiser_of_unknown_cost_is_refused_by_its_name():
@@ -121,5 +121,5 @@ def test_a_denoiser_of_unknown_cost_is_refused_by_its_name():
 
 
 def test_licences_that_restrict_are_not_called_open_source():
-    assert CARDS["Wan2.1-14B"].is_open_source
-    assert not any(CARDS[name].is_open_source for name in ("CogVideoX-5B", "HunyuanVideo", "SVD-XT"))
+    assert CHECKPOINTS["Wan2.1-14B"].is_open_source
+    assert not any(CHECKPOINTS[name].is_open_source for name in ("CogVideoX-5B", "HunyuanVideo", "SVD-XT"))

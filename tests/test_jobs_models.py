@@ -37,7 +37,11 @@ def test_only_checkpoints_of_known_families_are_listed_each_with_all_that_is_kno
 
 
 def test_names_and_places_on_the_hub_are_of_one_checkpoint_each():
-    assert len({card.name for card in TABLE}) == len({card.hub for card in TABLE}) == len(TABLE)
+    assert (
+        len({checkpoint.name for checkpoint in TABLE})
+        == len({checkpoint.hub for checkpoint in TABLE})
+        == len(TABLE)
+    )
 
 
 def test_the_list_for_people_is_aligned_and_fits_a_terminal(capsys):
@@ -119,8 +123,8 @@ def test_two_ranks_for_one_branch_of_guidance_are_refused_where_guidance_is_off(
 
 def test_two_ranks_for_one_branch_of_guidance_are_refused_where_the_model_is_distilled(tmp_path):
     folder = tmp_path / "hunyuan"
-    card = published()["HunyuanVideo"]
-    for part, config in card.parts.items():
+    checkpoint = published()["HunyuanVideo"]
+    for part, config in checkpoint.parts.items():
         (folder / part).mkdir(parents=True)
         (folder / part / "config.json").write_text(json.dumps(config))
     (folder / "model_index.json").write_text('{"_class_name": "HunyuanVideoPipeline"}')

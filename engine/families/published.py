@@ -158,7 +158,7 @@ TABLE: tuple[Published, ...] = (
     Published("SkyReels-V2-I2V-14B", "Skywork/SkyReels-V2-I2V-14B-540P-Diffusers", SKYREELS_I2V, IMAGE,
               16.40, _UMT5_CLIP, _WAN_VAE, 960, 544, 97, 24, 50, 5.0, _SKYWORK, _SKY_I2V),
     Published("SVD", "stabilityai/stable-video-diffusion-img2vid", SVD, IMAGE, 1.525, _CLIP_H, 0.098,
-              1024, 576, 14, 7, 25, 3.0, _STABILITY, parts.SVD),
+              1024, 576, 14, 7, 25, 3.0, _STABILITY, parts.SVD_14),
     Published("SVD-XT", "stabilityai/stable-video-diffusion-img2vid-xt", SVD, IMAGE, 1.525, _CLIP_H,
               0.098, 1024, 576, 25, 7, 25, 3.0, _STABILITY, parts.SVD),
     Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, ("text", "image"), 33.12, _QWEN_VL_32,

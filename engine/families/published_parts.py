@@ -75,6 +75,7 @@ SVD: dict[str, Config] = {
     "vae": {"block_out_channels": [128, 256, 512, 512], "latent_channels": 4},
     "pipeline": {},
 }
+SVD_14: dict[str, Config] = SVD | {"unet": {**SVD["unet"], "num_frames": 14}}
 HUNYUAN: dict[str, Config] = {
     "transformer": {
         "_class_name": "HunyuanVideoTransformer3DModel",

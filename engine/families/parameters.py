@@ -14,11 +14,7 @@ from pathlib import Path
 _LENGTH_BYTES = 8  # little-endian, of the header that follows
 _LARGEST_HEADER = 100_000_000  # that the format allows
 _DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_VARIANTS = (
-    ".fp16.",
-    ".bf16.",
-    ".non_ema.",
-)  # of files that a folder may hold beside the ones that are loaded
+_VARIANTS = (".fp16.", ".bf16.", ".non_ema.")  # of files that may lie beside those that are loaded
 _DENOISERS, _TEXT = ("transformer", "unet"), ("text_encoder", "image_encoder")
 
 
