@@ -106,7 +106,7 @@ def choose(
     goal = _film_s if objective == "latency" else _seconds
     least = min(map(goal, forecasts))
     near = [one for one in forecasts if goal(one) <= least * NEAR]
-    # a ring is hidden only as far as its smaller kernels are as quick: where all else is near, none is better
+    # where all else is near, the axis that needs fewer things to go well: ulysses rather than a ring
     best = min(near, key=lambda one: (one.axes.ranks, one.axes.ring, goal(one)))
     others = sorted(
         (one for one in forecasts if one is not best), key=lambda one: (goal(one), one.axes.ranks)

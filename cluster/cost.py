@@ -23,6 +23,9 @@ GIB = 1 << 30
 HELD = 47
 RESERVE_GIB = 1.5  # CUDA's context and the buffers of collectives
 LATENT_BYTES = 4  # windows travel in float32
+RING_SPEED = (
+    0.9  # of attention that a ring cuts into smaller kernels and merges: ConsisID's ring of 3 shows it
+)
 BLOCK_S = 2e-4  # that a block lasts at least: the host starts its twenty kernels or so one after another
 
 
@@ -115,7 +118,7 @@ def _computing(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float
     of_tokens = max(shares(shape.sequence, axes.sequence)) / shape.sequence
     heads = shape.denoiser.heads
     of_heads = max(shares(heads, axes.ulysses)) / heads / axes.ring
-    attention_s = attention * of_heads / speed
+    attention_s = attention * of_heads / speed / (RING_SPEED if axes.ring > 1 else 1.0)
     compute_s = matrices * of_tokens / speed + attention_s
     drawn_out = max(1.0, shape.denoiser.n_blocks * BLOCK_S / compute_s)
     return compute_s * drawn_out, attention_s * drawn_out
