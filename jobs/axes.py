@@ -1,5 +1,7 @@
 """A job whose configuration leaves axes open gets them here, before it begins.
 
+A gang's axes may change low bits: a job that goes on with other axes keeps what is done, and
+draws the rest with other low bits. Who needs the same ones sets all three axes.
 Decides: which of a job's shots count. Does not decide: which axes pay (cluster.choose).
 """
 

@@ -174,13 +174,13 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             hire = RayCrew
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
-            job = _with_axes(job, arguments.out)
+            job = with_open_axes(job, arguments.out)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
         account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
         return run(job, arguments.out, hire, account)
 
 
-def _with_axes(job: "Job", out: str) -> "Job":
+def with_open_axes(job: "Job", out: str) -> "Job":
     """The job with the axes of its gangs, chosen for the cluster where its configuration leaves them open."""
     if all((job.spec.cluster.cfg, job.spec.cluster.ring, job.spec.cluster.ulysses)):
         return job

@@ -14,6 +14,7 @@ from cluster.events import Fared, Predicted, Window
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
 from jobs.cli import main
+from jobs.drive import with_open_axes
 from jobs.farm import EXAMPLES, load_farm
 from jobs.refusal import code_of
 from jobs.run import prepare
@@ -243,6 +244,19 @@ def test_axes_that_are_left_open_are_chosen_for_the_job_and_the_others_kept(
     cluster = chosen.spec.cluster
     assert (cluster.cfg, cluster.ring, cluster.ulysses) == axes and reason
     assert (chosen.job_id, chosen.spec.profiles) == (job.job_id, job.spec.profiles)
+
+
+def test_a_driver_chooses_for_the_gpus_that_ray_tells_of_and_says_why(
+    tmp_path, tiny_folder, monkeypatch, capsys
+):
+    node = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
+    monkeypatch.setattr("cluster.remote.living_nodes", lambda: [node])
+    folder = f"profiles.chalk.model.folder={tiny_folder}"
+    job = prepare(many_films(tmp_path, 1), load_spec(None, [folder, "cluster.cfg=0"]))
+    assert with_open_axes(job, str(tmp_path / "out")).spec.cluster.cfg == 2
+    assert re.match(r"gangs  cfg 2: the job is \d\.\d\d times as fast", capsys.readouterr().out)
+    settled = prepare(many_films(tmp_path, 1), load_spec(None, [folder]))
+    assert with_open_axes(settled, str(tmp_path / "out")) is settled
 
 
 def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):
