@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.families.known import FAMILIES, number
+from engine.families.known import FAMILIES, Parts, number
 from engine.families.reading import read_object
 from engine.families.world import WORLD
 
@@ -50,10 +50,16 @@ def read_facts(folder: Path) -> ModelFacts:
     known = FAMILIES[family]
     parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
     try:
-        known.refuse(parts)
-        return ModelFacts(family, **{name: number(getattr(known, name), parts) for name in _NUMBERS})
+        return facts_of(family, parts)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def facts_of(family: str, parts: Parts) -> ModelFacts:
+    """The facts that a family's configurations say. Raises ValueError for what is absent or refused."""
+    known = FAMILIES[family]
+    known.refuse(parts)
+    return ModelFacts(family, **{name: number(getattr(known, name), parts) for name in _NUMBERS})
 
 
 def folder_digest(folder: Path) -> str:
