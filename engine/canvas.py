@@ -7,7 +7,7 @@ thereby a pure function of (window latents, timestep, conditioning), and all sta
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from engine.noise import StepNoise
+from engine.takes import BEGINNING, BESIDE, ENDING, WHOLE
 from engine.windows import Window
 
 _TIME = 1  # the latent-frame axis of z_BTCHW
@@ -42,7 +43,10 @@ class Canvas:
         self.generator = noise if isinstance(noise, torch.Generator) else None
         self.step_noise = noise if isinstance(noise, StepNoise) else None
         self.step_index = 0
-        self.given: torch.Tensor | None = None
+        self.beginning: torch.Tensor | None = None  # what the canvas is given; see begin()
+        self.ending: torch.Tensor | None = None
+        self.ending_noise: torch.Tensor | None = None
+        self.beside: torch.Tensor | None = None
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
         self.old_pred_original_sample: torch.Tensor | None = None
 
@@ -62,22 +66,77 @@ class Canvas:
         timestep: torch.Tensor = self.scheduler.timesteps[self.step_index]
         return timestep
 
-    def hold(self, given: torch.Tensor) -> None:
-        """Keep these first latents (B, t, C, H, W) free of noise: now, and after every step to come.
+    def begin(self, given: Mapping[str, torch.Tensor], step: int = 0) -> None:
+        """Begin before `step` with what a shot is given, by the names of engine.takes.
 
-        For models that were taught to go on from such frames. They are no part of a checkpoint: hold them
-        again after restore(). Raises ValueError where they are not of the canvas, or leave nothing to draw.
+        Of a canvas that is still all noise, and before restore(): nothing of this is part of a checkpoint.
+        Raises ValueError for latents that are not of the canvas or leave nothing to draw, and for a step that
+        is none.
         """
-        batch, frames, *rest = self.latents.shape
-        if given.shape[0] != batch or list(given.shape[2:]) != rest or not 0 < given.shape[1] < frames:
-            raise ValueError(f"latents {tuple(given.shape)} are given for {tuple(self.latents.shape)}")
-        self.given = given.to(self.latents)
+        beside = given.get(BESIDE)
+        if beside is not None and beside.shape[_TIME] != self.n_frames:
+            raise ValueError(f"channels {tuple(beside.shape)} beside {tuple(self.latents.shape)}")
+        if WHOLE in given:
+            self._redraw(given[WHOLE], step)
+        self.beginning, self.ending = self._placed(given, BEGINNING), self._placed(given, ENDING)
+        self.beside = beside
+        if self.ending is not None:
+            self.ending_noise = self.latents[:, -self.ending.shape[_TIME] :] / self._unit
         self._keep_given()
 
+    def _redraw(self, source: torch.Tensor, step: int) -> None:
+        """Start from a clip's latents (B, T, C, H, W) with the noise of `step`, as video-to-video does."""
+        if source.shape != self.latents.shape or not 0 <= step < self.n_steps:
+            raise ValueError(
+                f"latents {tuple(source.shape)} are given for {tuple(self.latents.shape)}, from step {step} "
+                f"of {self.n_steps}"
+            )
+        self.latents = self._noised(source.to(self.latents), self.latents / self._unit, step)
+        self.step_index = step
+
+    def _placed(self, given: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
+        """The latents of this name, if they fit the canvas."""
+        latents = given.get(name)
+        if latents is None:
+            return None
+        batch, frames, *rest = self.latents.shape
+        if latents.shape[0] != batch or list(latents.shape[2:]) != rest or not 0 < latents.shape[1] < frames:
+            raise ValueError(f"latents {tuple(latents.shape)} are given for {tuple(self.latents.shape)}")
+        return latents.to(self.latents)
+
+    @property
+    def _unit(self) -> float:
+        """By which a canvas of noise was multiplied."""
+        return float(getattr(self.scheduler, "init_noise_sigma", 1.0))
+
+    def _noised(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """Clean latents with as much noise as the canvas has before `step`; none after the last one."""
+        if step == self.n_steps:
+            return clean
+        timestep = self.scheduler.timesteps[step : step + 1]
+        if hasattr(self.scheduler, "scale_noise"):  # those of flow matching
+            noised: torch.Tensor = self.scheduler.scale_noise(clean, timestep, noise)
+        else:
+            noised = self.scheduler.add_noise(clean, noise, timestep)
+        return noised.to(clean.dtype)
+
     def _keep_given(self) -> None:
-        if self.given is not None:
-            rest = self.latents[:, self.given.shape[_TIME] :]
-            self.latents = torch.cat([self.given, rest], dim=_TIME)
+        """Put back what the canvas was given: its beginning as it is, its end with this step's noise.
+
+        The end's noise is the same at every step, so that it comes to it as to any other frame. A model that
+        was never taught to see a frame free of noise then sees nothing unusual.
+        """
+        if self.beginning is not None:
+            rest = self.latents[:, self.beginning.shape[_TIME] :]
+            self.latents = torch.cat([self.beginning, rest], dim=_TIME)
+        if self.ending is not None and self.ending_noise is not None:
+            noised = self._noised(self.ending, self.ending_noise, self.step_index)
+            rest = self.latents[:, : -self.ending.shape[_TIME]]
+            self.latents = torch.cat([rest, noised], dim=_TIME)
+
+    def beside_of(self, window: Window) -> torch.Tensor | None:
+        """The channels beside the window's latents, (B, stop - start, C', H, W), if there are any."""
+        return None if self.beside is None else self.beside[:, window.start : window.stop].contiguous()
 
     def slice(self, window: Window) -> torch.Tensor:
         """The window's latents, (B, stop - start, C, H, W)."""
@@ -149,8 +208,8 @@ class Canvas:
             self.old_pred_original_sample = self._turned(out[1])
         # schedulers may promote; stock casts back each step
         self.latents = self._turned(out[0]).to(self.latents.dtype)
-        self._keep_given()
         self.step_index += 1
+        self._keep_given()
 
     def _turned(self, tensor: torch.Tensor) -> torch.Tensor:
         """Between the canvas's axes and those that the scheduler sees, which is the same turn both ways."""
@@ -163,8 +222,9 @@ class Canvas:
         return self.step_noise.generators(self.step_index, self.n_frames)
 
     def _timestep_back(self) -> torch.Tensor | None:
-        """The timestep of the step before, shape (), or None at the first."""
-        return self.scheduler.timesteps[self.step_index - 1] if self.step_index else None
+        """The timestep of the step before, shape (), or None at the first that is taken."""
+        taken = self.old_pred_original_sample is not None
+        return self.scheduler.timesteps[self.step_index - 1] if taken else None
 
     def checkpoint(self) -> dict[str, Any]:
         """All that the rest of the run depends on: tensors, numbers and containers of them, no objects.

@@ -337,11 +337,16 @@ def picture(path: Path, grey: int) -> Path:
     return path
 
 
-def latents_of(night: Night, kind: str) -> list[torch.Tensor]:
-    """All latents that tasks of this kind have left."""
+def left_by(night: Night, kind: str, file: str) -> list[dict[str, Any]]:
+    """What tasks of this kind have left in their file of this name."""
     markers = sorted((night.out / "done" / kind).rglob("*.json"))
-    hashes = [json.loads(marker.read_text())["files"]["latents"] for marker in markers]
-    return [from_bytes(night.store.read_artefact(name))["latents"] for name in hashes]
+    hashes = [json.loads(marker.read_text())["files"][file] for marker in markers]
+    return [from_bytes(night.store.read_artefact(name)) for name in hashes]
+
+
+def latents_of(night: Night) -> list[torch.Tensor]:
+    """The latents of all shots."""
+    return [left["latents"] for left in left_by(night, "shot", "latents")]
 
 
 def test_a_shot_starts_from_its_first_frame_and_is_rendered_anew_for_another(night: Night) -> None:
@@ -349,8 +354,8 @@ def test_a_shot_starts_from_its_first_frame_and_is_rendered_anew_for_another(nig
     night.settings = [*night.settings, f"roots=[{night.folder}]"]
     one = film(shots=[shot("s0", first_frame_uri="a.png"), shot("s1", first_frame_uri="a.png"), shot("s2")])
     assert night.made_by(one) == {"prompt": 4, "given": 1, "shot": 3, "segment": 3, "master": 1, "version": 1}
-    (held,) = latents_of(night, "given")
-    begun = [torch.equal(latents[:, :1], held) for latents in latents_of(night, "shot")]
+    (canvas,) = left_by(night, "given", "canvas")
+    begun = [torch.equal(latents[:, :1], canvas["beginning"]) for latents in latents_of(night)]
     assert sorted(begun) == [False, True, True]
     picture(night.folder / "a.png", 200)
     assert night.made_by(one) == {"given": 1, "shot": 2, "segment": 2, "master": 1, "version": 1}
@@ -377,5 +382,5 @@ def test_a_film_of_another_family_is_rendered_by_the_same_command(
     tiny_wan.make_pipeline(tiny_wan.KINDS[kind]).save_pretrained(folder, safe_serialization=True)
     told = (f"profiles.chalk.model.folder={folder}",)
     assert night.run(film(), told=told)["status"] == "done", night.said
-    (latents, _) = latents_of(night, "shot")
+    (latents, _) = latents_of(night)
     assert latents.shape == (1, 5, 16, 8, 8) and latents.isfinite().all()

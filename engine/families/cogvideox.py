@@ -16,7 +16,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPi
 from torch import Tensor
 
 from engine.decode import shown_frames
-from engine.families.family import Conditioning, Family
+from engine.families.family import Conditioning, Family, Frames
 from engine.parallel.spread import ParallelSpec
 
 
@@ -53,7 +53,7 @@ class CogVideoX(Family):
         return shown_frames(self.pipeline.vae, latents, str(self.device))
 
     @torch.no_grad()
-    def encode(self, f_THWC: npt.NDArray[np.uint8]) -> Tensor:
+    def encode(self, f_THWC: Frames) -> Tensor:
         """Latents (1, t, C, H, W) of 4 t - 3 frames: the posterior's means, as a canvas holds them."""
         vae = self.pipeline.vae
         x_1CTHW = torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].to(vae.dtype) / 127.5 - 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.families.known import FAMILIES, number
 from engine.families.reading import read_object
 from engine.families.world import WORLD
+from engine.takes import NOTHING, Takes
 
 _CHUNK = 1 << 20
 
@@ -26,6 +27,7 @@ class ModelFacts:
     window_frames: int
     max_text_tokens: int
     heads: int
+    takes: Takes = NOTHING
 
     @property
     def size_multiple_px(self) -> int:
@@ -33,7 +35,7 @@ class ModelFacts:
         return self.spatial_compression * self.patch
 
 
-_NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name != "family")
+_NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name not in ("family", "takes"))
 
 
 def family_name(folder: Path) -> str:
@@ -49,9 +51,11 @@ def read_facts(folder: Path) -> ModelFacts:
     family = family_name(folder)
     known = FAMILIES[family]
     parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
+    parts["pipeline"] = read_object(folder / "model_index.json")
     try:
         known.refuse(parts)
-        return ModelFacts(family, **{name: number(getattr(known, name), parts) for name in _NUMBERS})
+        numbers = {name: number(getattr(known, name), parts) for name in _NUMBERS}
+        return ModelFacts(family, **numbers, takes=known.takes(parts))
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 

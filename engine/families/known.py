@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.families.reading import Config, fact
+from engine.takes import LAST, NOTHING, SOURCE, Takes
 
-Parts = Mapping[str, Config]  # a folder's configurations, by part
+Parts = Mapping[str, Config]  # a folder's configurations, by part; its model_index.json as "pipeline"
+# Of any model that draws from text, if its family encodes: no weights need to be taught this.
+UNTAUGHT = Takes(frozenset({LAST, SOURCE}))
 # A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
 Read = int | str | Callable[[Parts], int]
 
@@ -32,7 +35,7 @@ class Known:
     patch: Read = "transformer.patch_size"
     heads: Read = "transformer.num_attention_heads"
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
-    encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
+    takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
 
 
 def number(read: Read, parts: Parts) -> int:
@@ -82,7 +85,7 @@ FAMILIES = {
         max_text_tokens="transformer.max_text_seq_length",
         spatial_compression=_halvings,
         refuse=_cogvideox_1_5,
-        encodes=True,
+        takes=lambda parts: UNTAUGHT,
     ),
     "WanPipeline": Known(
         "engine.families.wan:Wan",
