@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from engine.noise import StepNoise
-from engine.takes import BEGINNING, BESIDE, ENDING, WHOLE
+from engine.takes import BEGINNING, BESIDE, WHOLE
 from engine.windows import Window
 
 _TIME = 1  # the latent-frame axis of z_BTCHW
@@ -44,8 +44,6 @@ class Canvas:
         self.step_noise = noise if isinstance(noise, StepNoise) else None
         self.step_index = 0
         self.beginning: torch.Tensor | None = None  # what the canvas is given; see begin()
-        self.ending: torch.Tensor | None = None
-        self.ending_noise: torch.Tensor | None = None
         self.beside: torch.Tensor | None = None
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
         self.old_pred_original_sample: torch.Tensor | None = None
@@ -78,11 +76,8 @@ class Canvas:
             raise ValueError(f"channels {tuple(beside.shape)} beside {tuple(self.latents.shape)}")
         if WHOLE in given:
             self._redraw(given[WHOLE], step)
-        self.beginning, self.ending = self._placed(given, BEGINNING), self._placed(given, ENDING)
-        self.beside = beside
-        if self.ending is not None:
-            self.ending_noise = self.latents[:, -self.ending.shape[_TIME] :] / self._unit
-        self._keep_given()
+        self.beginning, self.beside = self._placed(given.get(BEGINNING)), beside
+        self._keep_beginning()
 
     def _redraw(self, source: torch.Tensor, step: int) -> None:
         """Start from a clip's latents (B, T, C, H, W) with the noise of `step`, as video-to-video does."""
@@ -91,12 +86,16 @@ class Canvas:
                 f"latents {tuple(source.shape)} are given for {tuple(self.latents.shape)}, from step {step} "
                 f"of {self.n_steps}"
             )
-        self.latents = self._noised(source.to(self.latents), self.latents / self._unit, step)
-        self.step_index = step
+        clean, timestep = source.to(self.latents), self.scheduler.timesteps[step : step + 1]
+        noise = self.latents / getattr(self.scheduler, "init_noise_sigma", 1.0)
+        if hasattr(self.scheduler, "scale_noise"):  # those of flow matching
+            noised: torch.Tensor = self.scheduler.scale_noise(clean, timestep, noise)
+        else:
+            noised = self.scheduler.add_noise(clean, noise, timestep)
+        self.latents, self.step_index = noised.to(clean.dtype), step
 
-    def _placed(self, given: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
-        """The latents of this name, if they fit the canvas."""
-        latents = given.get(name)
+    def _placed(self, latents: torch.Tensor | None) -> torch.Tensor | None:
+        """Latents for the beginning, if they fit the canvas and leave something to draw."""
         if latents is None:
             return None
         batch, frames, *rest = self.latents.shape
@@ -104,35 +103,11 @@ class Canvas:
             raise ValueError(f"latents {tuple(latents.shape)} are given for {tuple(self.latents.shape)}")
         return latents.to(self.latents)
 
-    @property
-    def _unit(self) -> float:
-        """By which a canvas of noise was multiplied."""
-        return float(getattr(self.scheduler, "init_noise_sigma", 1.0))
-
-    def _noised(self, clean: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
-        """Clean latents with as much noise as the canvas has before `step`; none after the last one."""
-        if step == self.n_steps:
-            return clean
-        timestep = self.scheduler.timesteps[step : step + 1]
-        if hasattr(self.scheduler, "scale_noise"):  # those of flow matching
-            noised: torch.Tensor = self.scheduler.scale_noise(clean, timestep, noise)
-        else:
-            noised = self.scheduler.add_noise(clean, noise, timestep)
-        return noised.to(clean.dtype)
-
-    def _keep_given(self) -> None:
-        """Put back what the canvas was given: its beginning as it is, its end with this step's noise.
-
-        The end's noise is the same at every step, so that it comes to it as to any other frame. A model that
-        was never taught to see a frame free of noise then sees nothing unusual.
-        """
+    def _keep_beginning(self) -> None:
+        """Put the beginning that is given back, free of noise."""
         if self.beginning is not None:
             rest = self.latents[:, self.beginning.shape[_TIME] :]
             self.latents = torch.cat([self.beginning, rest], dim=_TIME)
-        if self.ending is not None and self.ending_noise is not None:
-            noised = self._noised(self.ending, self.ending_noise, self.step_index)
-            rest = self.latents[:, : -self.ending.shape[_TIME]]
-            self.latents = torch.cat([rest, noised], dim=_TIME)
 
     def beside_of(self, window: Window) -> torch.Tensor | None:
         """The channels beside the window's latents, (B, stop - start, C', H, W), if there are any."""
@@ -208,8 +183,8 @@ class Canvas:
             self.old_pred_original_sample = self._turned(out[1])
         # schedulers may promote; stock casts back each step
         self.latents = self._turned(out[0]).to(self.latents.dtype)
+        self._keep_beginning()
         self.step_index += 1
-        self._keep_given()
 
     def _turned(self, tensor: torch.Tensor) -> torch.Tensor:
         """Between the canvas's axes and those that the scheduler sees, which is the same turn both ways."""

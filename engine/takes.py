@@ -14,10 +14,9 @@ SOURCE = "source_video"  # a clip that is redrawn
 
 # What a canvas of F latent frames is given, as tensors of these names; t of them, C' channels.
 BEGINNING = "beginning"  # (1, t, C, H, W), at its first frames, free of noise
-ENDING = "ending"  # (1, t, C, H, W), at its last frames, with the noise of every step
 WHOLE = "whole"  # (1, F, C, H, W), to be redrawn
 BESIDE = "beside"  # (1, F, C', H, W), channels that a window's prediction sees beside its latents
-CANVAS = (BEGINNING, ENDING, WHOLE, BESIDE)  # any other name is part of what every window's texts say
+CANVAS = (BEGINNING, WHOLE, BESIDE)  # any other name is part of what every window's texts say
 
 
 @dataclass(frozen=True)

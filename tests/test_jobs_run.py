@@ -7,15 +7,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from cluster.local import LocalCrew
 from cluster.stages import Decoder
+from engine.canvas import Canvas
+from engine.film.encode import encode_segment
 from engine.film.provenance import verify
 from engine.tensors import from_bytes
 from jobs.cli import main
@@ -372,6 +376,84 @@ def test_an_image_that_is_none_is_found_before_anything_is_rendered(
     told = (f"roots=[{night.folder}]",)
     assert night.run(film(shots=[shot("s0", first_frame_uri="a.png")]), told=told)["exit_code"] == 3
     assert code in night.said and "/shots/0/first_frame_uri" in night.said and not night.out.exists()
+
+
+def clip(path: Path, n_frames: int) -> Path:
+    """A film of noise at the profile's rate."""
+    frames = np.random.default_rng(n_frames).integers(0, 255, (n_frames, 60, 90, 3), dtype=np.uint8)
+    encode_segment(iter(frames), path, Fraction(8), crf=20, preset="ultrafast")
+    return path
+
+
+MODES: dict[str, Row] = {
+    "extension": {"extend_uri": "long.mp4"},
+    "extension of a clip of one frame": {"extend_uri": "short.mp4"},
+    "redrawing": {"source_video_uri": "long.mp4", "strength": 0.6},
+    "redrawing at the usual strength": {"source_video_uri": "long.mp4"},
+    "first frame": {"first_frame_uri": "a.png"},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_shot_of_every_mode_is_rendered_at_its_length_and_comes_out_the_same_after_a_stop(
+    night: Night, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    picture(night.folder / "a.png", 30)
+    clip(night.folder / "long.mp4", 30)
+    clip(night.folder / "short.mp4", 1)
+    told = ("profiles.chalk.sampling.n_steps=5", "cluster.checkpoint_every=1", f"roots=[{night.folder}]")
+    one = film(shots=[shot("s0", **MODES[mode]), shot("s1")], languages=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(Canvas, "step", stopping(Canvas.step, at=4))
+        assert night.run(one, told=told)["exit_code"] == 5, night.said
+    assert list((night.out / "checkpoints").rglob("*.safetensors"))
+    assert night.run(one, told=told)["status"] == "done", night.said
+    resumed, (row,) = latents_of(night), night.results()
+    assert row["frame_count"] == 26
+    night.out = night.folder / "undisturbed"
+    assert night.run(one, told=told)["status"] == "done"
+    assert all(map(torch.equal, resumed, latents_of(night)))
+    (canvas,) = left_by(night, "given", "canvas")
+    if "beginning" in canvas:
+        n = canvas["beginning"].shape[1]
+        assert n == (3 if mode == "extension" else 1)
+        assert any(torch.equal(latents[:, :n], canvas["beginning"]) for latents in latents_of(night))
+
+
+def stopping(step: Callable[..., None], at: int) -> Callable[..., None]:
+    """A canvas that breaks at a step."""
+
+    def broken(canvas: Canvas, prediction: torch.Tensor) -> None:
+        if canvas.step_index == at:
+            raise RuntimeError("stopped here")
+        step(canvas, prediction)
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"extend_uri": "no.mp4"}, "E314_ASSET_UNREADABLE", "extend_uri"),
+        ({"extend_uri": "a.png"}, "E314_ASSET_UNREADABLE", "extend_uri"),
+        ({"source_video_uri": "short.mp4"}, "E318_VIDEO_SHORT", "source_video_uri"),
+        ({"source_video_uri": "gone.mp4"}, "E310_ASSET_404", "source_video_uri"),
+        ({"source_video_uri": "../a.mp4"}, "E311_ASSET_OUTSIDE", "source_video_uri"),
+        ({"source_video_uri": "long.mp4", "strength": 1.5}, "E316_STRENGTH", "strength"),
+        ({"strength": 0.5}, "E316_STRENGTH", "strength"),
+        ({"extend_uri": "long.mp4", "first_frame_uri": "a.png"}, "E315_GIVEN_CHOICE", "first_frame_uri"),
+    ],
+)
+def test_what_cannot_be_given_is_found_before_anything_is_rendered(
+    night: Night, changes: Row, code: str, field: str
+) -> None:
+    picture(night.folder / "a.png", 30)
+    clip(night.folder / "long.mp4", 30)
+    clip(night.folder / "short.mp4", 12)
+    (night.folder / "no.mp4").write_bytes(b"no clip")
+    told = (f"roots=[{night.folder}]",)
+    assert night.run(film(shots=[shot("s0", **changes)]), told=told)["exit_code"] == 3
+    assert code in night.said and f"/shots/0/{field}" in night.said and not night.out.exists()
 
 
 @pytest.mark.parametrize("kind", tiny_wan.KINDS)

@@ -21,11 +21,10 @@ from torch import Tensor
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
-from engine.takes import BEGINNING, CLIP, ENDING, FIRST, LAST, SOURCE, WHOLE
+from engine.takes import BEGINNING, CLIP, FIRST, SOURCE, WHOLE
 
 Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names, and BESIDE
 Frames = npt.NDArray[np.uint8]  # f_THWC
-_STILL = 9  # frames of a picture that stands still: an autoencoder's last latent then knows nothing else
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
@@ -153,8 +152,6 @@ class Family(ABC):
         made = {}
         if before := given.keys() & {FIRST, CLIP}:
             made[BEGINNING] = self.encode(given[before.pop()])
-        if LAST in given:
-            made[ENDING] = self.encode(np.repeat(given[LAST], _STILL, axis=0))[:, -1:]
         if SOURCE in given:
             made[WHOLE] = self.encode(given[SOURCE])
         return made

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.families.reading import Config, fact
-from engine.takes import LAST, NOTHING, SOURCE, Takes
+from engine.takes import NOTHING, SOURCE, Takes
 
 Parts = Mapping[str, Config]  # a folder's configurations, by part; its model_index.json as "pipeline"
-# Of any model that draws from text, if its family encodes: no weights need to be taught this.
-UNTAUGHT = Takes(frozenset({LAST, SOURCE}))
+UNTAUGHT = Takes(frozenset({SOURCE}))  # of any model whose family encodes: no weights are taught this
 # A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
 Read = int | str | Callable[[Parts], int]
 
