@@ -23,12 +23,14 @@ CANVAS = (BEGINNING, WHOLE, BESIDE)  # any other name is part of what every wind
 class Takes:
     """What the shots of a model may be given, and must be.
 
-    `together` says that all is encoded as one, at the length of the shot, which then has to be one window.
+    `together` says that all is encoded as one, at the length of the shot; `one_window` that the model knows
+    it at a window's beginning only, so that a shot has to be one.
     """
 
     may: frozenset[str] = frozenset()
     must: frozenset[str] = frozenset()
     together: bool = False
+    one_window: bool = False
 
 
 NOTHING = Takes()

@@ -246,7 +246,7 @@ def _given_tasks(assets: list[Asset], shot: ShotTask, one: Stock, fps: Fraction)
         return GivenTask(one.model, files, n_frames, rate, shot.height_px, shot.width_px)
 
     if one.takes.together and assets:
-        yield task(tuple(assets), shot.canvas_frames, None)
+        yield task(tuple(assets), shot.canvas_frames, fps if assets[0].role == SOURCE else None)
         return
     for asset in assets:
         if asset.role == SOURCE:
@@ -282,7 +282,7 @@ def _limits(one: Stock) -> Limits:
         temporal_compression=one.facts.temporal_compression,
         takes=frozenset(map(column_of, one.takes.may)),
         needs=frozenset(map(column_of, one.takes.must)),
-        max_shot_frames=_window_px(one) if one.takes.together else None,
+        max_shot_frames=_window_px(one) if one.takes.one_window else None,
         languages=LANGUAGES,
         roots=one.roots,
     )

@@ -27,6 +27,7 @@ from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import Store, open_store
 from tests import tiny_wan
+from tests.test_engine_parity_pictures import KINDS
 
 PROFILE = {
     "sampling.n_steps": 2,
@@ -466,3 +467,45 @@ def test_a_film_of_another_family_is_rendered_by_the_same_command(
     assert night.run(film(), told=told)["status"] == "done", night.said
     (latents, _) = latents_of(night)
     assert latents.shape == (1, 5, 16, 8, 8) and latents.isfinite().all()
+
+
+def pictured(night: Night, kind: str) -> tuple[str, ...]:
+    """Settings for a model made for image-to-video, with two pictures beside it."""
+    make, _ = KINDS[kind]
+    make().save_pretrained(night.folder / "model", safe_serialization=True)
+    picture(night.folder / "a.png", 30)
+    picture(night.folder / "b.png", 200)
+    window = "profiles.chalk.window.size=5"
+    size = (
+        "profiles.chalk.picture.width_px=48",
+        "profiles.chalk.picture.height_px=32",
+    )
+    return (window, *size, f"profiles.chalk.model.folder={night.folder / 'model'}", f"roots=[{night.folder}]")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_made_for_pictures_render_by_the_same_command_and_see_them(night: Night, kind: str) -> None:
+    told, (_, roles) = pictured(night, kind), KINDS[kind]
+    given = {f"{role}_uri": f"{name}.png" for role, name in zip(roles, "ab", strict=False)}
+    other = given | {"first_frame_uri": "b.png"}
+    shots = [shot("s0", prompt="rain", **given), shot("s0b", prompt="rain", **other)]
+    assert night.run(film(shots=shots), told=told)["status"] == "done", night.said
+    one, two = latents_of(night)
+    assert one.isfinite().all() and not torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({}, "E317_NEEDED", "/first_frame_uri"),
+        ({"first_frame_uri": "a.png", "duration_frames": 18}, "E407_WINDOW_LONG", ""),
+        ({"first_frame_uri": "a.png", "last_frame_uri": "b.png"}, "E313_NOT_TAKEN", "/last_frame_uri"),
+        ({"first_frame_uri": "a.png", "extend_uri": "b.png"}, "E313_NOT_TAKEN", "/extend_uri"),
+    ],
+)
+def test_a_shot_that_a_model_made_for_pictures_cannot_draw_is_refused_before_rendering(
+    night: Night, changes: Row, code: str, field: str
+) -> None:
+    told = pictured(night, "Wan 2.1 I2V")
+    assert night.run(film(shots=[shot("s0", **changes)]), told=told)["exit_code"] == 3
+    assert code in night.said and f"/shots/0{field}" in night.said and not night.out.exists()

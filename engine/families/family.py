@@ -204,6 +204,11 @@ class Family(ABC):
         return uncond, text
 
 
+def unit_frames(f_THWC: Frames) -> Tensor:
+    """Frames as an autoencoder takes them: x_1CTHW in float32, from -1 to 1."""
+    return torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+
 def refuse_pickles(folder: Path) -> None:
     """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
     if not folder.is_dir():
