@@ -22,7 +22,11 @@ from manifests.store import open_store
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A window to predict: latents (1, T, C, H, W), and the keys of the embeddings to predict it under."""
+    """A window to predict: latents (1, T, C, H, W), and the keys of the embeddings to predict it under.
+
+    `beside` are channels (1, T, C', H, W) that are seen beside the latents, if there are any; `given` are the
+    keys of what the shot is given, which may be part of every text.
+    """
 
     model: Model
     latents: Packed
@@ -30,6 +34,8 @@ class Request:
     prompt: str
     negative: str
     guidance_scale: float
+    beside: Packed | None = None
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,14 +113,20 @@ class Conductor:
             kind=task.sampling.scheduler or None,
             window=task.layout.size,
         )
+        canvas.begin(self._given(task), task.first_step)
         saved = sorted(self.store.list_keys(f"checkpoints/{task.key}"))
         data = self.store.read(saved[-1]) if saved else None
         if data is not None:
             canvas.restore(from_bytes(data))
-        if task.given is not None:
-            held = found_file(self.store, "given", task.given.key, "latents")
-            canvas.hold(from_bytes(self.store.read_artefact(held))["latents"])
         return canvas
+
+    def _given(self, task: ShotTask) -> dict[str, Any]:
+        """What the shot's canvas is given, by name."""
+        made: dict[str, Any] = {}
+        for given in task.given:
+            file = found_file(self.store, given.kind, given.key, "canvas")
+            made |= from_bytes(self.store.read_artefact(file))
+        return made
 
     def _turn(self, shot: OpenShot, requests: list[WindowRequest]) -> Answer:
         """Save the canvas if it is time, and make the requests travel."""
@@ -155,4 +167,6 @@ def _travelling(task: ShotTask, request: WindowRequest) -> Request:
         prompt=task.prompts[request.part.prompt].key,
         negative=task.negative.key,
         guidance_scale=task.sampling.guidance_scale,
+        beside=None if request.beside is None else pack(request.beside),
+        given=tuple(given.key for given in task.given),
     )

@@ -13,6 +13,7 @@ from engine.parallel.attention import load_ulysses
 from engine.parallel.axes import ALONE, Axes
 from engine.parallel.gang import Mesh, form_mesh
 from engine.parallel.spread import parallelise
+from engine.takes import BESIDE
 from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
 
@@ -25,7 +26,7 @@ class Rank:
     def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
         self.store = open_store(store_url)
         self.transformer, self.device = LoadedPart("transformer", device, threads), device_name(device)
-        self.embeddings: OrderedDict[str, Any] = OrderedDict()
+        self.embeddings: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.mesh: Mesh | None = None  # None is a gang of one
 
     def form(
@@ -42,23 +43,31 @@ class Rank:
         family = self.transformer.of(request.model)
         if family.mesh is not self.mesh:
             parallelise(family, self.mesh)
+        given = self._given(request)
         prediction = family.predict(
             unpack(request.latents),
             unpack(request.timestep),
-            self._embedding(request.prompt),
-            self._embedding(request.negative),
+            self._embedding("prompt", request.prompt) | given,
+            self._embedding("prompt", request.negative) | given,
             request.guidance_scale,
         )
         packed = pack(prediction)  # a GPU has computed it only when it is copied
         axes = self.mesh.axes if self.mesh else ALONE
         return Fared(time.monotonic() - began, self.device, axes), packed
 
-    def _embedding(self, key: str) -> Any:
-        """A prompt's embedding from the store, or from memory."""
+    def _given(self, request: Request) -> dict[str, Any]:
+        """What the shot is given, as far as it is part of both texts."""
+        given = {} if request.beside is None else {BESIDE: unpack(request.beside)}
+        for key in request.given:
+            given |= self._embedding("given", key)
+        return given
+
+    def _embedding(self, kind: str, key: str) -> dict[str, Any]:
+        """The embedding that a task of this kind left, from the store or from memory."""
         if key in self.embeddings:
             self.embeddings.move_to_end(key)
             return self.embeddings[key]
-        data = self.store.read_artefact(found_file(self.store, "prompt", key, "embedding"))
+        data = self.store.read_artefact(found_file(self.store, kind, key, "embedding"))
         embedding = from_bytes(data)
         self.embeddings[key] = embedding
         if len(self.embeddings) > EMBEDDINGS:

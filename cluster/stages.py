@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.once import Made, done_once, found_file
-from cluster.tasks import GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
+from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
 from engine.families.loading import load_part
 from engine.film.encode import encode_segment
 from engine.film.finish import Line, Version, make_version
@@ -19,8 +19,9 @@ from engine.film.join import count_frames, join_segments
 from engine.film.provenance import Claim, make_development_identity
 from engine.film.scale import scaled
 from engine.film.sheet import contact_sheet
-from engine.given import read_picture
+from engine.given import read_clip, read_picture
 from engine.numerics import set_threads
+from engine.takes import CANVAS, CLIP, SOURCE
 from engine.tensors import from_bytes, to_bytes
 from manifests.store import open_store
 
@@ -44,23 +45,34 @@ class LoadedPart:
 
 
 class Encoder:
-    """Turns texts into embeddings, and pictures that shots start from into latents."""
+    """Turns texts into embeddings, and what shots are given into what their canvases begin with."""
 
     def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
         self.store, self.text = open_store(store_url), LoadedPart("text", device, threads)
-        self.vae = LoadedPart("vae", device, threads)
+        self.given = LoadedPart("given", device, threads)
 
     def run(self, task: PromptTask | GivenTask) -> Outcome:
-        """Encode one text or picture."""
+        """Encode one text, or one thing that is given."""
         if isinstance(task, GivenTask):
-            return done_once(self.store, task, lambda folder: self._encode(task, folder))
+            return done_once(self.store, task, lambda folder: self._give(task, folder))
         return done_once(self.store, task, lambda folder: self._embed(task, folder))
 
-    def _encode(self, task: GivenTask, folder: Path) -> Made:
-        picture = read_picture(self.store.read_artefact(task.image), task.width_px, task.height_px)
-        path = folder / "latents.safetensors"
-        path.write_bytes(to_bytes({"latents": self.vae.of(task.model).encode(picture[None]).cpu()}))
-        return {"latents": path}, {}
+    def _give(self, task: GivenTask, folder: Path) -> Made:
+        frames = {asset.role: self._frames(task, asset, folder) for asset in task.assets}
+        made = self.given.of(task.model).give(frames, task.n_frames)
+        kept = {name: tensor.cpu() for name, tensor in made.items()}
+        files = {"canvas": folder / "canvas.safetensors", "embedding": folder / "embedding.safetensors"}
+        files["canvas"].write_bytes(to_bytes({name: kept[name] for name in kept if name in CANVAS}))
+        files["embedding"].write_bytes(to_bytes({name: kept[name] for name in kept if name not in CANVAS}))
+        return files, {}
+
+    def _frames(self, task: GivenTask, asset: Asset, folder: Path) -> Any:
+        """The frames f_THWC of a picture or a clip."""
+        path, size = folder / asset.role, (task.width_px, task.height_px)
+        self.store.fetch_artefact(asset.artefact, path)
+        if asset.role not in (CLIP, SOURCE) or task.fps is None:
+            return read_picture(path.read_bytes(), *size)[None]
+        return read_clip(path, *size, task.fps, task.n_frames, from_end=asset.role == CLIP)
 
     def _embed(self, task: PromptTask, folder: Path) -> Made:
         embedding = self.text.of(task.model).embed(task.text, task.max_text_tokens)
@@ -86,7 +98,8 @@ class Decoder:
         )["latents"]
         picture, path = task.picture, folder / "segment.mp4"
         shown = self.vae.of(task.source.model).frames(latents)
-        frames = islice(shown, task.source.shot.n_frames)
+        hidden = task.source.hidden_frames
+        frames = islice(shown, hidden, hidden + task.source.shot.n_frames)
         count = encode_segment(
             scaled(frames, picture.width_px, picture.height_px),
             path,

@@ -16,7 +16,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
-from engine.timeline import Part, Shot, latent_frames, parts_of, prompt_weights
+from engine.takes import CLIP
+from engine.timeline import Part, Shot, delayed, latent_frames, parts_of, prompt_weights
 from engine.windows import Weights, blend_weights, plan_windows
 
 RENDERING = 1  # raised when a change of the code changes artefacts, so that older ones are not reused
@@ -106,27 +107,49 @@ class PromptTask(Task):
 
 
 @dataclass(frozen=True)
-class GivenTask(Task):
-    """The latents of a picture that a shot starts from. Height and width are the model's pixels.
+class Asset:
+    """A file that a shot is given: what for (a name of engine.takes), and the artefact that holds it.
 
-    `image` is the artefact that holds the picture's file; `path` is where the driver finds it.
+    `path` is where the driver finds it.
+    """
+
+    role: str
+    artefact: str
+    path: str
+
+
+@dataclass(frozen=True)
+class GivenTask(Task):
+    """What a shot is given, as tensors that its canvas begins with. Height and width are the model's pixels.
+
+    n_frames are those that are taken of a clip, at `fps`; 1 of a picture, or the canvas's where a model
+    encodes pictures at that length.
     """
 
     kind: ClassVar[str] = "given"
     model: Model
-    image: str
-    path: str
+    assets: tuple[Asset, ...]
+    n_frames: int
+    fps: Fraction | None
     height_px: int
     width_px: int
 
     @property
     def identity(self) -> Any:
-        return [self.model.identity, self.image, self.height_px, self.width_px]
+        files = [[asset.role, asset.artefact] for asset in self.assets]
+        return [self.model.identity, files, self.n_frames, self.fps, self.height_px, self.width_px]
+
+    def frames_of(self, role: str) -> int:
+        """How many frames are given for this; 0 where it is not given."""
+        return self.n_frames if any(asset.role == role for asset in self.assets) else 0
 
 
 @dataclass(frozen=True)
 class ShotTask(Task):
-    """A shot's latents. Height and width are the model's pixels."""
+    """A shot's latents. Height and width are the model's pixels.
+
+    Denoising begins with `first_step`, above 0 where a video is redrawn.
+    """
 
     kind: ClassVar[str] = "shot"
     model: Model
@@ -136,7 +159,8 @@ class ShotTask(Task):
     height_px: int
     width_px: int
     max_text_tokens: int
-    given: GivenTask | None = None
+    given: tuple[GivenTask, ...] = ()
+    first_step: int = 0
 
     @property
     def identity(self) -> Any:
@@ -144,13 +168,23 @@ class ShotTask(Task):
         spans = [asdict(span) for span in self.shot.prompts]
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
-        given = [self.given.key] if self.given else []
+        given = [[task.key for task in self.given], self.first_step] if self.given or self.first_step else []
         return [self.model.identity, shot, asdict(self.sampling), asdict(self.layout), size, *given]
 
     @cached_property
     def n_latent(self) -> int:
         """Latent frames of the canvas."""
-        return latent_frames(self.shot.n_frames, self.layout.temporal_compression)
+        return latent_frames(self.hidden_frames + self.shot.n_frames, self.layout.temporal_compression)
+
+    @property
+    def canvas_frames(self) -> int:
+        """Pixel frames of the canvas; those that are shown, and some more."""
+        return self.layout.temporal_compression * (self.n_latent - 1) + 1
+
+    @cached_property
+    def hidden_frames(self) -> int:
+        """Pixel frames at the canvas's beginning that are not shown: the end of a clip that is extended."""
+        return sum(task.frames_of(CLIP) for task in self.given)
 
     @cached_property
     def prompts(self) -> tuple[PromptTask, ...]:
@@ -172,15 +206,15 @@ class ShotTask(Task):
     @property
     def sources(self) -> tuple[Task, ...]:
         """The tasks whose artefacts this one reads."""
-        given = (self.given,) if self.given else ()
-        return (*self.prompts, self.negative, *given)
+        return (*self.prompts, self.negative, *self.given)
 
     @cached_property
     def parts(self) -> tuple[tuple[Part, ...], Weights]:
         """The predictions of every step, and their weights (parts, latent frames)."""
         windows = plan_windows(self.n_latent, self.layout.size, self.layout.overlap)
         weights = blend_weights(windows, self.n_latent, self.layout.lead_in)
-        prompts = prompt_weights(self.shot, self.n_latent, self.layout.temporal_compression)
+        shot = delayed(self.shot, self.hidden_frames)
+        prompts = prompt_weights(shot, self.n_latent, self.layout.temporal_compression)
         return parts_of(windows, weights, prompts)
 
 

@@ -7,7 +7,7 @@ thereby a pure function of (window latents, timestep, conditioning), and all sta
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from engine.noise import StepNoise
+from engine.takes import BEGINNING, BESIDE, WHOLE
 from engine.windows import Window
 
 _TIME = 1  # the latent-frame axis of z_BTCHW
@@ -42,7 +43,8 @@ class Canvas:
         self.generator = noise if isinstance(noise, torch.Generator) else None
         self.step_noise = noise if isinstance(noise, StepNoise) else None
         self.step_index = 0
-        self.given: torch.Tensor | None = None
+        self.beginning: torch.Tensor | None = None  # what the canvas is given; see begin()
+        self.beside: torch.Tensor | None = None
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
         self.old_pred_original_sample: torch.Tensor | None = None
 
@@ -62,22 +64,54 @@ class Canvas:
         timestep: torch.Tensor = self.scheduler.timesteps[self.step_index]
         return timestep
 
-    def hold(self, given: torch.Tensor) -> None:
-        """Keep these first latents (B, t, C, H, W) free of noise: now, and after every step to come.
+    def begin(self, given: Mapping[str, torch.Tensor], step: int = 0) -> None:
+        """Begin before `step` with what a shot is given, by the names of engine.takes.
 
-        For models that were taught to go on from such frames. They are no part of a checkpoint: hold them
-        again after restore(). Raises ValueError where they are not of the canvas, or leave nothing to draw.
+        Of a canvas that is still all noise, and before restore(): nothing of this is part of a checkpoint.
+        Raises ValueError for latents that are not of the canvas or leave nothing to draw, and for a step that
+        is none.
         """
-        batch, frames, *rest = self.latents.shape
-        if given.shape[0] != batch or list(given.shape[2:]) != rest or not 0 < given.shape[1] < frames:
-            raise ValueError(f"latents {tuple(given.shape)} are given for {tuple(self.latents.shape)}")
-        self.given = given.to(self.latents)
-        self._keep_given()
+        beside = given.get(BESIDE)
+        if beside is not None and beside.shape[_TIME] != self.n_frames:
+            raise ValueError(f"channels {tuple(beside.shape)} beside {tuple(self.latents.shape)}")
+        if WHOLE in given:
+            self._redraw(given[WHOLE], step)
+        self.beginning, self.beside = self._placed(given.get(BEGINNING)), beside
+        self._keep_beginning()
 
-    def _keep_given(self) -> None:
-        if self.given is not None:
-            rest = self.latents[:, self.given.shape[_TIME] :]
-            self.latents = torch.cat([self.given, rest], dim=_TIME)
+    def _redraw(self, source: torch.Tensor, step: int) -> None:
+        """Start from a clip's latents (B, T, C, H, W) with the noise of `step`, as video-to-video does."""
+        if source.shape != self.latents.shape or not 0 <= step < self.n_steps:
+            raise ValueError(
+                f"latents {tuple(source.shape)} are given for {tuple(self.latents.shape)}, from step {step} "
+                f"of {self.n_steps}"
+            )
+        clean, timestep = source.to(self.latents), self.scheduler.timesteps[step : step + 1]
+        noise = self.latents / getattr(self.scheduler, "init_noise_sigma", 1.0)
+        if hasattr(self.scheduler, "scale_noise"):  # those of flow matching
+            noised: torch.Tensor = self.scheduler.scale_noise(clean, timestep, noise)
+        else:
+            noised = self.scheduler.add_noise(clean, noise, timestep)
+        self.latents, self.step_index = noised.to(clean.dtype), step
+
+    def _placed(self, latents: torch.Tensor | None) -> torch.Tensor | None:
+        """Latents for the beginning, if they fit the canvas and leave something to draw."""
+        if latents is None:
+            return None
+        batch, frames, *rest = self.latents.shape
+        if latents.shape[0] != batch or list(latents.shape[2:]) != rest or not 0 < latents.shape[1] < frames:
+            raise ValueError(f"latents {tuple(latents.shape)} are given for {tuple(self.latents.shape)}")
+        return latents.to(self.latents)
+
+    def _keep_beginning(self) -> None:
+        """Put the beginning that is given back, free of noise."""
+        if self.beginning is not None:
+            rest = self.latents[:, self.beginning.shape[_TIME] :]
+            self.latents = torch.cat([self.beginning, rest], dim=_TIME)
+
+    def beside_of(self, window: Window) -> torch.Tensor | None:
+        """The channels beside the window's latents, (B, stop - start, C', H, W), if there are any."""
+        return None if self.beside is None else self.beside[:, window.start : window.stop].contiguous()
 
     def slice(self, window: Window) -> torch.Tensor:
         """The window's latents, (B, stop - start, C, H, W)."""
@@ -149,7 +183,7 @@ class Canvas:
             self.old_pred_original_sample = self._turned(out[1])
         # schedulers may promote; stock casts back each step
         self.latents = self._turned(out[0]).to(self.latents.dtype)
-        self._keep_given()
+        self._keep_beginning()
         self.step_index += 1
 
     def _turned(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -163,8 +197,9 @@ class Canvas:
         return self.step_noise.generators(self.step_index, self.n_frames)
 
     def _timestep_back(self) -> torch.Tensor | None:
-        """The timestep of the step before, shape (), or None at the first."""
-        return self.scheduler.timesteps[self.step_index - 1] if self.step_index else None
+        """The timestep of the step before, shape (), or None at the first that is taken."""
+        taken = self.old_pred_original_sample is not None
+        return self.scheduler.timesteps[self.step_index - 1] if taken else None
 
     def checkpoint(self) -> dict[str, Any]:
         """All that the rest of the run depends on: tensors, numbers and containers of them, no objects.

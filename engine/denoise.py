@@ -15,18 +15,30 @@ from engine.timeline import Part
 
 @dataclass(frozen=True, eq=False)
 class WindowRequest:
-    """One part of one step: timestep has shape (), latents (B, stop - start, C, H, W)."""
+    """One part of one step: timestep has shape (), latents (B, stop - start, C, H, W).
+
+    `beside` are the channels that are seen beside the latents, (B, stop - start, C', H, W), if the canvas has
+    such: they go to Family.predict in both texts, under the name BESIDE.
+    """
 
     step: int
     part: Part
     timestep: torch.Tensor
     latents: torch.Tensor
+    beside: torch.Tensor | None = None
 
 
 def requests_of_step(canvas: Canvas, parts: Sequence[Part]) -> list[WindowRequest]:
     """The requests of the canvas's step to come, in the order of `parts`."""
     return [
-        WindowRequest(canvas.step_index, part, canvas.timestep, canvas.slice(part.window)) for part in parts
+        WindowRequest(
+            canvas.step_index,
+            part,
+            canvas.timestep,
+            canvas.slice(part.window),
+            canvas.beside_of(part.window),
+        )
+        for part in parts
     ]
 
 

@@ -10,7 +10,7 @@ because token positions of two prompts do not correspond and their embeddings ca
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +59,12 @@ class Part:
 
     window: Window
     prompt: int
+
+
+def delayed(shot: Shot, n_frames: int) -> Shot:
+    """The shot with so many frames before it, which its first prompt covers too."""
+    later = (replace(span, start=span.start + n_frames) for span in shot.prompts[1:])
+    return replace(shot, n_frames=shot.n_frames + n_frames, prompts=(shot.prompts[0], *later))
 
 
 def latent_frames(n_frames: int, c: int = 4) -> int:

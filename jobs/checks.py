@@ -1,7 +1,7 @@
 """Validation of a manifest, and its deeper pass: what needs the engine's typefaces, its voice, or a file.
 
-Decides whether a title can be drawn, a narration fits its shot and an image is one. Does not decide what the
-table alone can tell (manifests.validate); the rows that come here have passed that.
+Decides whether a title can be drawn, a narration fits its shot and a given file is what it should be.
+Does not decide what the table alone can tell (manifests.validate); rows that come here have passed that.
 """
 
 import unicodedata
@@ -13,8 +13,8 @@ from typing import Any
 
 from engine.film import voice
 from engine.film.titles import check_text, draw_title
+from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long
-from jobs.pictures import picture_fault
 from jobs.plan import Stock, fps_of, frames_of, limits_of, roots_of, size_of
 from jobs.spec import JobSpec, Profile
 from manifests.findings import Finding, faulty_rows, short
@@ -52,12 +52,12 @@ def deep_findings(
     """Findings of (place in the manifest, sound row) pairs, in that order.
 
     `fps_of` gives a row's frames a second; `size_of` its (width, height) in px, without which no title is
-    checked for fitting its picture. Images lie below `roots`.
+    checked for fitting its picture. Given files lie below `roots`.
     """
     for index, row in rows:
         size, fps = size_of(row) if size_of else None, fps_of(row)
         told: set[tuple[str, Fault]] = set()
-        for path, fault in [*_titles(row, size), *_narrations(row, fps), *_images(row, roots)]:
+        for path, fault in [*_titles(row, size), *_narrations(row, fps), *_assets(row, fps, roots)]:
             if (path, fault) not in told:  # a row's title serves every language without its own
                 told.add((path, fault))
                 code, message, hint = fault
@@ -121,12 +121,12 @@ def _narration_fault(text: str, lang: str, max_s: float) -> Fault | None:
     return None
 
 
-def _images(row: Row, roots: tuple[Path, ...]) -> Iterator[tuple[str, Fault]]:
-    """Faults of the images that shots start from."""
+def _assets(row: Row, fps: Fraction, roots: tuple[Path, ...]) -> Iterator[tuple[str, Fault]]:
+    """Faults of the files that shots are given."""
     for place, shot in enumerate(row["shots"]):
-        uri = shot.get("first_frame_uri")
-        if uri and (fault := picture_fault(uri, roots)):
-            yield f"/shots/{place}/first_frame_uri", fault
+        for role, uri in given_of(shot).items():
+            if fault := asset_fault(role, uri, roots, _frames(shot, fps), fps):
+                yield f"/shots/{place}/{column_of(role)}", fault
 
 
 def _frames(shot: Row, fps: Fraction) -> int:

@@ -6,14 +6,16 @@ Durations become frames here, and nowhere else: seconds times an exact frame rat
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from cluster.tasks import (
     VISUAL_ONLY,
+    Asset,
     FilmTasks,
+    GivenTask,
     Layout,
     MasterTask,
     Model,
@@ -25,16 +27,18 @@ from cluster.tasks import (
     VersionTask,
 )
 from engine.families.denoiser import read_denoiser
-from engine.families.facts import ModelFacts, family_name, folder_digest, read_facts
+from engine.families.facts import ModelFacts, folder_digest, read_facts
 from engine.families.known import FAMILIES
 from engine.families.published import Published
 from engine.families.world import read_world
 from engine.film import voice
+from engine.takes import CLIP, FIRST, SOURCE, Takes
 from engine.timeline import PromptSpan, Shot
-from jobs.pictures import given_task
+from jobs.assets import asset_of, clip_frames, column_of, given_of
 from jobs.spec import JobSpec, Profile, SpecError
 from manifests.validate import Limits
 
+STRENGTH = 0.8  # of a source video whose shot leaves it out
 LANGUAGES = frozenset(f"{language}-IN" for language in voice.LANGUAGES)  # those with a voice and a typeface
 Row = Mapping[str, Any]
 
@@ -46,8 +50,21 @@ class Stock:
     profile: Profile
     facts: ModelFacts
     model: Model
-    images: bool = False  # whether the model goes on from a first frame
-    roots: tuple[Path, ...] = ()  # that such frames may come from
+    given_latents: int = 0  # first latent frames that the model was taught to go on from, at most
+    roots: tuple[Path, ...] = ()  # that given files may come from
+
+    @property
+    def takes(self) -> Takes:
+        """What shots may be given: what the model can be, and what its weights were taught to go on from."""
+        takes = self.facts.takes
+        if SOURCE in takes.may and self.given_latents:  # its family puts what is given on the canvas
+            return replace(takes, may=takes.may | {FIRST, CLIP})
+        return takes
+
+    @property
+    def window_frames(self) -> int:
+        """Latent frames of a window."""
+        return self.profile.window.size or self.facts.window_frames
 
     @property
     def size_multiple_px(self) -> int:
@@ -70,7 +87,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _takes_images(folder), roots)
+        stocked[name] = Stock(profile, *models[key], _given_latents(folder), roots)
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
         _check_branches(name, stocked[name], spec.cluster.cfg)
@@ -88,17 +105,17 @@ def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
 
 
 def roots_of(spec: JobSpec) -> tuple[Path, ...]:
-    """The folders that images may come from."""
+    """The folders that given files may come from."""
     return tuple(Path(root).expanduser() for root in spec.roots)
 
 
-def _takes_images(folder: Path) -> bool:
-    """Whether the folder says that its model goes on from a given first frame; a broken world does not."""
+def _given_latents(folder: Path) -> int:
+    """The first latent frames that the folder says its model goes on from; a broken world says none."""
     try:
         world = read_world(folder)
     except ValueError:
-        return False  # planning tells of it where it warns of prompts
-    return world is not None and world.images and FAMILIES[family_name(folder)].encodes
+        return 0  # planning tells of it where it warns of prompts
+    return world.given_latents if world else 0
 
 
 def _check(name: str, one: Stock) -> None:
@@ -114,7 +131,7 @@ def _check(name: str, one: Stock) -> None:
             f"profiles.{name}.sampling.scheduler={asked!r}: its model has {', '.join(known)}; "
             "leave it empty for the folder's own"
         )
-    size = window.size or one.facts.window_frames
+    size = one.window_frames
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
@@ -159,10 +176,7 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
     one = stocked[row["profile"]]
     picture = _picture(row, one.profile)
     shots = zip(row["shots"], _shots(row, picture.fps), strict=True)
-    segments = tuple(
-        SegmentTask(_shot_task(asked.get("first_frame_uri"), shot, one, picture), picture)
-        for asked, shot in shots
-    )
+    segments = tuple(SegmentTask(_shot_task(asked, shot, one, picture), picture) for asked, shot in shots)
     versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
     if not versions:
         versions = (VersionTask(segments, VISUAL_ONLY, "", ()),)
@@ -231,22 +245,49 @@ def _seed(row: Row, shot: Row) -> int:
     return int.from_bytes(hashlib.blake2b(row["row_id"].encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
+def _shot_task(asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
     profile, facts = one.profile, one.facts
     window, sampling = profile.window, profile.sampling
     height_px, width_px = (side // profile.picture.upscale for side in (picture.height_px, picture.width_px))
-    return ShotTask(
+    task = ShotTask(
         model=one.model,
         shot=shot,
         sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
-        layout=Layout(
-            window.size or facts.window_frames, window.overlap, window.lead_in, facts.temporal_compression
-        ),
+        layout=Layout(one.window_frames, window.overlap, window.lead_in, facts.temporal_compression),
         height_px=height_px,
         width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
-        given=given_task(image, one.roots, one.model, height_px, width_px) if image else None,
     )
+    files = given_of(asked)
+    assets = [asset_of(role, uri, one.roots) for role, uri in files.items()]
+    first_step = redraw_from(asked.get("strength"), sampling.n_steps) if SOURCE in files else 0
+    return replace(task, given=tuple(_given_tasks(assets, task, one, picture.fps)), first_step=first_step)
+
+
+def redraw_from(strength: float | None, n_steps: int) -> int:
+    """The step that a video is redrawn from, so that this share of the steps is taken, and one at least."""
+    share = STRENGTH if strength is None else strength
+    return n_steps - max(1, round(share * n_steps))
+
+
+def _given_tasks(assets: list[Asset], shot: ShotTask, one: Stock, fps: Fraction) -> Iterator[GivenTask]:
+    """What encodes a shot's files: each by itself, so that shots share it, or all at the shot's length."""
+    c = shot.layout.temporal_compression
+
+    def task(files: tuple[Asset, ...], n_frames: int, rate: Fraction | None) -> GivenTask:
+        return GivenTask(one.model, files, n_frames, rate, shot.height_px, shot.width_px)
+
+    if one.takes.together and assets:
+        yield task(tuple(assets), shot.canvas_frames, fps if assets[0].role == SOURCE else None)
+        return
+    for asset in assets:
+        if asset.role == SOURCE:
+            yield task((asset,), shot.canvas_frames, fps)
+        elif asset.role == CLIP:
+            taught = min(one.given_latents, (clip_frames(asset, fps) - 1) // c + 1)
+            yield task((asset,), c * (taught - 1) + 1, fps)
+        else:
+            yield task((asset,), 1, None)
 
 
 def _version(row: Row, language: Row, segments: tuple[SegmentTask, ...]) -> VersionTask:
@@ -271,7 +312,15 @@ def _limits(one: Stock) -> Limits:
         fps_num=picture.fps_num,
         fps_den=picture.fps_den,
         temporal_compression=one.facts.temporal_compression,
-        images=one.images,
+        takes=frozenset(map(column_of, one.takes.may)),
+        needs=frozenset(map(column_of, one.takes.must)),
+        max_shot_frames=_window_px(one) if one.takes.one_window else None,
         languages=LANGUAGES,
         roots=one.roots,
     )
+
+
+def _window_px(one: Stock) -> int:
+    """The pixel frames of one window, as an odd number of latent frames holds them."""
+    size = one.window_frames
+    return (size - (size % 2 == 0) - 1) * one.facts.temporal_compression + 1

@@ -24,6 +24,7 @@ from cluster.tasks import FilmTasks, Outcome
 from engine.families.published import Published
 from engine.numerics import versions
 from engine.parallel.axes import Axes
+from jobs.assets import with_assets
 from jobs.checks import check
 from jobs.outcome import (
     RESULTS_KEY,
@@ -35,7 +36,6 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
-from jobs.pictures import with_pictures
 from jobs.plan import Stock, plan, stock, stock_published
 from jobs.refusal import Refused
 from jobs.report import write_report
@@ -177,7 +177,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             show.event(event, state)
 
         limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
-        films = with_pictures(job.films, store)
+        films = with_assets(job.films, store)
         for film in render(films, partial(hire, setup_of(job, store)), store, limits, watch):
             publish(store, film)
             spool.add(list(rows_of(film)))

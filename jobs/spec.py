@@ -194,7 +194,7 @@ class ClusterSpec:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Everything but the manifest. `roots` are the folders that images may come from."""
+    """Everything but the manifest. `roots` are the folders that given files may come from."""
 
     profiles: dict[str, Profile] = field(default_factory=lambda: {"chalk": Profile()})
     cluster: ClusterSpec = field(default_factory=ClusterSpec)

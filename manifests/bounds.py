@@ -1,4 +1,4 @@
-"""What rows of one profile may ask for: sizes, times, lengths of prompts, languages and images.
+"""What rows of one profile may ask for: sizes, times, lengths of prompts, languages and given files.
 
 Decides whether numbers lie within a profile's limits, in the frames that planning will round them to.
 Does not decide what is wrong whatever the profile (validate).
@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.assets import asset_findings
 from manifests.findings import Finding, Level, Levels, empty, floats
-from manifests.images import image_findings, refused_images
 
 AUDIO_RATE_HZ = 48_000  # of every film's sound
 MAX_CLOCK_HZ = 2**31 - 1
@@ -35,7 +35,9 @@ class Limits:
     max_shot_s: float
     max_film_s: float
     languages: frozenset[str]
-    images: bool = False
+    takes: frozenset[str] = frozenset()  # columns of a shot that name a file
+    needs: frozenset[str] = frozenset()  # of these, the ones that every shot has
+    max_shot_frames: int | None = None  # of a model that draws a shot in one window
     max_prompt_chars: int = 2000
     roots: tuple[Path, ...] = ()
     temporal_compression: int = 4  # pixel frames to a latent frame
@@ -76,10 +78,9 @@ def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Fin
     yield from _prompts(levels.prompts, _spans(levels.prompts, times), limits.temporal_compression)
     yield from _prompt_lengths(levels, limits.max_prompt_chars)
     yield from _known_languages(levels.languages, limits.languages)
-    if limits.images:
-        yield from image_findings(levels.shots, limits.roots)
-    else:
-        yield from refused_images(levels.shots, profile)
+    yield from asset_findings(levels.shots, profile, limits.takes, limits.needs, limits.roots)
+    if limits.max_shot_frames is not None:
+        yield from _windows(levels.shots, times, limits.max_shot_frames)
 
 
 def _rates(rows: Level, times: _Times, most: float) -> Iterator[Finding]:
@@ -168,6 +169,14 @@ def _durations(levels: Levels, times: _Times, limits: Limits) -> Iterator[Findin
     hint = f"split the film into rows of at most {limits.max_film_s:g} s"
     long = pa.array(total > limits.max_film_s)
     yield from levels.rows.report(long, "E404_FILM_LONG", "shots", message, hint)
+
+
+def _windows(shots: Level, times: _Times, most: int) -> Iterator[Finding]:
+    """A shot of a model that knows what it is given at a window's beginning only is one window."""
+    long = pa.array(np.nan_to_num(times.frames, nan=0.0) > most)
+    message = f"the shot is longer than a window of the profile's model, {most} frames"
+    hint = "cut it into shots that each start from a picture of their own"
+    yield from shots.report(long, "E407_WINDOW_LONG", "duration_s", message, hint, entry=True)
 
 
 def _spans(prompts: Level, times: _Times) -> _Spans:

@@ -41,7 +41,11 @@ SHOT = pa.struct(
         column("duration_frames", pa.int32(), "frames", "Length in frames; exclusive with duration_s."),
         column("duration_s", pa.float64(), "s", "Length in seconds; exclusive with duration_frames."),
         column("seed", pa.int64(), "none", "Noise seed; null derives one from row and shot."),
-        column("first_frame_uri", pa.string(), "none", "Image that the shot starts from, a local path."),
+        column("first_frame_uri", pa.string(), "none", "Picture that the shot starts from, a local path."),
+        column("last_frame_uri", pa.string(), "none", "Picture that the shot ends with, a local path."),
+        column("extend_uri", pa.string(), "none", "Clip whose end the shot goes on from, a local path."),
+        column("source_video_uri", pa.string(), "none", "Clip that the shot redraws, a local path."),
+        column("strength", pa.float64(), "none", "Share of the steps that redraw; above 0, to 1. Null: 0.8."),
     ]
 )
 SEGMENT = pa.struct(

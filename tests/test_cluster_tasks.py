@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.tasks import (
+    Asset,
     FilmTasks,
     GivenTask,
     Layout,
@@ -21,6 +22,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.takes import CLIP, FIRST
 from engine.timeline import PromptSpan, Shot
 
 GOLDEN = {
@@ -106,12 +108,29 @@ def test_every_leaf_changed_one_by_one_gives_another_key(task):
     assert len(keys) == len(set(keys)) and len(keys) >= 3
 
 
+def given_task(role, n_frames=1):
+    asset = Asset(role, "a" * 64, "/pictures/a.png")
+    return GivenTask(Model("/models/chalk", "float32", "digest"), (asset,), n_frames, Fraction(8), 64, 96)
+
+
 def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_lies():
-    picture = GivenTask(Model("/models/chalk", "float32", "digest"), "a" * 64, "/pictures/a.png", 64, 96)
-    shot = shot_task(given=picture)
+    picture = given_task(FIRST)
+    shot = shot_task(given=(picture,))
     assert shot.key != shot_task().key and picture.key in shot.needs
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
-    assert same == {".model.folder", ".shot.n_frames", ".given.model.folder", ".given.path"}
+    unseen = {".given[0].model.folder", ".given[0].assets[0].path"}
+    assert same == {".model.folder", ".shot.n_frames", *unseen}
+
+
+def test_the_end_of_a_clip_lies_on_the_canvas_before_what_is_shown_and_delays_its_prompts():
+    spans = (PromptSpan("rain"), PromptSpan("sun", start=8))
+    plain = shot_task(shot=Shot("s1", 24, spans, "", seed=7))
+    longer = dataclasses.replace(plain, given=(given_task(CLIP, 9),))
+    assert longer.hidden_frames == 9 and longer.n_latent == plain.n_latent + 2
+    (before, _), (after, weights) = plain.parts, longer.parts
+    assert {part.prompt for part in before} == {part.prompt for part in after} == {0, 1}
+    second = [row for part, row in zip(after, weights, strict=True) if part.prompt == 1]
+    assert sum(second)[4] == 0 and sum(second)[5] == 1  # frame 17 of the canvas is in its fifth latent
 
 
 def test_a_shot_keeps_its_latents_when_only_unseen_frames_change_and_its_segment_does_not_keep():

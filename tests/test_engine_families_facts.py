@@ -11,6 +11,7 @@ from engine.chalk.model import TINY, WINDOW_FRAMES, build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
 from engine.families.cogvideox import CogVideoX
 from engine.families.facts import ModelFacts, folder_digest, read_facts
+from engine.families.known import UNTAUGHT
 from engine.families.world import read_world, words_of
 
 
@@ -42,6 +43,7 @@ def test_the_facts_are_those_of_the_parts(saved):
         window_frames=(WINDOW_FRAMES - 1) // 4 + 1,
         max_text_tokens=MAX_TOKENS,
         heads=TINY.heads,
+        takes=UNTAUGHT,
     )
     assert facts.size_multiple_px == 16
 

@@ -1,7 +1,9 @@
-"""A picture that a shot starts from: fitted to the model, encoded, and kept on the canvas."""
+"""What a shot is given: fitted to the model, encoded, and kept on the canvas."""
 
+from fractions import Fraction
 from io import BytesIO
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,9 @@ from PIL import Image
 from engine.canvas import Canvas
 from engine.chalk.model import build_pipeline
 from engine.families.cogvideox import CogVideoX
-from engine.given import read_picture
+from engine.given import clip_length, frame_times, picked_frames, read_clip, read_picture
+from engine.takes import BEGINNING, BESIDE, WHOLE
+from engine.windows import Window
 
 
 def png(pixels, **options):
@@ -103,11 +107,9 @@ def test_given_latents_stay_on_the_canvas_through_every_step_and_a_resume(kind, 
         return canvas
 
     whole, half, again = (open_canvas(kind) for _ in range(3))
-    for canvas in (whole, half):
-        canvas.hold(held)
-    state = run(half, 2).checkpoint()
-    again.restore(state)
-    again.hold(held)
+    for canvas in (whole, half, again):
+        canvas.begin({BEGINNING: held})
+    again.restore(run(half, 2).checkpoint())
     assert torch.equal(run(again, 5).latents, run(whole, 5).latents)
     assert (whole.latents[:, n_given:] != 7).all()
 
@@ -115,4 +117,95 @@ def test_given_latents_stay_on_the_canvas_through_every_step_and_a_resume(kind, 
 @pytest.mark.parametrize("shape", [(1, 4, 2, 3, 3), (1, 0, 2, 3, 3), (1, 1, 1, 3, 3), (2, 1, 2, 3, 3)])
 def test_given_latents_that_are_not_of_the_canvas_or_leave_nothing_to_draw_are_refused(shape):
     with pytest.raises(ValueError, match="are given for"):
-        open_canvas(CogVideoXDDIMScheduler).hold(torch.zeros(shape))
+        open_canvas(CogVideoXDDIMScheduler).begin({BEGINNING: torch.zeros(shape)})
+
+
+@pytest.mark.parametrize("step", [-1, 5])
+def test_a_clip_is_redrawn_from_one_of_the_steps_and_is_of_the_canvas(step):
+    with pytest.raises(ValueError, match="of 5"):
+        open_canvas(CogVideoXDDIMScheduler).begin({WHOLE: torch.zeros(1, 4, 2, 3, 3)}, step)
+    with pytest.raises(ValueError, match="are given for"):
+        open_canvas(CogVideoXDDIMScheduler).begin({WHOLE: torch.zeros(1, 3, 2, 3, 3)}, 2)
+
+
+def test_channels_beside_the_latents_are_of_every_frame_and_cut_with_each_window():
+    canvas, beside = open_canvas(CogVideoXDDIMScheduler), torch.randn(1, 4, 7, 3, 3)
+    with pytest.raises(ValueError, match="beside"):
+        canvas.begin({BESIDE: beside[:, 1:]})
+    assert canvas.beside_of(Window(1, 3)) is None
+    canvas.begin({BESIDE: beside})
+    assert torch.equal(canvas.beside_of(Window(1, 3)), beside[:, 1:3])
+
+
+def test_frames_are_picked_as_they_are_on_the_screen_and_from_the_end_the_last_is_the_clips():
+    times = [Fraction(number, 24) for number in range(48)]
+    assert picked_frames(times, Fraction(8), 4, from_end=False) == [0, 3, 6, 9]
+    assert picked_frames(times, Fraction(8), 4, from_end=True) == [38, 41, 44, 47]
+    assert picked_frames(times, Fraction(48), 4, from_end=False) == [0, 0, 1, 1]
+    assert clip_length(times, Fraction(8)) == 16 and clip_length(times, Fraction(24)) == 48
+
+
+@given(
+    n=st.integers(1, 60),
+    rate=st.sampled_from([Fraction(8), Fraction(25), Fraction(24000, 1001)]),
+    from_end=st.booleans(),
+    clock=st.sampled_from([1000, 12800, 90000]),
+)
+def test_a_clip_at_its_own_rate_is_itself_whatever_its_containers_clock(n, rate, from_end, clock):
+    times = [Fraction(round(number / rate * clock), clock) for number in range(n)]
+    assert picked_frames(times, rate, n, from_end=from_end) == list(range(n))
+    assert clip_length(times, rate) == n
+
+
+@given(
+    gaps=st.lists(st.integers(1, 9), max_size=30), rate=st.integers(1, 60), wanted=st.integers(1, 40),
+    from_end=st.booleans(),
+)  # fmt: skip
+def test_picked_frames_are_of_the_clip_in_order_and_a_short_clip_stands_still(gaps, rate, wanted, from_end):
+    times = [Fraction(sum(gaps[:number]), 24) for number in range(len(gaps) + 1)]
+    picked = picked_frames(times, Fraction(rate), wanted, from_end=from_end)
+    assert len(picked) == wanted and picked == sorted(picked)
+    assert picked[0] >= 0 and picked[-1] < len(times)
+    assert picked[-1] == len(times) - 1 if from_end else picked[0] == 0
+
+
+def film(path, colours, rate=8, size=(64, 48)):
+    """A clip of still frames in these greys."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=rate, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for grey in colours:
+            frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), grey, np.uint8), "rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_a_clip_is_read_at_the_models_size_and_rate_its_beginning_or_its_end(tmp_path):
+    greys = list(range(0, 240, 10))
+    path = film(tmp_path / "a.mp4", greys, rate=24)
+    for from_end, want in ((False, greys[0:9:3]), (True, greys[17::3])):
+        frames = read_clip(path, 32, 32, Fraction(8), 3, from_end=from_end)
+        assert frames.shape == (3, 32, 32, 3) and frames.dtype == np.uint8
+        assert np.abs(frames.mean(axis=(1, 2, 3)) - want).max() < 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no clip", png(np.zeros((64, 64, 3), np.uint8))])
+def test_what_is_no_clip_is_refused(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(ValueError, match="no video that can be read"):
+        frame_times(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2.5,\n{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile a.mp4\n",
+    ],
+)
+def test_a_playlist_that_would_lead_to_other_files_is_no_clip(tmp_path, playlist):
+    path = film(tmp_path / "a.mp4", [0, 100])
+    (tmp_path / "b.mp4").write_text(playlist.format(path=path))
+    with pytest.raises(ValueError, match="no video that can be read"):
+        frame_times(tmp_path / "b.mp4")

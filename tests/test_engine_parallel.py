@@ -36,6 +36,7 @@ from engine.parallel.axes import Axes, Split, shares
 from engine.parallel.exchange import gather, shard, trade
 from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.parallel.spread import parallelise
+from engine.takes import BESIDE
 from engine.windows import plan_windows
 
 LAYERS, TIMEOUT_S = 2, 60.0
@@ -65,6 +66,12 @@ class Case:
     start: int = 0
     width: int = 8  # of the latents; 10 makes 20 tokens a latent frame
     dtype: torch.dtype = torch.float32
+    beside: int = 0  # channels beside the latents; 1 is a mask of what moves
+    clip: bool = False
+
+    @property
+    def in_channels(self):
+        return 4 + (self.beside if self.beside > 1 else 0)
 
 
 CASES = {
@@ -80,6 +87,7 @@ CASES = {
 }
 CASES |= {f"window {w.start}": Case(start=w.start) for w in plan_windows(7, 3, 1)}
 CASES = {f"CogVideoX, {name}": case for name, case in CASES.items()}
+CASES["CogVideoX, from a picture, uneven tokens"] = Case(beside=4, n_text=5)
 CASES |= {
     "Wan, even tokens": Case("Wan"),
     "Wan, uneven tokens, uneven heads": Case("Wan", heads=5, width=10),
@@ -88,6 +96,8 @@ CASES |= {
     "Wan, 2.2 of two experts": Case("Wan 2.2"),
     "Wan, 2.2 with timesteps of tokens": Case("Wan 2.2 TI2V", width=10),
     "Wan, half precision": Case("Wan", dtype=torch.bfloat16),
+    "Wan, from a picture that CLIP sees, uneven heads": Case("Wan", beside=8, clip=True, n_text=512, heads=5),
+    "Wan, from a picture in its place": Case("Wan 2.2 TI2V", beside=1, width=10),
 }
 CASES |= {
     "Open-Sora 2, even tokens": Case("Open-Sora 2"),
@@ -120,8 +130,10 @@ def make_family(case):
 def make_wan(case):
     experts = [
         WanTransformer3DModel(
-            patch_size=(1, 2, 2), num_attention_heads=case.heads, attention_head_dim=12, in_channels=4,
-            out_channels=4, text_dim=12, freq_dim=16, ffn_dim=32, num_layers=LAYERS, rope_max_seq_len=32,
+            patch_size=(1, 2, 2), num_attention_heads=case.heads, attention_head_dim=12,
+            in_channels=case.in_channels, out_channels=4, text_dim=12, freq_dim=16, ffn_dim=32,
+            num_layers=LAYERS, rope_max_seq_len=32, image_dim=8 if case.clip else None,
+            added_kv_proj_dim=12 * case.heads if case.clip else None,
         ).to(case.dtype).eval()
         for _ in range(1 + (case.family == "Wan 2.2"))
     ]  # fmt: skip
@@ -135,7 +147,7 @@ def make_wan(case):
 
 def make_cogvideox(case):
     transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=case.heads, attention_head_dim=16, in_channels=4, out_channels=4,
+        num_attention_heads=case.heads, attention_head_dim=16, in_channels=case.in_channels, out_channels=4,
         time_embed_dim=8, text_embed_dim=12, num_layers=LAYERS, sample_width=8, sample_height=8,
         sample_frames=9, patch_size=2, max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
     )  # fmt: skip
@@ -168,7 +180,19 @@ def predict(family, case):
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))
     window = shot[:, case.start : case.start + case.n_frames]
-    return family.predict(window, torch.tensor(500), prompt, negative, case.scale)
+    given = given_to(case, generator)
+    return family.predict(window, torch.tensor(500), prompt | given, negative | given, case.scale)
+
+
+def given_to(case, generator):
+    """What a picture adds to both texts."""
+    given = {"image": torch.randn((case.batch, 5, 8), generator=generator)} if case.clip else {}
+    if case.beside:
+        shape = (case.batch, case.n_frames, case.beside, 8, case.width)
+        given[BESIDE] = torch.randn(shape, generator=generator).to(case.dtype)
+    if case.beside == 1:
+        given[BESIDE] = (torch.arange(case.n_frames) > 0).float().view(1, -1, 1, 1, 1).expand(shape)
+    return given
 
 
 class Rank:

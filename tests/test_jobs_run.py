@@ -7,15 +7,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from cluster.local import LocalCrew
 from cluster.stages import Decoder
+from engine.canvas import Canvas
+from engine.film.encode import encode_segment
 from engine.film.provenance import verify
 from engine.tensors import from_bytes
 from jobs.cli import main
@@ -23,6 +27,7 @@ from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import Store, open_store
 from tests import tiny_wan
+from tests.test_engine_parity_pictures import KINDS
 
 PROFILE = {
     "sampling.n_steps": 2,
@@ -337,11 +342,16 @@ def picture(path: Path, grey: int) -> Path:
     return path
 
 
-def latents_of(night: Night, kind: str) -> list[torch.Tensor]:
-    """All latents that tasks of this kind have left."""
+def left_by(night: Night, kind: str, file: str) -> list[dict[str, Any]]:
+    """What tasks of this kind have left in their file of this name."""
     markers = sorted((night.out / "done" / kind).rglob("*.json"))
-    hashes = [json.loads(marker.read_text())["files"]["latents"] for marker in markers]
-    return [from_bytes(night.store.read_artefact(name))["latents"] for name in hashes]
+    hashes = [json.loads(marker.read_text())["files"][file] for marker in markers]
+    return [from_bytes(night.store.read_artefact(name)) for name in hashes]
+
+
+def latents_of(night: Night) -> list[torch.Tensor]:
+    """The latents of all shots."""
+    return [left["latents"] for left in left_by(night, "shot", "latents")]
 
 
 def test_a_shot_starts_from_its_first_frame_and_is_rendered_anew_for_another(night: Night) -> None:
@@ -349,8 +359,8 @@ def test_a_shot_starts_from_its_first_frame_and_is_rendered_anew_for_another(nig
     night.settings = [*night.settings, f"roots=[{night.folder}]"]
     one = film(shots=[shot("s0", first_frame_uri="a.png"), shot("s1", first_frame_uri="a.png"), shot("s2")])
     assert night.made_by(one) == {"prompt": 4, "given": 1, "shot": 3, "segment": 3, "master": 1, "version": 1}
-    (held,) = latents_of(night, "given")
-    begun = [torch.equal(latents[:, :1], held) for latents in latents_of(night, "shot")]
+    (canvas,) = left_by(night, "given", "canvas")
+    begun = [torch.equal(latents[:, :1], canvas["beginning"]) for latents in latents_of(night)]
     assert sorted(begun) == [False, True, True]
     picture(night.folder / "a.png", 200)
     assert night.made_by(one) == {"given": 1, "shot": 2, "segment": 2, "master": 1, "version": 1}
@@ -369,6 +379,84 @@ def test_an_image_that_is_none_is_found_before_anything_is_rendered(
     assert code in night.said and "/shots/0/first_frame_uri" in night.said and not night.out.exists()
 
 
+def clip(path: Path, n_frames: int) -> Path:
+    """A film of noise at the profile's rate."""
+    frames = np.random.default_rng(n_frames).integers(0, 255, (n_frames, 60, 90, 3), dtype=np.uint8)
+    encode_segment(iter(frames), path, Fraction(8), crf=20, preset="ultrafast")
+    return path
+
+
+MODES: dict[str, Row] = {
+    "extension": {"extend_uri": "long.mp4"},
+    "extension of a clip of one frame": {"extend_uri": "short.mp4"},
+    "redrawing": {"source_video_uri": "long.mp4", "strength": 0.6},
+    "redrawing at the usual strength": {"source_video_uri": "long.mp4"},
+    "first frame": {"first_frame_uri": "a.png"},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_shot_of_every_mode_is_rendered_at_its_length_and_comes_out_the_same_after_a_stop(
+    night: Night, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    picture(night.folder / "a.png", 30)
+    clip(night.folder / "long.mp4", 30)
+    clip(night.folder / "short.mp4", 1)
+    told = ("profiles.chalk.sampling.n_steps=5", "cluster.checkpoint_every=1", f"roots=[{night.folder}]")
+    one = film(shots=[shot("s0", **MODES[mode]), shot("s1")], languages=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(Canvas, "step", stopping(Canvas.step, at=4))
+        assert night.run(one, told=told)["exit_code"] == 5, night.said
+    assert list((night.out / "checkpoints").rglob("*.safetensors"))
+    assert night.run(one, told=told)["status"] == "done", night.said
+    resumed, (row,) = latents_of(night), night.results()
+    assert row["frame_count"] == 26
+    night.out = night.folder / "undisturbed"
+    assert night.run(one, told=told)["status"] == "done"
+    assert all(map(torch.equal, resumed, latents_of(night)))
+    (canvas,) = left_by(night, "given", "canvas")
+    if "beginning" in canvas:
+        n = canvas["beginning"].shape[1]
+        assert n == (3 if mode == "extension" else 1)
+        assert any(torch.equal(latents[:, :n], canvas["beginning"]) for latents in latents_of(night))
+
+
+def stopping(step: Callable[..., None], at: int) -> Callable[..., None]:
+    """A canvas that breaks at a step."""
+
+    def broken(canvas: Canvas, prediction: torch.Tensor) -> None:
+        if canvas.step_index == at:
+            raise RuntimeError("stopped here")
+        step(canvas, prediction)
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"extend_uri": "no.mp4"}, "E314_ASSET_UNREADABLE", "extend_uri"),
+        ({"extend_uri": "a.png"}, "E314_ASSET_UNREADABLE", "extend_uri"),
+        ({"source_video_uri": "short.mp4"}, "E318_VIDEO_SHORT", "source_video_uri"),
+        ({"source_video_uri": "gone.mp4"}, "E310_ASSET_404", "source_video_uri"),
+        ({"source_video_uri": "../a.mp4"}, "E311_ASSET_OUTSIDE", "source_video_uri"),
+        ({"source_video_uri": "long.mp4", "strength": 1.5}, "E316_STRENGTH", "strength"),
+        ({"strength": 0.5}, "E316_STRENGTH", "strength"),
+        ({"extend_uri": "long.mp4", "first_frame_uri": "a.png"}, "E315_GIVEN_CHOICE", "first_frame_uri"),
+    ],
+)
+def test_what_cannot_be_given_is_found_before_anything_is_rendered(
+    night: Night, changes: Row, code: str, field: str
+) -> None:
+    picture(night.folder / "a.png", 30)
+    clip(night.folder / "long.mp4", 30)
+    clip(night.folder / "short.mp4", 12)
+    (night.folder / "no.mp4").write_bytes(b"no clip")
+    told = (f"roots=[{night.folder}]",)
+    assert night.run(film(shots=[shot("s0", **changes)]), told=told)["exit_code"] == 3
+    assert code in night.said and f"/shots/0/{field}" in night.said and not night.out.exists()
+
+
 @pytest.mark.parametrize("kind", tiny_wan.KINDS)
 def test_a_film_of_another_family_is_rendered_by_the_same_command(
     night: Night, tmp_path: Path, kind: str
@@ -377,5 +465,47 @@ def test_a_film_of_another_family_is_rendered_by_the_same_command(
     tiny_wan.make_pipeline(tiny_wan.KINDS[kind]).save_pretrained(folder, safe_serialization=True)
     told = (f"profiles.chalk.model.folder={folder}",)
     assert night.run(film(), told=told)["status"] == "done", night.said
-    (latents, _) = latents_of(night, "shot")
+    (latents, _) = latents_of(night)
     assert latents.shape == (1, 5, 16, 8, 8) and latents.isfinite().all()
+
+
+def pictured(night: Night, kind: str) -> tuple[str, ...]:
+    """Settings for a model made for image-to-video, with two pictures beside it."""
+    make, _ = KINDS[kind]
+    make().save_pretrained(night.folder / "model", safe_serialization=True)
+    picture(night.folder / "a.png", 30)
+    picture(night.folder / "b.png", 200)
+    window = "profiles.chalk.window.size=5"
+    size = (
+        "profiles.chalk.picture.width_px=48",
+        "profiles.chalk.picture.height_px=32",
+    )
+    return (window, *size, f"profiles.chalk.model.folder={night.folder / 'model'}", f"roots=[{night.folder}]")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_made_for_pictures_render_by_the_same_command_and_see_them(night: Night, kind: str) -> None:
+    told, (_, roles) = pictured(night, kind), KINDS[kind]
+    given = {f"{role}_uri": f"{name}.png" for role, name in zip(roles, "ab", strict=False)}
+    other = given | {"first_frame_uri": "b.png"}
+    shots = [shot("s0", prompt="rain", **given), shot("s0b", prompt="rain", **other)]
+    assert night.run(film(shots=shots), told=told)["status"] == "done", night.said
+    one, two = latents_of(night)
+    assert one.isfinite().all() and not torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({}, "E317_NEEDED", "/first_frame_uri"),
+        ({"first_frame_uri": "a.png", "duration_frames": 18}, "E407_WINDOW_LONG", ""),
+        ({"first_frame_uri": "a.png", "last_frame_uri": "b.png"}, "E313_NOT_TAKEN", "/last_frame_uri"),
+        ({"first_frame_uri": "a.png", "extend_uri": "b.png"}, "E313_NOT_TAKEN", "/extend_uri"),
+    ],
+)
+def test_a_shot_that_a_model_made_for_pictures_cannot_draw_is_refused_before_rendering(
+    night: Night, changes: Row, code: str, field: str
+) -> None:
+    told = pictured(night, "Wan 2.1 I2V")
+    assert night.run(film(shots=[shot("s0", **changes)]), told=told)["exit_code"] == 3
+    assert code in night.said and f"/shots/0{field}" in night.said and not night.out.exists()

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import manifests.validate
+from manifests.assets import ASSETS
 from manifests.bounds import whole_frames
 from manifests.findings import Finding
 from manifests.schema import SCHEMA
@@ -30,9 +31,9 @@ LIMITS = Limits(
     max_shot_s=60.0,
     max_film_s=150.0,
     languages=frozenset({"hi-IN", "ta-IN", "bn-IN"}),
-    images=True,
+    takes=frozenset(ASSETS),
 )
-SMALL = replace(LIMITS, size_multiple_px=64, max_width_px=512, max_shot_s=5.0, images=False)
+SMALL = replace(LIMITS, size_multiple_px=64, max_width_px=512, max_shot_s=5.0, takes=frozenset())
 
 
 def shot(**changes: Any) -> dict[str, Any]:
@@ -286,7 +287,7 @@ def test_the_profiles_rate_turns_frames_into_seconds() -> None:
 def test_an_image_for_a_model_without_images_is_refused() -> None:
     bad = row(profile="small", width_px=320, height_px=320, shots=[shot(first_frame_uri="a.png")])
     (found,) = findings(bad)
-    assert (found.code, found.json_path) == ("E313_NO_IMAGE_INPUT", "/shots/0/first_frame_uri")
+    assert (found.code, found.json_path) == ("E313_NOT_TAKEN", "/shots/0/first_frame_uri")
     assert "small" in found.hint
 
 

@@ -28,6 +28,7 @@ from engine.denoise import denoise_here
 from engine.families.cogvideox import CogVideoX
 from engine.families.loading import new_canvas
 from engine.film.join import video_stream
+from engine.takes import BEGINNING
 from engine.timeline import Part
 from engine.windows import Window
 
@@ -58,7 +59,7 @@ def go_on(
         folder, seed=seed, shot="given", n_frames=n_latent, frame_shape=z_given.shape[2:], dtype="float32",
         n_steps=n_steps,
     )  # fmt: skip
-    canvas.hold(z_given)
+    canvas.begin({BEGINNING: z_given})
     embeds, negative = (family.embed(text, MAX_TOKENS) for text in (prompt, ""))
     z_BTCHW = denoise_here(
         canvas,

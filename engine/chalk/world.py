@@ -50,7 +50,7 @@ def world() -> dict[str, Any]:
     return {
         "name": "chalk",
         "note": NOTE,
-        "images": True,
+        "given_latents": 3,  # train_transformer draws 1 to 3
         "draws": [f"{title}: {', '.join(phrases)}" for title, phrases in draws().items()],
         "words": sorted({word for text in vocabulary() for word in words_of(text)}),
         "ignored": [word for line in IGNORED for word in line.split()],

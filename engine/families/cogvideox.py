@@ -6,18 +6,24 @@ order and the dtypes of CogVideoXPipeline.__call__.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
+    CogVideoXPipeline,
+)
 from torch import Tensor
 
 from engine.decode import shown_frames
-from engine.families.family import Conditioning, Family
+from engine.families.family import Conditioning, Family, Frames, unit_frames
 from engine.parallel.spread import ParallelSpec
+from engine.takes import BESIDE, FIRST
 
 
 class CogVideoX(Family):
@@ -39,6 +45,8 @@ class CogVideoX(Family):
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock."""
         latents = latents.to(self.device)
+        if BESIDE in text:
+            latents = torch.cat([latents, text[BESIDE].to(latents)], dim=2)
         prediction: Tensor = self.transformer(
             hidden_states=latents,
             encoder_hidden_states=text["tokens"].to(self.device),
@@ -52,12 +60,16 @@ class CogVideoX(Family):
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
         return shown_frames(self.pipeline.vae, latents, str(self.device))
 
-    @torch.no_grad()
-    def encode(self, f_THWC: npt.NDArray[np.uint8]) -> Tensor:
+    def encode(self, f_THWC: Frames) -> Tensor:
         """Latents (1, t, C, H, W) of 4 t - 3 frames: the posterior's means, as a canvas holds them."""
+        latents: Tensor = self._means(f_THWC) * self.pipeline.vae.config.scaling_factor
+        return latents
+
+    @torch.no_grad()
+    def _means(self, f_THWC: Frames) -> Tensor:
+        """The posterior's means (1, t, C, H, W) in the autoencoder's own scale. Stock samples it."""
         vae = self.pipeline.vae
-        x_1CTHW = torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].to(vae.dtype) / 127.5 - 1
-        z_1CTHW: Tensor = vae.encode(x_1CTHW.to(self.device)).latent_dist.mode() * vae.config.scaling_factor
+        z_1CTHW: Tensor = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode()
         return z_1CTHW.transpose(1, 2).contiguous()
 
     def _rotary(self, latents: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -77,3 +89,22 @@ class CogVideoX(Family):
             height * scale, width * scale, frames, self.device
         )
         return cos, sin
+
+
+class CogVideoXImageToVideo(CogVideoX):
+    """CogVideoX 1.0, image to video: its picture's latent is seen beside the first frame, else zeros.
+
+    Stock samples the picture's posterior; here it is its mean, so that a shot is drawn again alike.
+    """
+
+    pipeline_class = CogVideoXImageToVideoPipeline
+
+    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
+        """Channels beside every latent frame of a canvas of n_frames pixel frames."""
+        vae = self.pipeline.vae
+        scale = vae.config.scaling_factor
+        means = self._means(given[FIRST])  # (1, 1, C, H, W)
+        picture = 1 / scale * means if vae.config.invert_scale_latents else scale * means
+        others = (n_frames - 1) // vae.config.temporal_compression_ratio
+        rest = picture.new_zeros(1, others, *picture.shape[2:])
+        return {BESIDE: torch.cat([picture, rest], dim=1)}

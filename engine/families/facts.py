@@ -10,6 +10,7 @@ from pathlib import Path
 from engine.families.known import FAMILIES, Parts, number
 from engine.families.reading import read_object
 from engine.families.world import WORLD
+from engine.takes import NOTHING, Takes
 
 _CHUNK = 1 << 20
 
@@ -26,6 +27,7 @@ class ModelFacts:
     window_frames: int
     max_text_tokens: int
     heads: int
+    takes: Takes = NOTHING
 
     @property
     def size_multiple_px(self) -> int:
@@ -33,7 +35,7 @@ class ModelFacts:
         return self.spatial_compression * self.patch
 
 
-_NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name != "family")
+_NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name not in ("family", "takes"))
 
 
 def family_name(folder: Path) -> str:
@@ -49,6 +51,7 @@ def read_facts(folder: Path) -> ModelFacts:
     family = family_name(folder)
     known = FAMILIES[family]
     parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
+    parts["pipeline"] = read_object(folder / "model_index.json")
     try:
         return facts_of(family, parts)
     except ValueError as error:
@@ -59,7 +62,8 @@ def facts_of(family: str, parts: Parts) -> ModelFacts:
     """The facts that a family's configurations say. Raises ValueError for what is absent or refused."""
     known = FAMILIES[family]
     known.refuse(parts)
-    return ModelFacts(family, **{name: number(getattr(known, name), parts) for name in _NUMBERS})
+    numbers = {name: number(getattr(known, name), parts) for name in _NUMBERS}
+    return ModelFacts(family, **numbers, takes=known.takes(parts))
 
 
 def folder_digest(folder: Path) -> str:

@@ -21,8 +21,10 @@ from torch import Tensor
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
+from engine.takes import BEGINNING, CLIP, FIRST, SOURCE, WHOLE
 
-Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names
+Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names, and BESIDE
+Frames = npt.NDArray[np.uint8]  # f_THWC
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
@@ -56,13 +58,13 @@ class Family(ABC):
     ) -> Self:
         """Load a folder that the pipeline's from_pretrained reads, from local safetensors only.
 
-        leave_out names parts not to load, such as "text_encoder" where prompts come encoded. With a part that
-        is left out goes its second, such as "text_encoder_2".
+        leave_out names parts not to load, such as "text_encoder" where prompts come encoded; names that are
+        no part of the pipeline are passed over. With a part goes its second, such as "text_encoder_2".
         """
         refuse_pickles(folder)
         parts = inspect.signature(cls.pipeline_class.__init__).parameters
-        seconds = [f"{name}_2" for name in leave_out if f"{name}_2" in parts]
-        absent: dict[str, Any] = dict.fromkeys([*leave_out, *seconds])
+        both = [each for name in leave_out for each in (name, f"{name}_2") if each in parts]
+        absent: dict[str, Any] = dict.fromkeys(both)
         pipeline = cls.pipeline_class.from_pretrained(
             str(folder),
             dtype=dtype,
@@ -136,9 +138,23 @@ class Family(ABC):
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on latents (B, T, C, H, W), of the dtype that stock goes on with."""
 
-    def encode(self, f_THWC: npt.NDArray[np.uint8]) -> Tensor:
-        """Latents (1, t, C, H, W) of frames that a shot is given, for a canvas to hold."""
-        raise ValueError(f"{type(self).__name__} goes on from no given frames")
+    def encode(self, f_THWC: Frames) -> Tensor:
+        """Latents (1, t, C, H, W) of frames that a shot is given, as a canvas holds them."""
+        raise ValueError(f"{type(self).__name__} encodes no frames")
+
+    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
+        """What a canvas begins with, from what a shot is given; names on both sides are engine.takes'.
+
+        n_frames are the canvas's pixel frames, for families that encode what is given at the shot's length.
+        Here it is put in its place on the canvas. Other families may give channels BESIDE the latents, and,
+        under names of their own, what is merged into every text.
+        """
+        made = {}
+        if before := given.keys() & {FIRST, CLIP}:
+            made[BEGINNING] = self.encode(given[before.pop()])
+        if SOURCE in given:
+            made[WHOLE] = self.encode(given[SOURCE])
+        return made
 
     @abstractmethod
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
@@ -186,6 +202,11 @@ class Family(ABC):
             return self.forward(latents, timestep, negative), self.forward(latents, timestep, prompt)
         uncond, text = both.chunk(2)
         return uncond, text
+
+
+def unit_frames(f_THWC: Frames) -> Tensor:
+    """Frames as an autoencoder takes them: x_1CTHW in float32, from -1 to 1."""
+    return torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
 
 def refuse_pickles(folder: Path) -> None:

@@ -4,12 +4,15 @@ A new family is its file and its entry here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.families.reading import Config, fact
+from engine.takes import FIRST, LAST, NOTHING, SOURCE, Takes
 
-Parts = Mapping[str, Config]  # a folder's configurations, by part
+Parts = Mapping[str, Config]  # a folder's configurations, by part; its model_index.json as "pipeline"
+UNTAUGHT = Takes(frozenset({SOURCE}))  # of any model whose family encodes: no weights are taught this
+PICTURE = Takes(frozenset({FIRST}), frozenset({FIRST}), together=True, one_window=True)
 # A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
 Read = int | str | Callable[[Parts], int]
 
@@ -32,7 +35,7 @@ class Known:
     patch: Read = "transformer.patch_size"
     heads: Read = "transformer.num_attention_heads"
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
-    encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
+    takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
 
 
 def number(read: Read, parts: Parts) -> int:
@@ -74,6 +77,23 @@ def _opensora_channels(parts: Parts) -> int:
     return number("transformer.in_channels", parts) // number("transformer.patch_size", parts) ** 2
 
 
+def _wan_takes(parts: Parts) -> Takes:
+    """With timesteps of tokens, a model draws from a picture or without one."""
+    if not parts["pipeline"].get("expand_timesteps"):
+        return UNTAUGHT
+    return Takes(frozenset({FIRST, SOURCE}), together=True)
+
+
+def _wan_image_takes(parts: Parts) -> Takes:
+    """Two pictures, if CLIP's of both have places; one or two without CLIP; else one."""
+    transformer = parts["transformer"]
+    if parts["pipeline"].get("expand_timesteps"):
+        return Takes(frozenset({FIRST}), together=True)
+    if transformer.get("pos_embed_seq_len"):
+        return replace(PICTURE, may=frozenset({FIRST, LAST}), must=frozenset({FIRST, LAST}))
+    return PICTURE if transformer.get("image_dim") else replace(PICTURE, may=frozenset({FIRST, LAST}))
+
+
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -82,7 +102,17 @@ FAMILIES = {
         max_text_tokens="transformer.max_text_seq_length",
         spatial_compression=_halvings,
         refuse=_cogvideox_1_5,
-        encodes=True,
+        takes=lambda parts: UNTAUGHT,
+    ),
+    "CogVideoXImageToVideoPipeline": Known(
+        "engine.families.cogvideox:CogVideoXImageToVideo",
+        schedulers=("ddim", "dpm"),
+        window_frames=_cogvideox_window,
+        max_text_tokens="transformer.max_text_seq_length",
+        latent_channels="vae.latent_channels",
+        spatial_compression=_halvings,
+        refuse=_cogvideox_1_5,
+        takes=lambda parts: PICTURE,
     ),
     "WanPipeline": Known(
         "engine.families.wan:Wan",
@@ -91,6 +121,17 @@ FAMILIES = {
         max_text_tokens=512,
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
+        takes=_wan_takes,
+    ),
+    "WanImageToVideoPipeline": Known(
+        "engine.families.wan:WanImageToVideo",
+        schedulers=("unipc", "euler"),
+        window_frames=21,
+        max_text_tokens=512,
+        latent_channels="vae.z_dim",
+        spatial_compression=_or("vae.scale_factor_spatial", 8),
+        temporal_compression=_or("vae.scale_factor_temporal", 4),
+        takes=_wan_image_takes,
     ),
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",

@@ -14,12 +14,14 @@ from engine.families.family import Family
 from engine.families.known import FAMILIES
 from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
 
+_TEXT, _IMAGE = ("tokenizer", "text_encoder"), ("image_encoder", "image_processor")
 # What each stage leaves on disk: a text encoder may be larger than all the rest.
 # With a part goes its second, such as text_encoder_2 (Family.load).
 LEFT_OUT = {
-    "text": ("transformer", "vae"),
-    "transformer": ("tokenizer", "text_encoder", "vae"),
-    "vae": ("tokenizer", "text_encoder", "transformer"),
+    "text": ("transformer", "vae", *_IMAGE),
+    "transformer": (*_TEXT, "vae", *_IMAGE),
+    "vae": (*_TEXT, "transformer", *_IMAGE),
+    "given": (*_TEXT, "transformer"),  # what encodes pictures and clips
 }
 
 
@@ -31,7 +33,7 @@ def family_of(folder: Path) -> type[Family]:
 
 
 def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Family:
-    """A family object that holds one of the parts text, transformer and vae, in torch's dtype of that name.
+    """A family object that holds one of the parts in LEFT_OUT, in torch's dtype of that name.
 
     Raises ValueError for a folder of no known family, a part or a dtype that does not exist.
     """

@@ -1,24 +1,33 @@
-"""Wan 2.1 and 2.2, text to video: predict windows with the arithmetic of WanPipeline.
+"""Wan 2.1 and 2.2: predict windows with the arithmetic of WanPipeline and WanImageToVideoPipeline.
 
-Bit equality with the stock pipeline for one window is a promise of this module. Wan 2.2's two experts share a
-film by noise level: the folder's boundary_ratio says from which timestep on the second one predicts.
+Bit equality with the stock pipelines for one window is a promise of this module. Wan 2.2's two experts share
+a film by noise level: the folder's boundary_ratio says from which timestep on the second one predicts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+)
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from PIL import Image
 from torch import Tensor
 
 from engine.decode import frames_uint8
-from engine.families.family import Conditioning, Family
+from engine.families.family import Conditioning, Family, Frames, unit_frames
 from engine.parallel.spread import ParallelSpec
+from engine.takes import BEGINNING, BESIDE, FIRST, LAST
+
+_IMAGE = "image"  # what CLIP makes of the given pictures, beside the text's tokens
 
 
 class Wan(Family):
@@ -55,11 +64,15 @@ class Wan(Family):
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the expert for this timestep on latents (B, T, C, H, W), in the weights' dtype."""
         model = self._expert(float(timestep))
+        beside, image = text.get(BESIDE), text.get(_IMAGE)
+        if beside is not None and not self.pipeline.config.expand_timesteps:
+            latents = torch.cat([latents, beside.to(latents)], dim=2)
         x_BCTHW = latents.to(self.device).transpose(1, 2).contiguous().to(model.dtype)
         velocity_BCTHW: Tensor = model(
             hidden_states=x_BCTHW,
-            timestep=self._timesteps(timestep.to(self.device), x_BCTHW),
+            timestep=self._timesteps(timestep.to(self.device), x_BCTHW, beside),
             encoder_hidden_states=text["tokens"].to(self.device, model.dtype),
+            encoder_hidden_states_image=None if image is None else image.to(self.device, model.dtype),
             return_dict=False,
         )[0]
         return velocity_BCTHW.transpose(1, 2).contiguous()
@@ -71,13 +84,55 @@ class Wan(Family):
             return self.pipeline.transformer
         return self.pipeline.transformer_2
 
-    def _timesteps(self, timestep: Tensor, x_BCTHW: Tensor) -> Tensor:
-        """One for each video, (B,), or, where the folder says so, one for each token, (B, L)."""
+    def _timesteps(self, timestep: Tensor, x_BCTHW: Tensor, moving_BT1HW: Tensor | None) -> Tensor:
+        """One for each video, (B,), or, where the folder says so, one for each token, (B, L).
+
+        Tokens of a frame that is given, where `moving` is 0 instead of 1, are at timestep 0.
+        """
         batch, _, frames, height, width = x_BCTHW.shape
         if not self.pipeline.config.expand_timesteps:
             return timestep.expand(batch)
+        if moving_BT1HW is not None:
+            moving = moving_BT1HW[0, :, 0, ::2, ::2].to(self.device)
+            return (moving * timestep).flatten().expand(batch, -1)
         per_frame = (height + 1) // 2 * ((width + 1) // 2)
         return (torch.ones(frames * per_frame, device=timestep.device) * timestep).expand(batch, -1)
+
+    def encode(self, f_THWC: Frames) -> Tensor:
+        """Latents (1, t, C, H, W) of 4 t - 3 frames in float32: the posterior's means, as in stock."""
+        return self._encoded(unit_frames(f_THWC))
+
+    @torch.no_grad()
+    def _encoded(self, x_1CTHW: Tensor) -> Tensor:
+        """Latents (1, t, C, H, W) in float32 of frames from -1 to 1."""
+        vae = self.pipeline.vae
+        z_1CTHW = vae.encode(x_1CTHW.to(self.device, vae.dtype)).latent_dist.mode().float()
+        mean, std = self._statistics(z_1CTHW)
+        scaled: Tensor = (z_1CTHW - mean) * (1.0 / std)
+        return scaled.transpose(1, 2).contiguous()
+
+    def _statistics(self, z_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of every latent channel, (1, C, 1, 1, 1)."""
+        config = self.pipeline.vae.config
+        mean, std = (
+            torch.tensor(values).view(1, -1, 1, 1, 1).to(z_BCTHW)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        return mean, std
+
+    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
+        """As any family; models with timesteps of tokens take a first frame, and BESIDE it 1 for the rest."""
+        made = dict(super().give(given, n_frames))
+        if BEGINNING in made:
+            _, _, _, height, width = made[BEGINNING].shape
+            moving = torch.ones(1, self._latent_frames(n_frames), 1, height, width)
+            moving[:, 0] = 0
+            made[BESIDE] = moving
+        return made
+
+    def _latent_frames(self, n_frames: int) -> int:
+        """Latent frames of so many pixel frames."""
+        return int((n_frames - 1) // self.pipeline.vae_scale_factor_temporal + 1)
 
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), one latent frame at a time.
@@ -88,10 +143,7 @@ class Wan(Family):
         if vae.use_tiling:
             raise ValueError("streaming equals the untiled decode only: call vae.disable_tiling() first")
         z_BCTHW = latents.to(self.device, vae.dtype).transpose(1, 2)
-        mean, std = (
-            torch.tensor(values).view(1, -1, 1, 1, 1).to(z_BCTHW)
-            for values in (vae.config.latents_mean, vae.config.latents_std)
-        )
+        mean, std = self._statistics(z_BCTHW)
         vae.clear_cache()
         for index in range(z_BCTHW.shape[2]):
             chunk = self._decode(z_BCTHW[:, :, index : index + 1] / (1.0 / std) + mean, first=index == 0)
@@ -109,3 +161,40 @@ class Wan(Family):
         if vae.config.patch_size is not None:
             chunk = unpatchify(chunk, patch_size=vae.config.patch_size)
         return torch.clamp(chunk, min=-1.0, max=1.0)
+
+
+class WanImageToVideo(Wan):
+    """Wan 2.1 and 2.2 I2V and FLF2V: latents of the given pictures are seen beside, with a mask."""
+
+    pipeline_class = WanImageToVideoPipeline
+
+    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
+        """As WanPipeline, which does the same, but does not ask for ftfy where that is not installed."""
+        pipeline = self.pipeline
+        parts = {"tokenizer": pipeline.tokenizer, "text_encoder": pipeline.text_encoder, "vae": None}
+        plain = WanPipeline(**parts, scheduler=pipeline.scheduler, transformer=None)
+        return Wan(plain).embed(text, max_text_tokens)
+
+    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
+        """Channels beside every latent frame, 4 of the mask and C of the pictures; and what CLIP sees."""
+        if self.pipeline.config.expand_timesteps:
+            return super().give(given, n_frames)
+        pictures = [given[role] for role in (FIRST, LAST) if role in given]
+        made = {BESIDE: self._beside([unit_frames(picture) for picture in pictures], n_frames)}
+        if self.pipeline.image_encoder is not None:
+            with torch.no_grad():
+                images = [Image.fromarray(picture[0]) for picture in pictures]
+                made[_IMAGE] = self.pipeline.encode_image(images, self.device)
+        return made
+
+    def _beside(self, pictures: Sequence[Tensor], n_frames: int) -> Tensor:
+        """(1, F, 4 + C, H, W): which frames are given, and the latents of a clip of them and of grey."""
+        first, *last = pictures
+        grey = first.new_zeros(*first.shape[:2], n_frames - len(pictures), *first.shape[3:])
+        z_1TCHW = self._encoded(torch.cat([first, grey, *last], dim=2))
+        c = self.pipeline.vae_scale_factor_temporal
+        mask = z_1TCHW.new_zeros(1, z_1TCHW.shape[1], c, *z_1TCHW.shape[3:])
+        mask[:, 0] = 1
+        if last:
+            mask[:, -1, -1] = 1  # of its four pixel frames, the last
+        return torch.cat([mask, z_1TCHW], dim=2)

@@ -21,7 +21,8 @@ class World:
     """What a model was taught, in its folder's own words: `draws` and `note` are for people.
 
     `words` are all that its training captions held, `ignored` those that ask for nothing, such as "are".
-    `images` says that it was taught to go on from a first frame that is given.
+    `given_latents` is how many first latent frames it was taught to go on from, at most: 1 is of a picture,
+    more are of a clip.
     """
 
     name: str
@@ -29,7 +30,7 @@ class World:
     words: frozenset[str]
     ignored: frozenset[str]
     draws: tuple[str, ...]
-    images: bool = False
+    given_latents: int = 0
 
     def unknown(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model was not taught, each once, in their order."""
@@ -70,7 +71,7 @@ def read_world(folder: Path) -> World | None:
             words=_words(_texts(content, "words")),
             ignored=_words(_texts(content, "ignored") if "ignored" in content else ()),
             draws=tuple(_texts(content, "draws")),
-            images=content.get("images") is True,
+            given_latents=fact(content, "given_latents", int) if "given_latents" in content else 0,
         )
     except ValueError as error:
         raise ValueError(f"{error}; mend {path} or remove it: nothing is rendered from it") from error
