@@ -75,11 +75,9 @@ class Layout:
     def identity(self) -> dict[str, int]:
         """All of it; what most models have no use for only where it says something."""
         said = asdict(self)
-        return (
-            said
-            if self.period or self.unit > 1
-            else {n: said[n] for n in said if n not in ("period", "unit")}
-        )
+        if not self.period and self.unit == 1:
+            del said["period"], said["unit"]
+        return said
 
     @property
     def clock(self) -> tuple[int, int]:

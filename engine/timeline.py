@@ -82,12 +82,13 @@ def latent_frames(n_frames: int, c: int = 4, period: int = 0) -> int:
     """The least odd number of latent frames that decodes to at least `n_frames` pixel frames.
 
     Odd, because a causal VAE with pairs of latent frames decodes an even number to another layout
-    (engine.decode); the surplus frames at the end are not shown. With a period, the least number of whole
-    periods and the two latent frames that a decoder looks ahead.
+    (engine.decode); the surplus frames at the end are not shown. With one pixel frame to a latent frame any
+    number will do. With a period, the least number of whole periods and the two latent frames that a decoder
+    looks ahead.
     """
     if not period:
         least = -(-(n_frames - 1) // c) + 1
-        return least + (least % 2 == 0)
+        return least + (least % 2 == 0 and c > 1)
     ahead = first_pixel(AHEAD, c, period)
     periods = -(-(n_frames - ahead) // first_pixel(period, c, period))
     return period * max(periods, 1) + AHEAD

@@ -33,7 +33,7 @@ from engine.film import voice
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from engine.timeline import AHEAD, PromptSpan, Shot
 from jobs.assets import asset_of, clip_frames, column_of, given_of
-from jobs.spec import JobSpec, Profile, SpecError
+from jobs.spec import ClusterSpec, JobSpec, Profile, SpecError
 from manifests.validate import Limits
 
 STRENGTH = 0.8  # of a source video whose shot leaves it out
@@ -87,7 +87,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
         stocked[name] = Stock(profile, *models[key], _given_latents(folder), roots)
         _check(name, stocked[name])
-        _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
+        _check_gang(name, stocked[name].facts, spec.cluster)
     return stocked
 
 
@@ -139,12 +139,18 @@ def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
         )
 
 
-def _check_heads(name: str, heads: int, ulysses: int) -> None:
-    """Refuse a gang whose ranks could not each hold a head."""
-    if ulysses > heads:
+def _check_gang(name: str, facts: ModelFacts, cluster: ClusterSpec) -> None:
+    """Refuse a gang that cannot share a window, or whose ranks could not each hold a head."""
+    if not FAMILIES[facts.family].shared and cluster.ring * cluster.ulysses > 1:
         raise SpecError(
-            f"cluster.ulysses={ulysses} ranks cannot share the {heads} attention heads of "
-            f"profiles.{name}.model: set it to {heads} or less, and cluster.ring or cluster.cfg for the rest"
+            f"cluster.ring={cluster.ring} and cluster.ulysses={cluster.ulysses} ranks cannot share a window "
+            f"of profiles.{name}.model: set both to 1, and cluster.cfg to 2 or cluster.gangs higher"
+        )
+    if cluster.ulysses > facts.heads:
+        raise SpecError(
+            f"cluster.ulysses={cluster.ulysses} ranks cannot share the {facts.heads} attention heads of "
+            f"profiles.{name}.model: set it to {facts.heads} or less, and cluster.ring or cluster.cfg for "
+            "the rest"
         )
 
 

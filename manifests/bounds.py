@@ -232,7 +232,8 @@ def _unseen(spans: _Spans, c: int) -> Any:
     # A blend has no weight where it begins; a change at once has all of it there.
     first = np.maximum(1, np.where(spans.blend > 0, np.floor(place) + 1, np.ceil(place)))
     least = np.ceil((spans.length - 1) / c) + 1
-    n_latent = least + (least % 2 == 0)  # odd: the decoder takes latent frames in pairs after the first
+    # odd, where the decoder takes latent frames in pairs after the first
+    n_latent = least + ((least % 2 == 0) & (c > 1))
     return (first >= n_latent) | (c * first - (c - 1) / 2 >= high)
 
 

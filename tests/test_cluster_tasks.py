@@ -170,7 +170,7 @@ def test_text_cannot_slip_from_one_field_into_the_next():
     assert first.key != second.key
 
 
-@given(st.integers(1, 2000), st.integers(1, 8))
+@given(st.integers(1, 2000), st.integers(2, 8))
 def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole_shot(n_frames, compression):
     shot = Shot("s", n_frames, (PromptSpan("a"),), "", 0)
     layout = Layout(9, 4, 1, temporal_compression=compression)

@@ -72,7 +72,12 @@ def test_a_blend_is_even_in_time_around_its_start():
     assert weights[1, 18] == pytest.approx(np.sin(np.pi / 8) ** 2)
 
 
-@given(st.integers(1, 5000), st.sampled_from([1, 2, 4, 8]))
+@given(st.integers(1, 5000))
+def test_latent_frames_of_a_single_pixel_frame_are_as_many_as_those(n_frames):
+    assert latent_frames(n_frames, 1) == n_frames
+
+
+@given(st.integers(1, 5000), st.sampled_from([2, 4, 8]))
 def test_latent_frames_is_odd_and_the_least_that_decodes_to_enough(n_frames, c):
     n_latent = latent_frames(n_frames, c)
     assert n_latent % 2 == 1

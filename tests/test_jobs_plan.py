@@ -241,6 +241,21 @@ def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_befo
         stock(load_spec(None, [*told, "cluster.ulysses=31"]))
 
 
+@pytest.mark.parametrize("axis", ["ring", "ulysses"])
+def test_a_gang_that_shares_a_window_is_refused_for_a_model_that_cannot_be_shared(
+    tmp_path: Path, axis: str
+) -> None:
+    parts = {
+        "model_index": {"_class_name": "StableVideoDiffusionPipeline"},
+        "vae/config": {"block_out_channels": [8, 8, 8, 8]},
+        "unet/config": {"in_channels": 8, "out_channels": 4, "num_frames": 25},
+    }
+    told = [f"profiles.chalk.model.folder={folder_of(tmp_path, parts)}", "cluster.cfg=2"]
+    assert stock(load_spec(None, told))["chalk"].facts.window_frames == 25
+    with pytest.raises(SpecError, match=rf"cluster.{axis}=2.* cannot share a window .* set both to 1"):
+        stock(load_spec(None, [*told, f"cluster.{axis}=2"]))
+
+
 # Mostly sound, so that what is left to planning is tried; edges lie on halves of frames.
 TIMES = st.one_of(st.floats(0.01, 61), st.sampled_from([0.0, 0.06, 0.0625, 1.0, 1.0625, 59.96, 60.0]))
 BLENDS = st.one_of(st.none(), st.floats(0, 3), st.just(0.0))

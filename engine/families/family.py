@@ -38,7 +38,7 @@ class Family(ABC):
 
     pipeline_class: ClassVar[Any]
     schedulers: ClassVar[Mapping[str, Any]]
-    parallel: ClassVar[ParallelSpec]
+    parallel: ClassVar[ParallelSpec | None]  # None where a gang cannot share one window's sequence
     channels_first: ClassVar[bool]  # whether stock's latents are BCTHW; a canvas's are BTCHW
     latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
     one_batch: ClassVar[bool]  # whether stock predicts both branches of guidance in one forward
@@ -89,7 +89,6 @@ class Family(ABC):
         config = some.load_config(str(folder / "scheduler"), local_files_only=True)
         named = {each.__name__: each for each in cls.schedulers.values()}
         if config.get("_class_name") not in named:
-            # a step leaves out scale_model_input, which is the identity for these only
             raise TypeError(f"{config.get('_class_name')} is none of {', '.join(named)}")
         scheduler = named[config["_class_name"]].from_config(config)
         if kind is not None:

@@ -35,6 +35,7 @@ class Known:
     temporal_compression: Read = "vae.temporal_compression_ratio"
     patch: Read = "transformer.patch_size"
     heads: Read = "transformer.num_attention_heads"
+    shared: bool = True  # whether a gang can share one window's sequence, by ring and ulysses
     period: Read = 0
     window_unit: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
@@ -70,7 +71,7 @@ def _cogvideox_1_5(parts: Parts) -> None:
 
 
 def _halvings(parts: Parts) -> int:
-    """CogVideoX's autoencoder halves the sides between its levels."""
+    """An autoencoder that halves the sides between its levels."""
     halvings = len(fact(parts["vae"], "block_out_channels", list)) - 1
     return int(2**halvings)
 
@@ -95,6 +96,15 @@ def _wan_image_takes(parts: Parts) -> Takes:
     if transformer.get("pos_embed_seq_len"):
         return replace(PICTURE, may=frozenset({FIRST, LAST}), must=frozenset({FIRST, LAST}))
     return PICTURE if transformer.get("image_dim") else replace(PICTURE, may=frozenset({FIRST, LAST}))
+
+
+def _svd(parts: Parts) -> None:
+    """Of its latents and those of a picture beside them."""
+    seen, drawn = (number(f"unet.{key}", parts) for key in ("in_channels", "out_channels"))
+    if seen != 2 * drawn:
+        raise ValueError(
+            f"its configuration says in_channels={seen} and out_channels={drawn}: only twice is read"
+        )
 
 
 def _product(read: str) -> Callable[[Parts], int]:
@@ -170,6 +180,21 @@ FAMILIES = {
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
+    ),
+    "StableVideoDiffusionPipeline": Known(
+        "engine.families.svd:StableVideoDiffusion",
+        schedulers=("euler",),
+        window_frames="unet.num_frames",
+        max_text_tokens=1,  # it reads none
+        denoiser="unet",
+        latent_channels="unet.out_channels",
+        spatial_compression=_halvings,
+        temporal_compression=1,
+        patch=1,
+        heads=1,
+        shared=False,
+        takes=lambda parts: Takes(may=frozenset({FIRST}), must=frozenset({FIRST})),
+        refuse=_svd,
     ),
     "MiniMaxH3ModularPipeline": Known(
         "engine.families.minimax_h3:MiniMaxH3",

@@ -14,7 +14,8 @@ from engine.families.family import Family
 from engine.families.known import FAMILIES
 from engine.noise import INITIAL, StepNoise, keyed_noise
 
-_TEXT, _IMAGE = ("tokenizer", "text_encoder"), ("image_encoder", "image_processor")
+_TEXT = ("tokenizer", "text_encoder")
+_IMAGE = ("image_encoder", "image_processor", "feature_extractor")
 # What each stage leaves on disk: a text encoder may be larger than all the rest.
 # With a part goes its second, such as text_encoder_2 (Family.load).
 LEFT_OUT = {

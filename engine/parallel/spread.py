@@ -56,7 +56,7 @@ class ParallelSpec:
 class Spreadable(Protocol):
     """A loaded family whose predictions a gang can share."""
 
-    parallel: ClassVar[ParallelSpec]
+    parallel: ClassVar[ParallelSpec | None]
     transformers: Sequence[Any]
     mesh: Mesh | None
     spreads: Sequence[Spread]
@@ -66,13 +66,20 @@ def parallelise(family: Spreadable, mesh: Mesh | None) -> None:
     """Make `family.predict` one computation of all the mesh's ranks, called by all with equal arguments.
 
     Every rank gets the whole prediction, the same bits. An earlier mesh of this instance is forgotten, so
-    call it again after forming anew; with None the instance is as stock made it. Others are untouched.
+    call it again after forming anew; with None the instance is as stock made it. Others are untouched. Raises
+    ValueError for ranks that share a sequence where the family's cannot be.
     """
+    spec = family.parallel
+    if mesh is not None and mesh.sequence is not None and spec is None:
+        raise ValueError(
+            f"{type(family).__name__} is not shared out over ring {mesh.axes.ring} x ulysses "
+            f"{mesh.axes.ulysses} ranks: use cfg up to 2, and more gangs for more windows"
+        )
     for spread in family.spreads:
         spread.remove()
     family.mesh, family.spreads = mesh, ()
-    if mesh is not None and mesh.sequence is not None:
-        family.spreads = [Spread(each, family.parallel, mesh) for each in family.transformers]
+    if mesh is not None and mesh.sequence is not None and spec is not None:
+        family.spreads = [Spread(each, spec, mesh) for each in family.transformers]
 
 
 class Spread(TorchFunctionMode):
