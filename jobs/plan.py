@@ -307,6 +307,7 @@ def _limits(one: Stock) -> Limits:
         fps_num=picture.fps_num,
         fps_den=picture.fps_den,
         temporal_compression=one.facts.temporal_compression,
+        period=one.facts.period,
         takes=frozenset(map(column_of, one.takes.may)),
         needs=frozenset(map(column_of, one.takes.must)),
         max_shot_frames=_window_px(one) if one.takes.one_window else None,
