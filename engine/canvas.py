@@ -60,7 +60,7 @@ class Canvas:
 
     @property
     def timestep(self) -> torch.Tensor:
-        """The timestep of the step to come, a tensor of shape ()."""
+        """The timestep of the step to come, of shape (); (n,) of a scheduler that is n of them in one."""
         timestep: torch.Tensor = self.scheduler.timesteps[self.step_index]
         return timestep
 

@@ -192,8 +192,8 @@ class Family(ABC):
     ) -> Tensor:
         """The prediction, of the shape of a window's latents (B, T, C, H, W).
 
-        timestep is (), texts have the batch of the latents. As in stock, a scale of at most 1 turns guidance
-        off and the negative text is then ignored. A distilled model has no use for one at any scale.
+        timestep is a canvas's, texts have the batch of the latents. As in stock, a scale of at most 1 turns
+        guidance off and the negative text is then ignored. A distilled model has no use for one at any scale.
         """
         told = self.told_guidance(len(latents), guidance_scale)
         if told is not None:
