@@ -60,7 +60,7 @@ class Canvas:
 
     @property
     def timestep(self) -> torch.Tensor:
-        """The timestep of the step to come, a tensor of shape ()."""
+        """The timestep of the step to come, of shape (); (n,) of a scheduler that is n of them in one."""
         timestep: torch.Tensor = self.scheduler.timesteps[self.step_index]
         return timestep
 
@@ -114,10 +114,14 @@ class Canvas:
         return None if self.beside is None else self.beside[:, window.start : window.stop].contiguous()
 
     def slice(self, window: Window) -> torch.Tensor:
-        """The window's latents, (B, stop - start, C, H, W)."""
+        """The window's latents, (B, stop - start, C, H, W), scaled as the scheduler has models see them."""
         if not 0 <= window.start < window.stop <= self.n_frames:
             raise ValueError(f"{window} does not lie on a canvas of {self.n_frames} frames")
-        return self.latents[:, window.start : window.stop].contiguous()
+        latents = self.latents[:, window.start : window.stop].contiguous()
+        if not hasattr(self.scheduler, "scale_model_input"):  # those of flow matching
+            return latents
+        scaled: torch.Tensor = self.scheduler.scale_model_input(latents, self.timestep)
+        return scaled
 
     def blend(
         self,

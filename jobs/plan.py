@@ -33,9 +33,9 @@ from engine.families.published import Published
 from engine.families.world import read_world
 from engine.film import voice
 from engine.takes import CLIP, FIRST, SOURCE, Takes
-from engine.timeline import PromptSpan, Shot
+from engine.timeline import AHEAD, PromptSpan, Shot
 from jobs.assets import asset_of, clip_frames, column_of, given_of
-from jobs.spec import JobSpec, Profile, SpecError
+from jobs.spec import ClusterSpec, JobSpec, Profile, SpecError
 from manifests.validate import Limits
 
 STRENGTH = 0.8  # of a source video whose shot leaves it out
@@ -89,7 +89,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
         stocked[name] = Stock(profile, *models[key], _given_latents(folder), roots)
         _check(name, stocked[name])
-        _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
+        _check_gang(name, stocked[name].facts, spec.cluster)
         _check_branches(name, stocked[name], spec.cluster.cfg)
     return stocked
 
@@ -136,14 +136,34 @@ def _check(name: str, one: Stock) -> None:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
         )
+    _check_clock(name, one.facts, size, window.overlap)
 
 
-def _check_heads(name: str, heads: int, ulysses: int) -> None:
-    """Refuse a gang whose ranks could not each hold a head."""
-    if ulysses > heads:
+def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
+    """Refuse windows that a model whose latent frames are uneven in time could not be given."""
+    if facts.period and size % facts.period != AHEAD:
         raise SpecError(
-            f"cluster.ulysses={ulysses} ranks cannot share the {heads} attention heads of "
-            f"profiles.{name}.model: set it to {heads} or less, and cluster.ring or cluster.cfg for the rest"
+            f"profiles.{name}.window.size={size} latent frames must be {facts.period} k + {AHEAD}"
+        )
+    if overlap > size - facts.window_unit:
+        raise SpecError(
+            f"profiles.{name}.window.overlap={overlap} latent frames: its model's windows begin at multiples "
+            f"of {facts.window_unit}, so it must be at most {size - facts.window_unit}, or window.size larger"
+        )
+
+
+def _check_gang(name: str, facts: ModelFacts, cluster: ClusterSpec) -> None:
+    """Refuse a gang that cannot share a window, or whose ranks could not each hold a head."""
+    if not FAMILIES[facts.family].shared and cluster.ring * cluster.ulysses > 1:
+        raise SpecError(
+            f"cluster.ring={cluster.ring} and cluster.ulysses={cluster.ulysses} ranks cannot share a window "
+            f"of profiles.{name}.model: set both to 1, and cluster.cfg to 2 or cluster.gangs higher"
+        )
+    if cluster.ulysses > facts.heads:
+        raise SpecError(
+            f"cluster.ulysses={cluster.ulysses} ranks cannot share the {facts.heads} attention heads of "
+            f"profiles.{name}.model: set it to {facts.heads} or less, and cluster.ring or cluster.cfg for "
+            "the rest"
         )
 
 
@@ -253,7 +273,14 @@ def _shot_task(asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask
         model=one.model,
         shot=shot,
         sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
-        layout=Layout(one.window_frames, window.overlap, window.lead_in, facts.temporal_compression),
+        layout=Layout(
+            one.window_frames,
+            window.overlap,
+            window.lead_in,
+            facts.temporal_compression,
+            facts.period,
+            facts.window_unit,
+        ),
         height_px=height_px,
         width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
@@ -312,6 +339,7 @@ def _limits(one: Stock) -> Limits:
         fps_num=picture.fps_num,
         fps_den=picture.fps_den,
         temporal_compression=one.facts.temporal_compression,
+        period=one.facts.period,
         takes=frozenset(map(column_of, one.takes.may)),
         needs=frozenset(map(column_of, one.takes.must)),
         max_shot_frames=_window_px(one) if one.takes.one_window else None,

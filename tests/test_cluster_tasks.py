@@ -23,7 +23,7 @@ from cluster.tasks import (
     VersionTask,
 )
 from engine.takes import CLIP, FIRST
-from engine.timeline import PromptSpan, Shot
+from engine.timeline import PromptSpan, Shot, first_pixel
 
 GOLDEN = {
     "prompt": "26b8f9368a35227df0b5e82724ff0e4f",
@@ -170,7 +170,7 @@ def test_text_cannot_slip_from_one_field_into_the_next():
     assert first.key != second.key
 
 
-@given(st.integers(1, 2000), st.integers(1, 8))
+@given(st.integers(1, 2000), st.integers(2, 8))
 def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole_shot(n_frames, compression):
     shot = Shot("s", n_frames, (PromptSpan("a"),), "", 0)
     layout = Layout(9, 4, 1, temporal_compression=compression)
@@ -178,6 +178,15 @@ def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole
     assert n_latent % 2 == 1
     assert (n_latent - 1) * compression + 1 >= n_frames
     assert n_latent == 1 or (n_latent - 3) * compression + 1 < n_frames
+
+
+@given(st.integers(1, 2000))
+def test_a_canvas_of_uneven_latent_frames_is_one_that_its_windows_cover(n_frames):
+    shot = Shot("s", n_frames, (PromptSpan("a"),), "", 0)
+    layout = Layout(37, 4, 1, temporal_compression=4, period=5, unit=15)
+    task = shot_task(shot=shot, layout=layout)
+    assert first_pixel(task.n_latent, 4, 5) >= n_frames and task.n_latent % 5 == 2
+    assert all(part.window.start % 15 == 0 for part in task.parts[0])
 
 
 def test_parts_cover_the_canvas_under_the_prompts_that_hold_there():

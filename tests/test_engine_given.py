@@ -1,5 +1,6 @@
 """What a shot is given: fitted to the model, encoded, and kept on the canvas."""
 
+import struct
 from fractions import Fraction
 from io import BytesIO
 
@@ -188,6 +189,27 @@ def test_a_clip_is_read_at_the_models_size_and_rate_its_beginning_or_its_end(tmp
         frames = read_clip(path, 32, 32, Fraction(8), 3, from_end=from_end)
         assert frames.shape == (3, 32, 32, 3) and frames.dtype == np.uint8
         assert np.abs(frames.mean(axis=(1, 2, 3)) - want).max() < 3
+
+
+def test_a_clip_is_turned_as_its_camera_says(tmp_path):
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:24] = 255
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=8, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(upright, "rgb24")))
+        out.mux(stream.encode(None))
+    # of the two matrices in an MP4, the track's is the second: "turn by 90 degrees clockwise" for "as it is"
+    one = 1 << 16
+    plain, turned = (struct.pack(">9i", *matrix, 0, 0, 1 << 30) for matrix in (
+        (one, 0, 0, 0, one, 0), (0, one, 0, -one, 0, 0)
+    ))  # fmt: skip
+    before, between, after = path.read_bytes().split(plain)
+    path.write_bytes(before + plain + between + turned + after)
+    (frame,) = read_clip(path, 48, 64, Fraction(8), 1, from_end=False)
+    assert frame.shape == (64, 48, 3)
+    assert frame[:, 30:].min() > 200 and frame[:, :18].max() < 50
 
 
 @pytest.mark.parametrize("content", [b"", b"no clip", png(np.zeros((64, 64, 3), np.uint8))])

@@ -1,6 +1,7 @@
 """Claims about `longtake quality`: any video is measured, with a layout from a plan or the command line."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cluster.tasks import Asset, GivenTask
 from engine.film.encode import encode_segment
 from engine.quality.plot import draw_quality
+from engine.takes import CLIP
 from jobs.cli import main
+from jobs.quality import spans_of
 
 cv2.setNumThreads(1)
 FPS, SIZE = Fraction(8), (64, 96)
@@ -153,6 +157,20 @@ def test_the_plan_tells_cuts_and_seams_of_the_film_that_it_rendered(two_shots, s
     other = [*settings[:1], "profiles.chalk.window.size=13"]
     found = measured(capsys, two_shots, "--manifest", manifest, *other, "--plot", tmp_path / "p.png")
     assert len(found["shots"][0]["seams"]) == 2
+
+
+def test_seams_of_a_shot_that_extends_a_clip_are_counted_from_what_it_shows(make_film):
+    (_, segment) = make_film("row").master.segments
+    plain = segment.source
+    asset = Asset(CLIP, "a" * 64, "/clips/a.mp4")
+    clip = GivenTask(plain.model, (asset,), 9, Fraction(8), plain.height_px, plain.width_px)
+    longer = replace(segment, source=replace(plain, given=(clip,)))
+    whole = replace(
+        segment, source=replace(plain, shot=replace(plain.shot, n_frames=9 + plain.shot.n_frames))
+    )
+    (shown,), (all_of_it,) = spans_of([longer]), spans_of([whole])
+    assert len(shown) == plain.shot.n_frames and shown.seams
+    assert [one.start + 9 for one in shown.seams] == [one.start for one in all_of_it.seams if one.start > 9]
 
 
 def test_the_seconds_that_carry_a_title_are_left_out(two_shots, settings, tmp_path, capsys):

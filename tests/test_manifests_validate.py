@@ -385,6 +385,39 @@ def test_image_below_a_root_is_found(tmp_path: Path) -> None:
     assert image(f"file://{tmp_path}/a.png", tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"extend_uri": "a.png", "last_frame_uri": "a.png"}, []),
+        ({"first_frame_uri": "a.png", "last_frame_uri": "a.png"}, []),
+        ({"source_video_uri": "a.png", "strength": 1.0}, []),
+        ({"extend_uri": "a.png", "first_frame_uri": "a.png"}, ["E315_GIVEN_CHOICE"]),
+        ({"source_video_uri": "a.png", "last_frame_uri": "a.png"}, ["E315_GIVEN_CHOICE"]),
+        ({"source_video_uri": "a.png", "extend_uri": "a.png"}, ["E315_GIVEN_CHOICE"]),
+        ({"source_video_uri": "a.png", "strength": 0.0}, ["E316_STRENGTH"]),
+        ({"source_video_uri": "a.png", "strength": float("nan")}, ["E316_STRENGTH"]),
+        ({"first_frame_uri": "a.png", "strength": 0.5}, ["E316_STRENGTH"]),
+        ({"extend_uri": "b.png"}, ["E310_ASSET_404"]),
+    ],
+)
+def test_a_shot_begins_in_one_way_and_only_a_video_has_a_strength(
+    tmp_path: Path, given: dict[str, Any], found: list[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert [f.code for f in findings(row(shots=[shot(**given)]), roots=(tmp_path,))] == found
+
+
+def test_what_a_model_must_be_given_and_how_long_its_shots_may_be_is_held_against_every_shot() -> None:
+    needs = replace(LIMITS, needs=frozenset({"first_frame_uri"}), max_shot_frames=96)
+    table = pa.Table.from_pylist([row(shots=[shot(), shot(shot_id="s2", duration_s=4.1)])], schema=SCHEMA)
+    told = [(f.code, f.json_path) for f in validate(table, {"p": needs})]
+    assert sorted(told) == [
+        ("E317_NEEDED", "/shots/0/first_frame_uri"),
+        ("E317_NEEDED", "/shots/1/first_frame_uri"),
+        ("E407_WINDOW_LONG", "/shots/1"),
+    ]
+
+
 def test_missing_image(tmp_path: Path) -> None:
     assert image("a.png", tmp_path) == ["E310_ASSET_404"]
     assert image("a\x00.png", tmp_path) == ["E310_ASSET_404"]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.noise import stock_noise
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
@@ -37,7 +38,7 @@ class Family(ABC):
 
     pipeline_class: ClassVar[Any]
     schedulers: ClassVar[Mapping[str, Any]]
-    parallel: ClassVar[ParallelSpec]
+    parallel: ClassVar[ParallelSpec | None]  # None where a gang cannot share one window's sequence
     channels_first: ClassVar[bool]  # whether stock's latents are BCTHW; a canvas's are BTCHW
     latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
     one_batch: ClassVar[bool]  # whether stock predicts both branches of guidance in one forward
@@ -88,7 +89,6 @@ class Family(ABC):
         config = some.load_config(str(folder / "scheduler"), local_files_only=True)
         named = {each.__name__: each for each in cls.schedulers.values()}
         if config.get("_class_name") not in named:
-            # a step leaves out scale_model_input, which is the identity for these only
             raise TypeError(f"{config.get('_class_name')} is none of {', '.join(named)}")
         scheduler = named[config["_class_name"]].from_config(config)
         if kind is not None:
@@ -105,6 +105,23 @@ class Family(ABC):
     def scheduler_of_kind(cls, kind: str, config: Any) -> Any:
         """A scheduler of a kind in `schedulers` with what the configuration of another kind says."""
         return cls.schedulers[kind].from_config(config)
+
+    @classmethod
+    def canvas_shape(cls, frame_shape: Sequence[int]) -> tuple[int, ...]:
+        """The (C, H, W) of a latent frame on a canvas; more than a picture's where a model draws more."""
+        channels, height, width = frame_shape
+        return channels, height, width
+
+    @classmethod
+    def stock_canvas(
+        cls, seed: int, n_frames: int, frame_shape: Sequence[int], dtype: torch.dtype
+    ) -> tuple[Tensor, torch.Generator]:
+        """Noise z_BTCHW as the pipeline draws it for pictures (C, H, W), and the generator after it."""
+        if not cls.channels_first:
+            return stock_noise(seed, (1, n_frames, *frame_shape), dtype)
+        channels, *sides = frame_shape
+        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), dtype)
+        return z_BCTHW.transpose(1, 2).contiguous(), generator
 
     @property
     def transformer(self) -> Any:
@@ -175,8 +192,8 @@ class Family(ABC):
     ) -> Tensor:
         """The prediction, of the shape of a window's latents (B, T, C, H, W).
 
-        timestep is (), texts have the batch of the latents. As in stock, a scale of at most 1 turns guidance
-        off and the negative text is then ignored. A distilled model has no use for one at any scale.
+        timestep is a canvas's, texts have the batch of the latents. As in stock, a scale of at most 1 turns
+        guidance off and the negative text is then ignored. A distilled model has no use for one at any scale.
         """
         told = self.told_guidance(len(latents), guidance_scale)
         if told is not None:

@@ -3,6 +3,7 @@
 A new family is its file and its entry here.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from engine.families.reading import Config, fact
 from engine.takes import FIRST, LAST, NOTHING, SOURCE, Takes
 
-Parts = Mapping[str, Config]  # a folder's configurations, by part; its model_index.json as "pipeline"
+Parts = Mapping[str, Config]  # a folder's configurations, by part; its index of them as "pipeline"
 UNTAUGHT = Takes(frozenset({SOURCE}))  # of any model whose family encodes: no weights are taught this
 PICTURE = Takes(frozenset({FIRST}), frozenset({FIRST}), together=True, one_window=True)
 # A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
@@ -34,6 +35,9 @@ class Known:
     temporal_compression: Read = "vae.temporal_compression_ratio"
     patch: Read = "transformer.patch_size"
     heads: Read = "transformer.num_attention_heads"
+    shared: bool = True  # whether a gang can share one window's sequence, by ring and ulysses
+    period: Read = 0
+    window_unit: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
 
@@ -67,7 +71,7 @@ def _cogvideox_1_5(parts: Parts) -> None:
 
 
 def _halvings(parts: Parts) -> int:
-    """CogVideoX's autoencoder halves the sides between its levels."""
+    """An autoencoder that halves the sides between its levels."""
     halvings = len(fact(parts["vae"], "block_out_channels", list)) - 1
     return int(2**halvings)
 
@@ -92,6 +96,37 @@ def _wan_image_takes(parts: Parts) -> Takes:
     if transformer.get("pos_embed_seq_len"):
         return replace(PICTURE, may=frozenset({FIRST, LAST}), must=frozenset({FIRST, LAST}))
     return PICTURE if transformer.get("image_dim") else replace(PICTURE, may=frozenset({FIRST, LAST}))
+
+
+def _svd(parts: Parts) -> None:
+    """Of its latents and those of a picture beside them."""
+    seen, drawn = (number(f"unet.{key}", parts) for key in ("in_channels", "out_channels"))
+    if seen != 2 * drawn:
+        raise ValueError(
+            f"its configuration says in_channels={seen} and out_channels={drawn}: only twice is read"
+        )
+
+
+def _product(read: str) -> Callable[[Parts], int]:
+    """Of a list of factors, one a level."""
+    part, _, key = read.partition(".")
+    return lambda parts: math.prod(fact(parts[part], key, list))
+
+
+def _minimax_h3(parts: Parts) -> None:
+    """Its sound and its clips are laid out for the numbers that it was published with."""
+    for part, key, published in (
+        ("transformer", "audio_in_channels", 32),
+        ("vae", "clip_length", 17),
+        ("vae", "token_drop", 3),
+        ("vae", "temporal_downsample_factors", 4),
+    ):
+        value = parts[part].get(key)
+        value = math.prod(value) if isinstance(value, list) else value
+        if value != published:
+            raise ValueError(
+                f"its configuration says {key}={parts[part].get(key)!r}: only {published} is read"
+            )
 
 
 FAMILIES = {
@@ -145,5 +180,31 @@ FAMILIES = {
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
+    ),
+    "StableVideoDiffusionPipeline": Known(
+        "engine.families.svd:StableVideoDiffusion",
+        schedulers=("euler",),
+        window_frames="unet.num_frames",
+        max_text_tokens=1,  # it reads none
+        denoiser="unet",
+        latent_channels="unet.out_channels",
+        spatial_compression=_halvings,
+        temporal_compression=1,
+        patch=1,
+        heads=1,
+        shared=False,
+        takes=lambda parts: Takes(may=frozenset({FIRST}), must=frozenset({FIRST})),
+        refuse=_svd,
+    ),
+    "MiniMaxH3ModularPipeline": Known(
+        "engine.families.minimax_h3:MiniMaxH3",
+        schedulers=("euler",),
+        window_frames=37,  # 124 pixel frames; trained on 5 to 15 s, which are 37 to 102 latent frames
+        max_text_tokens=512,
+        spatial_compression=_product("vae.spatial_downsample_factors"),
+        temporal_compression=_product("vae.temporal_downsample_factors"),
+        period=5,
+        window_unit=15,
+        refuse=_minimax_h3,
     ),
 }
