@@ -18,6 +18,8 @@ from diffusers import (
     CogVideoXTransformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
@@ -28,6 +30,7 @@ from hypothesis import strategies as st
 
 from engine.families.cogvideox import CogVideoX
 from engine.families.hunyuan import HunyuanVideo
+from engine.families.ltx import LTX
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
 from engine.families.wan import Wan
@@ -60,6 +63,7 @@ class Case:
     rotary: bool = True
     batch: int = 1
     n_text: int = 6
+    n_negative: int = 0  # tokens of the negative text; 0 for as many as of the other
     n_frames: int = 3
     heads: int = 4
     start: int = 0
@@ -106,10 +110,21 @@ CASES |= {
     "HunyuanVideo, told the guidance, a batch of two": Case("HunyuanVideo, told", batch=2),
     "HunyuanVideo, half precision": Case("HunyuanVideo", dtype=torch.bfloat16),
 }
+CASES |= {
+    "LTX-Video, even tokens": Case("LTX-Video"),
+    "LTX-Video, uneven tokens, uneven heads": Case("LTX-Video", heads=5, width=9),
+    "LTX-Video, short prompt, unguided": Case("LTX-Video", n_text=1, scale=1.0),
+    "LTX-Video, long prompt": Case("LTX-Video", n_text=61, n_frames=1),
+    "LTX-Video, a batch of two under guidance": Case("LTX-Video", batch=2),
+    "LTX-Video, texts of unequal lengths": Case("LTX-Video", n_negative=2),
+    "LTX-Video, half precision": Case("LTX-Video", dtype=torch.bfloat16),
+}
 
 
 def make_family(case):
     torch.manual_seed(0)
+    if case.family == "LTX-Video":
+        return make_ltx(case)
     if case.family.startswith("HunyuanVideo"):
         return make_hunyuan(case)
     if case.family == "Open-Sora 2":
@@ -160,11 +175,19 @@ def make_opensora(case):
     return OpenSora(OpenSora.pipeline_class(transformer=transformer.to(case.dtype).eval(), device="cpu"))
 
 
+def make_ltx(case):
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=case.heads, attention_head_dim=16,
+        cross_attention_dim=16 * case.heads, num_layers=LAYERS, caption_channels=12,
+    )  # fmt: skip
+    return LTX(LTXPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
+
+
 def predict(family, case):
     generator = torch.Generator().manual_seed(7)
     shot = torch.randn((case.batch, 7, 4, 8, case.width), generator=generator).to(case.dtype)
     prompt, negative = torch.randn((2, case.batch, case.n_text, 12), generator=generator).to(case.dtype)
-    prompt, negative = {"tokens": prompt}, {"tokens": negative}
+    prompt, negative = {"tokens": prompt}, {"tokens": negative[:, : case.n_negative or case.n_text]}
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))
     window = shot[:, case.start : case.start + case.n_frames]

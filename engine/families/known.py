@@ -74,6 +74,24 @@ def _opensora_channels(parts: Parts) -> int:
     return number("transformer.in_channels", parts) // number("transformer.patch_size", parts) ** 2
 
 
+def _ltx_ratio(key: str, patch: str) -> Callable[[Parts], int]:
+    """Older folders leave the autoencoder's ratios out, which follow from its blocks then."""
+
+    def read(parts: Parts) -> int:
+        if parts["vae"].get(key) is not None:
+            return number(f"vae.{key}", parts)
+        halvings = sum(fact(parts["vae"], "spatio_temporal_scaling", list))
+        return int(number(f"vae.{patch}", parts) * 2**halvings)
+
+    return read
+
+
+def _ltx_patches(parts: Parts) -> None:
+    for key in ("patch_size", "patch_size_t"):
+        if (size := number(f"transformer.{key}", parts)) != 1:
+            raise ValueError(f"its {key} is {size}: LTXPipeline reads only folders with 1 latent a token")
+
+
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -104,5 +122,14 @@ FAMILIES = {
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
+    ),
+    "LTXPipeline": Known(
+        "engine.families.ltx:LTX",
+        schedulers=("euler",),
+        window_frames=21,  # trained on up to 161 pixel frames
+        max_text_tokens=128,
+        spatial_compression=_ltx_ratio("spatial_compression_ratio", "patch_size"),
+        temporal_compression=_ltx_ratio("temporal_compression_ratio", "patch_size_t"),
+        refuse=_ltx_patches,
     ),
 }
