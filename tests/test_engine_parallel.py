@@ -20,6 +20,8 @@ from diffusers import (
     HunyuanVideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
+    MochiPipeline,
+    MochiTransformer3DModel,
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
@@ -31,6 +33,7 @@ from hypothesis import strategies as st
 from engine.families.cogvideox import CogVideoX
 from engine.families.hunyuan import HunyuanVideo
 from engine.families.ltx import LTX
+from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
 from engine.families.wan import Wan
@@ -63,6 +66,7 @@ class Case:
     rotary: bool = True
     batch: int = 1
     n_text: int = 6
+    text_width: int = 12
     n_negative: int = 0  # tokens of the negative text; 0 for as many as of the other
     n_frames: int = 3
     heads: int = 4
@@ -119,10 +123,22 @@ CASES |= {
     "LTX-Video, texts of unequal lengths": Case("LTX-Video", n_negative=2),
     "LTX-Video, half precision": Case("LTX-Video", dtype=torch.bfloat16),
 }
+CASES |= {
+    "Mochi, even tokens": Case("Mochi", text_width=16),
+    "Mochi, uneven tokens, uneven heads": Case("Mochi", heads=5, width=10, n_text=5, text_width=16),
+    "Mochi, short prompt, unguided": Case("Mochi", n_text=1, scale=1.0, text_width=16),
+    "Mochi, long prompt": Case("Mochi", n_text=61, n_frames=1, text_width=16),
+    "Mochi, a batch of two under guidance": Case("Mochi", batch=2, text_width=16),
+    "Mochi, texts of unequal lengths": Case("Mochi", n_negative=2, text_width=16),
+    "Mochi, no token at all": Case("Mochi", n_text=0, text_width=16),
+    "Mochi, half precision": Case("Mochi", dtype=torch.bfloat16, text_width=16),
+}
 
 
 def make_family(case):
     torch.manual_seed(0)
+    if case.family == "Mochi":
+        return make_mochi(case)
     if case.family == "LTX-Video":
         return make_ltx(case)
     if case.family.startswith("HunyuanVideo"):
@@ -183,10 +199,21 @@ def make_ltx(case):
     return LTX(LTXPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
 
 
+def make_mochi(case):
+    transformer = MochiTransformer3DModel(
+        num_attention_heads=case.heads, attention_head_dim=16, num_layers=LAYERS, pooled_projection_dim=24,
+        in_channels=4, text_embed_dim=16, time_embed_dim=16,
+    )  # fmt: skip
+    torch.nn.init.normal_(transformer.pos_frequencies)  # zeros as made, which would give no positions
+    return Mochi(MochiPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
+
+
 def predict(family, case):
     generator = torch.Generator().manual_seed(7)
     shot = torch.randn((case.batch, 7, 4, 8, case.width), generator=generator).to(case.dtype)
-    prompt, negative = torch.randn((2, case.batch, case.n_text, 12), generator=generator).to(case.dtype)
+    prompt, negative = torch.randn((2, case.batch, case.n_text, case.text_width), generator=generator).to(
+        case.dtype
+    )
     prompt, negative = {"tokens": prompt}, {"tokens": negative[:, : case.n_negative or case.n_text]}
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))

@@ -38,6 +38,7 @@ class Family(ABC):
     parallel: ClassVar[ParallelSpec]
     channels_first: ClassVar[bool]  # whether stock's latents are BCTHW; a canvas's are BTCHW
     latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
+    noise_in_float32: ClassVar[bool] = False  # whether stock draws them so, however it keeps them
     one_batch: ClassVar[bool]  # whether stock predicts both branches at once; unequal texts go in turn
 
     def __init__(self, pipeline: Any) -> None:

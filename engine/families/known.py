@@ -3,6 +3,7 @@
 A new family is its file and its entry here.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,11 @@ def _ltx_patches(parts: Parts) -> None:
             raise ValueError(f"its {key} is {size}: LTXPipeline reads only folders with 1 latent a token")
 
 
+def _product(key: str) -> Callable[[Parts], int]:
+    """Of an autoencoder's factors, one for each of its levels."""
+    return lambda parts: math.prod(fact(parts["vae"], key, list))
+
+
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -131,5 +137,13 @@ FAMILIES = {
         spatial_compression=_ltx_ratio("spatial_compression_ratio", "patch_size"),
         temporal_compression=_ltx_ratio("temporal_compression_ratio", "patch_size_t"),
         refuse=_ltx_patches,
+    ),
+    "MochiPipeline": Known(
+        "engine.families.mochi:Mochi",
+        schedulers=("euler",),
+        window_frames=28,  # trained on 163 pixel frames
+        max_text_tokens="transformer.max_sequence_length",
+        spatial_compression=_product("spatial_expansions"),
+        temporal_compression=_product("temporal_expansions"),
     ),
 }

@@ -76,8 +76,9 @@ def new_canvas(
         z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, kept)
         return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot))
     channels, *sides = frame_shape
+    drawn = torch.float32 if family.noise_in_float32 else kept
     if family.channels_first:
-        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), kept)
-        return Canvas(z_BCTHW.transpose(1, 2).contiguous() * sigma, scheduler, generator)
-    z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), kept)
-    return Canvas(z_BTCHW * sigma, scheduler, generator)
+        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), drawn)
+        return Canvas(z_BCTHW.to(kept).transpose(1, 2).contiguous() * sigma, scheduler, generator)
+    z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), drawn)
+    return Canvas(z_BTCHW.to(kept) * sigma, scheduler, generator)
