@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from engine.timeline import Part, Shot, latent_frames, parts_of, prompt_weights
-from engine.windows import Weights, blend_weights, plan_windows
+from engine.windows import Weights, Window, blend_weights, plan_windows
 
 RENDERING = 1  # raised when a change of the code changes artefacts, so that older ones are not reused
 VISUAL_ONLY = "und"  # the language tag of a film without a language (BCP-47: undetermined)
@@ -61,12 +61,33 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Layout:
-    """Windows in latent frames, and the compression that turns pixels into latents."""
+    """Windows in latent frames, and how those lie in time; period and unit as in ModelFacts."""
 
     size: int
     overlap: int
     lead_in: int
     temporal_compression: int = 4
+    period: int = 0
+    unit: int = 1
+
+    @property
+    def identity(self) -> dict[str, int]:
+        """All of it; what most models have no use for only where it says something."""
+        said = asdict(self)
+        return (
+            said
+            if self.period or self.unit > 1
+            else {n: said[n] for n in said if n not in ("period", "unit")}
+        )
+
+    @property
+    def clock(self) -> tuple[int, int]:
+        """Pixel frames of a latent frame, and after how many latent frames one is of a single one."""
+        return self.temporal_compression, self.period
+
+    def windows(self, n_latent: int) -> tuple[Window, ...]:
+        """Of a canvas of so many latent frames."""
+        return plan_windows(n_latent, self.size, self.overlap, self.unit)
 
 
 @dataclass(frozen=True)
@@ -145,12 +166,13 @@ class ShotTask(Task):
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
         given = [self.given.key] if self.given else []
-        return [self.model.identity, shot, asdict(self.sampling), asdict(self.layout), size, *given]
+        return [self.model.identity, shot, asdict(self.sampling), self.layout.identity, size, *given]
 
     @cached_property
     def n_latent(self) -> int:
-        """Latent frames of the canvas."""
-        return latent_frames(self.shot.n_frames, self.layout.temporal_compression)
+        """Latent frames of the canvas, which windows of the layout cover."""
+        least = latent_frames(self.shot.n_frames, *self.layout.clock)
+        return least + -max(least - self.layout.size, 0) % self.layout.unit
 
     @cached_property
     def prompts(self) -> tuple[PromptTask, ...]:
@@ -178,9 +200,9 @@ class ShotTask(Task):
     @cached_property
     def parts(self) -> tuple[tuple[Part, ...], Weights]:
         """The predictions of every step, and their weights (parts, latent frames)."""
-        windows = plan_windows(self.n_latent, self.layout.size, self.layout.overlap)
+        windows = self.layout.windows(self.n_latent)
         weights = blend_weights(windows, self.n_latent, self.layout.lead_in)
-        prompts = prompt_weights(self.shot, self.n_latent, self.layout.temporal_compression)
+        prompts = prompt_weights(self.shot, self.n_latent, *self.layout.clock)
         return parts_of(windows, weights, prompts)
 
 

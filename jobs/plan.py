@@ -28,7 +28,7 @@ from engine.families.facts import ModelFacts, family_name, folder_digest, read_f
 from engine.families.known import FAMILIES
 from engine.families.world import read_world
 from engine.film import voice
-from engine.timeline import PromptSpan, Shot
+from engine.timeline import AHEAD, PromptSpan, Shot
 from jobs.pictures import given_task
 from jobs.spec import JobSpec, Profile, SpecError
 from manifests.validate import Limits
@@ -105,6 +105,20 @@ def _check(name: str, one: Stock) -> None:
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
+        )
+    _check_clock(name, one.facts, size, window.overlap)
+
+
+def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
+    """Refuse windows that a model whose latent frames are uneven in time could not be given."""
+    if facts.period and size % facts.period != AHEAD:
+        raise SpecError(
+            f"profiles.{name}.window.size={size} latent frames must be {facts.period} k + {AHEAD}"
+        )
+    if overlap > size - facts.window_unit:
+        raise SpecError(
+            f"profiles.{name}.window.overlap={overlap} latent frames: its model's windows begin at multiples "
+            f"of {facts.window_unit}, so it must be at most {size - facts.window_unit}, or window.size larger"
         )
 
 
@@ -208,7 +222,12 @@ def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> S
         shot=shot,
         sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
         layout=Layout(
-            window.size or facts.window_frames, window.overlap, window.lead_in, facts.temporal_compression
+            window.size or facts.window_frames,
+            window.overlap,
+            window.lead_in,
+            facts.temporal_compression,
+            facts.period,
+            facts.window_unit,
         ),
         height_px=height_px,
         width_px=width_px,

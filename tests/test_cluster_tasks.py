@@ -21,7 +21,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
-from engine.timeline import PromptSpan, Shot
+from engine.timeline import PromptSpan, Shot, first_pixel
 
 GOLDEN = {
     "prompt": "26b8f9368a35227df0b5e82724ff0e4f",
@@ -159,6 +159,15 @@ def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole
     assert n_latent % 2 == 1
     assert (n_latent - 1) * compression + 1 >= n_frames
     assert n_latent == 1 or (n_latent - 3) * compression + 1 < n_frames
+
+
+@given(st.integers(1, 2000))
+def test_a_canvas_of_uneven_latent_frames_is_one_that_its_windows_cover(n_frames):
+    shot = Shot("s", n_frames, (PromptSpan("a"),), "", 0)
+    layout = Layout(37, 4, 1, temporal_compression=4, period=5, unit=15)
+    task = shot_task(shot=shot, layout=layout)
+    assert first_pixel(task.n_latent, 4, 5) >= n_frames and task.n_latent % 5 == 2
+    assert all(part.window.start % 15 == 0 for part in task.parts[0])
 
 
 def test_parts_cover_the_canvas_under_the_prompts_that_hold_there():

@@ -31,8 +31,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.families.cogvideox import CogVideoX
+from engine.families.h3_sound import add_sound, n_sound
 from engine.families.hunyuan import HunyuanVideo
 from engine.families.ltx import LTX
+from engine.families.minimax_h3 import MiniMaxH3
 from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
@@ -43,6 +45,7 @@ from engine.parallel.exchange import gather, shard, trade
 from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.parallel.spread import parallelise
 from engine.windows import plan_windows
+from tests.tiny_h3 import make_transformer as make_h3_transformer
 
 LAYERS, TIMEOUT_S = 2, 60.0
 README = Path(__file__).parent.parent / "README.md"
@@ -133,6 +136,13 @@ CASES |= {
     "Mochi, no token at all": Case("Mochi", n_text=0, text_width=16),
     "Mochi, half precision": Case("Mochi", dtype=torch.bfloat16, text_width=16),
 }
+CASES |= {
+    "MiniMax-H3, even tokens": Case("MiniMax-H3", n_text=6),
+    "MiniMax-H3, uneven tokens, uneven heads": Case("MiniMax-H3", heads=5, width=10, n_text=5),
+    "MiniMax-H3, short prompt": Case("MiniMax-H3", n_text=1),
+    "MiniMax-H3, long prompt, a batch of two": Case("MiniMax-H3", batch=2, n_text=61, n_frames=1),
+    "MiniMax-H3, half precision": Case("MiniMax-H3", dtype=torch.bfloat16),
+}
 
 
 def make_family(case):
@@ -145,6 +155,9 @@ def make_family(case):
         return make_hunyuan(case)
     if case.family == "Open-Sora 2":
         return make_opensora(case)
+    if case.family == "MiniMax-H3":
+        transformer = make_h3_transformer(case.heads, channels=4, text_dim=12, layers=LAYERS)
+        return MiniMaxH3(MiniMaxH3.pipeline_class(transformer=transformer.to(case.dtype), device="cpu"))
     return make_cogvideox(case) if case.family == "CogVideoX" else make_wan(case)
 
 
@@ -218,6 +231,10 @@ def predict(family, case):
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))
     window = shot[:, case.start : case.start + case.n_frames]
+    if case.family == "MiniMax-H3":
+        sound = torch.randn((case.batch, 2 * n_sound(case.n_frames), 32), generator=generator)
+        window, at = add_sound(window.float(), sound), torch.tensor([0.5, 0.2])
+        return family.predict(window, at, prompt, negative, case.scale)
     return family.predict(window, torch.tensor(500), prompt, negative, case.scale)
 
 

@@ -175,6 +175,11 @@ def model_folder(path: Path) -> Path:
             "num_attention_heads": 30,
         },
     }
+    return folder_of(path, parts)
+
+
+def folder_of(path: Path, parts: dict[str, Any]) -> Path:
+    """A folder of these JSON files."""
     for name, content in parts.items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / f"{name}.json").write_text(json.dumps(content))
@@ -197,6 +202,34 @@ def test_a_profile_that_its_model_cannot_serve_is_refused_before_any_row(
     assert stock(load_spec(None, told))["chalk"].facts.window_frames == 13
     with pytest.raises(SpecError, match=named):
         stock(load_spec(None, [*told, f"profiles.chalk.{override}"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("size=36", "window.size=36 latent frames must be 5 k . 2"), ("overlap=23", "it must be at most 22")],
+)
+def test_windows_that_a_model_of_uneven_latent_frames_cannot_be_given_are_refused_before_any_row(
+    tmp_path: Path, override: str, named: str
+) -> None:
+    parts = {
+        "modular_model_index": {"_class_name": "MiniMaxH3ModularPipeline"},
+        "vae/config": {
+            "spatial_downsample_factors": [2, 2, 2, 2, 1, 1],
+            "temporal_downsample_factors": [1, 2, 2, 1, 1, 1],
+            "clip_length": 17,
+            "token_drop": 3,
+        },
+        "transformer/config": {
+            "in_channels": 24,
+            "audio_in_channels": 32,
+            "patch_size": [1, 2, 2],
+            "num_attention_heads": 56,
+        },
+    }
+    told = [f"profiles.chalk.model.folder={folder_of(tmp_path, parts)}"]
+    assert stock(load_spec(None, told))["chalk"].facts.heads == 56
+    with pytest.raises(SpecError, match=named):
+        stock(load_spec(None, [*told, f"profiles.chalk.window.{override}"]))
 
 
 def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_before_any_row(

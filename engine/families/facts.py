@@ -12,11 +12,16 @@ from engine.families.reading import read_object
 from engine.families.world import WORLD
 
 _CHUNK = 1 << 20
+_INDEXES = ("model_index.json", "modular_model_index.json")  # the latter of pipelines that are blocks only
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Units: compression is pixels a latent (in space) and frames a latent frame (in time)."""
+    """Units: compression is pixels a latent (in space) and frames a latent frame (in time).
+
+    With a period, one of so many latent frames is of a single pixel frame. Windows begin at multiples of
+    window_unit latent frames.
+    """
 
     family: str
     latent_channels: int
@@ -26,6 +31,8 @@ class ModelFacts:
     window_frames: int
     max_text_tokens: int
     heads: int
+    period: int = 0
+    window_unit: int = 1
 
     @property
     def size_multiple_px(self) -> int:
@@ -38,7 +45,8 @@ _NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name != "family"
 
 def family_name(folder: Path) -> str:
     """The pipeline class that a diffusers folder is for. Raises ValueError if it is of no known family."""
-    family = read_object(folder / "model_index.json").get("_class_name")
+    index = next((folder / name for name in _INDEXES if (folder / name).exists()), folder / _INDEXES[0])
+    family = read_object(index).get("_class_name")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{folder}: a {family} is not among the families {', '.join(FAMILIES)}")
     return family

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.noise import stock_noise
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
@@ -104,6 +105,25 @@ class Family(ABC):
     def scheduler_of_kind(cls, kind: str, config: Any) -> Any:
         """A scheduler of a kind in `schedulers` with what the configuration of another kind says."""
         return cls.schedulers[kind].from_config(config)
+
+    @classmethod
+    def canvas_shape(cls, frame_shape: Sequence[int]) -> tuple[int, ...]:
+        """The (C, H, W) of a latent frame on a canvas; more than a picture's where a model draws more."""
+        channels, height, width = frame_shape
+        return channels, height, width
+
+    @classmethod
+    def stock_canvas(
+        cls, seed: int, n_frames: int, frame_shape: Sequence[int], dtype: torch.dtype
+    ) -> tuple[Tensor, torch.Generator]:
+        """Noise z_BTCHW as the pipeline draws it for pictures (C, H, W), and the generator after it."""
+        drawn = torch.float32 if cls.noise_in_float32 else dtype
+        if not cls.channels_first:
+            z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), drawn)
+            return z_BTCHW.to(dtype), generator
+        channels, *sides = frame_shape
+        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), drawn)
+        return z_BCTHW.to(dtype).transpose(1, 2).contiguous(), generator
 
     @property
     def transformer(self) -> Any:

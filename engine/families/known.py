@@ -32,6 +32,8 @@ class Known:
     temporal_compression: Read = "vae.temporal_compression_ratio"
     patch: Read = "transformer.patch_size"
     heads: Read = "transformer.num_attention_heads"
+    period: Read = 0
+    window_unit: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
 
@@ -93,9 +95,26 @@ def _ltx_patches(parts: Parts) -> None:
             raise ValueError(f"its {key} is {size}: LTXPipeline reads only folders with 1 latent a token")
 
 
-def _product(key: str) -> Callable[[Parts], int]:
-    """Of an autoencoder's factors, one for each of its levels."""
-    return lambda parts: math.prod(fact(parts["vae"], key, list))
+def _product(read: str) -> Callable[[Parts], int]:
+    """Of a list of factors, one a level."""
+    part, _, key = read.partition(".")
+    return lambda parts: math.prod(fact(parts[part], key, list))
+
+
+def _minimax_h3(parts: Parts) -> None:
+    """Its sound and its clips are laid out for the numbers that it was published with."""
+    for part, key, published in (
+        ("transformer", "audio_in_channels", 32),
+        ("vae", "clip_length", 17),
+        ("vae", "token_drop", 3),
+        ("vae", "temporal_downsample_factors", 4),
+    ):
+        value = parts[part].get(key)
+        value = math.prod(value) if isinstance(value, list) else value
+        if value != published:
+            raise ValueError(
+                f"its configuration says {key}={parts[part].get(key)!r}: only {published} is read"
+            )
 
 
 FAMILIES = {
@@ -143,7 +162,18 @@ FAMILIES = {
         schedulers=("euler",),
         window_frames=28,  # trained on 163 pixel frames
         max_text_tokens="transformer.max_sequence_length",
-        spatial_compression=_product("spatial_expansions"),
-        temporal_compression=_product("temporal_expansions"),
+        spatial_compression=_product("vae.spatial_expansions"),
+        temporal_compression=_product("vae.temporal_expansions"),
+    ),
+    "MiniMaxH3ModularPipeline": Known(
+        "engine.families.minimax_h3:MiniMaxH3",
+        schedulers=("euler",),
+        window_frames=37,  # 124 pixel frames; trained on 5 to 15 s, which are 37 to 102 latent frames
+        max_text_tokens=512,
+        spatial_compression=_product("vae.spatial_downsample_factors"),
+        temporal_compression=_product("vae.temporal_downsample_factors"),
+        period=5,
+        window_unit=15,
+        refuse=_minimax_h3,
     ),
 }

@@ -12,7 +12,7 @@ from engine.canvas import Canvas
 from engine.families.facts import family_name
 from engine.families.family import Family
 from engine.families.known import FAMILIES
-from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
+from engine.noise import INITIAL, StepNoise, keyed_noise
 
 # What each stage leaves on disk: a text encoder may be larger than all the rest.
 # With a part goes its second, such as text_encoder_2 (Family.load).
@@ -58,12 +58,14 @@ def new_canvas(
     window: int = 0,
     layout: str = "keyed",
 ) -> Canvas:
-    """A canvas of noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
+    """A canvas of noise z_BTCHW for pictures of frame_shape (C, H, W), with the folder's scheduler.
 
-    dtype is the name of one of torch's, that of the weights; window the latent frames of one window, 0 for a
-    shot that is one, for families whose steps depend on it. layout says how noise lies on the canvas:
-    "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a stochastic scheduler's
-    steps; or "stock", drawn as the family's pipeline draws it from a generator of `seed`, to be equal to it.
+    It is on the CPU, (1, n_frames, *frame_shape) but for what a model draws beside pictures
+    (Family.canvas_shape). dtype is the name of one of torch's, that of the weights; window the latent frames
+    of one window, 0 for a shot that is one, for families whose steps depend on it. layout says how noise lies
+    on the canvas: "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a
+    stochastic scheduler's steps; or "stock", drawn as the family's pipeline draws it from a generator of
+    `seed`, to be equal to it.
     """
     family = family_of(folder)
     window_shape = (min(n_frames, window or n_frames), *frame_shape)
@@ -73,12 +75,8 @@ def new_canvas(
     if layout not in ("keyed", "stock"):
         raise ValueError(f"no layout {layout!r} of noise: there are keyed and stock")
     if layout == "keyed":
-        z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, kept)
+        shape = family.canvas_shape(frame_shape)
+        z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), shape, kept)
         return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot))
-    channels, *sides = frame_shape
-    drawn = torch.float32 if family.noise_in_float32 else kept
-    if family.channels_first:
-        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), drawn)
-        return Canvas(z_BCTHW.to(kept).transpose(1, 2).contiguous() * sigma, scheduler, generator)
-    z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), drawn)
-    return Canvas(z_BTCHW.to(kept) * sigma, scheduler, generator)
+    z_BTCHW, generator = family.stock_canvas(seed, n_frames, frame_shape, kept)
+    return Canvas(z_BTCHW * sigma, scheduler, generator)

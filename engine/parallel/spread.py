@@ -12,13 +12,14 @@ Decides: how a transformer is shared out and put together. Does not decide: how 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Module, ModuleList
 from torch.overrides import TorchFunctionMode
 
 from engine.parallel.attention import attend
@@ -37,6 +38,8 @@ class ParallelSpec:
     `beside` is an argument of the transformer that may be (B, L): one number for each of the video's tokens.
     `filled` is for blocks that cut the last stream off by `[:, -n:]`, and so take all for it where a rank has
     none of a short prompt: it then gets one token of zeros, last in attention, which no other attends to.
+    `numbered` names modules, or lists of them, with an argument that has one entry for each token of the only
+    stream; `last` are the last projections, each of which makes another thing of the same tokens.
     """
 
     blocks: tuple[str, ...]
@@ -45,7 +48,8 @@ class ParallelSpec:
     rotary: str
     rotary_dim: int
     beside: str = ""
-    last: str = "proj_out"
+    last: tuple[str, ...] = ("proj_out",)
+    numbered: Mapping[str, str] = field(default_factory=dict)
     filled: bool = False
 
 
@@ -87,10 +91,14 @@ class Spread(TorchFunctionMode):
         self.hooks = [
             transformer.register_forward_pre_hook(self._share_arguments, with_kwargs=True),
             first.register_forward_pre_hook(self._share_out, with_kwargs=True),
-            getattr(transformer, spec.last).register_forward_hook(self._collect),
+            *(getattr(transformer, name).register_forward_hook(self._collect) for name in spec.last),
         ]
         if rope := getattr(transformer, spec.rotary, None):
             self.hooks.append(rope.register_forward_hook(self._share_rope))
+        for name, argument in spec.numbered.items():
+            named = getattr(transformer, name)
+            for module in named if isinstance(named, ModuleList) else [named]:
+                self.hooks.append(_with_share(module, argument, self._share))
         for name in spec.blocks:
             for block in getattr(transformer, name):
                 attention = getattr(block, spec.attention)
@@ -176,3 +184,15 @@ class Spread(TorchFunctionMode):
             if mask.dtype != torch.bool or not bool(mask.all()):
                 raise ValueError("a gang attends to every token: trim the prompt rather than pass a mask")
             self.allowed = mask
+
+
+def _with_share(module: Module, argument: str, share: Callable[[Tensor, int], Tensor]) -> Any:
+    """A hook that keeps this rank's share of an argument with one entry a token; it can be removed."""
+    signature = inspect.signature(module.forward)
+
+    def before(module: Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments[argument] = share(bound.arguments[argument], 0)
+        return bound.args, bound.kwargs
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)
