@@ -68,7 +68,9 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _takes_images(folder), roots)
+        # in a patch of several frames the first has no token of its own that could be kept
+        images = _takes_images(folder) and models[key][0].patch_frames == 1
+        stocked[name] = Stock(profile, *models[key], images, roots)
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
     return stocked
@@ -107,6 +109,7 @@ def _check(name: str, one: Stock) -> None:
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
         )
     _check_clock(name, one.facts, size, window.overlap)
+    _check_patches(name, one, size)
 
 
 def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
@@ -120,6 +123,24 @@ def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
             f"profiles.{name}.window.overlap={overlap} latent frames: its model's windows begin at multiples "
             f"of {facts.window_unit}, so it must be at most {size - facts.window_unit}, or window.size larger"
         )
+
+
+def _check_patches(name: str, one: Stock, size: int) -> None:
+    """Refuse windows of broken patches, for models whose patches are of several latent frames."""
+    patch, overlap = one.facts.patch_frames, one.profile.window.overlap
+    if size % patch:
+        raise SpecError(f"profiles.{name}.window.size={size} latent frames must be a multiple of {patch}")
+    if overlap < 2 * _lead_in(one):
+        raise SpecError(
+            f"profiles.{name}.window.overlap={overlap} latent frames must be at least {2 * _lead_in(one)}: "
+            f"its model's patches are of {patch}, and each side leaves out window.lead_in in whole ones"
+        )
+
+
+def _lead_in(one: Stock) -> int:
+    """Latent frames that windows leave out at their edges, in whole patches: a patch is predicted as one."""
+    lead_in = one.profile.window.lead_in
+    return lead_in + -lead_in % one.facts.patch_frames
 
 
 def _check_heads(name: str, heads: int, ulysses: int) -> None:
@@ -224,10 +245,11 @@ def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> S
         layout=Layout(
             window.size or facts.window_frames,
             window.overlap,
-            window.lead_in,
+            _lead_in(one),
             facts.temporal_compression,
             facts.period,
             facts.window_unit,
+            facts.patch_frames,
         ),
         height_px=height_px,
         width_px=width_px,

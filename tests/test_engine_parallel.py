@@ -118,6 +118,14 @@ CASES |= {
     "HunyuanVideo, half precision": Case("HunyuanVideo", dtype=torch.bfloat16),
 }
 CASES |= {
+    "CogVideoX 1.5, even tokens": Case("CogVideoX 1.5", n_frames=4),
+    "CogVideoX 1.5, uneven tokens, uneven heads": Case("CogVideoX 1.5", n_frames=4, heads=5, n_text=5),
+    "CogVideoX 1.5, short prompt": Case("CogVideoX 1.5", n_frames=4, n_text=1),
+    "CogVideoX 1.5, long prompt, unguided": Case("CogVideoX 1.5", n_text=61, n_frames=2, scale=1.0),
+    "CogVideoX 1.5, a later window": Case("CogVideoX 1.5", n_frames=4, start=2),
+    "CogVideoX 1.5, half precision": Case("CogVideoX 1.5", n_frames=4, dtype=torch.bfloat16),
+}
+CASES |= {
     "LTX-Video, even tokens": Case("LTX-Video"),
     "LTX-Video, uneven tokens, uneven heads": Case("LTX-Video", heads=5, width=9),
     "LTX-Video, short prompt, unguided": Case("LTX-Video", n_text=1, scale=1.0),
@@ -158,7 +166,7 @@ def make_family(case):
     if case.family == "MiniMax-H3":
         transformer = make_h3_transformer(case.heads, channels=4, text_dim=12, layers=LAYERS)
         return MiniMaxH3(MiniMaxH3.pipeline_class(transformer=transformer.to(case.dtype), device="cpu"))
-    return make_cogvideox(case) if case.family == "CogVideoX" else make_wan(case)
+    return make_cogvideox(case) if case.family.startswith("CogVideoX") else make_wan(case)
 
 
 def make_wan(case):
@@ -181,7 +189,8 @@ def make_cogvideox(case):
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=case.heads, attention_head_dim=16, in_channels=4, out_channels=4,
         time_embed_dim=8, text_embed_dim=12, num_layers=LAYERS, sample_width=8, sample_height=8,
-        sample_frames=9, patch_size=2, max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
+        sample_frames=9, patch_size=2, patch_size_t=2 if case.family == "CogVideoX 1.5" else None,
+        max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
     )  # fmt: skip
     scheduler = CogVideoXDDIMScheduler()
     return CogVideoX(CogVideoXPipeline(None, None, None, transformer.to(case.dtype).eval(), scheduler))

@@ -34,6 +34,7 @@ class Known:
     heads: Read = "transformer.num_attention_heads"
     period: Read = 0
     window_unit: Read = 1
+    patch_frames: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
 
@@ -57,13 +58,16 @@ def _or(read: str, older: int) -> Callable[[Parts], int]:
 
 
 def _cogvideox_window(parts: Parts) -> int:
-    frames = number("transformer.sample_frames", parts)
-    return (frames - 1) // number("vae.temporal_compression_ratio", parts) + 1
+    """Latent frames of the clips that it was trained on, in whole patches."""
+    frames, patch = number("transformer.sample_frames", parts), _cogvideox_patch(parts)
+    latent = (frames - 1) // number("vae.temporal_compression_ratio", parts) + 1
+    return latent + -latent % patch
 
 
-def _cogvideox_1_5(parts: Parts) -> None:
-    if parts["transformer"].get("patch_size_t"):
-        raise ValueError("its patches are of several frames, as CogVideoX 1.5's: only 1.0 is read yet")
+def _cogvideox_patch(parts: Parts) -> int:
+    """CogVideoX 1.0 has patches in space only."""
+    given = parts["transformer"].get("patch_size_t") is not None
+    return number("transformer.patch_size_t", parts) if given else 1
 
 
 def _halvings(parts: Parts) -> int:
@@ -124,7 +128,8 @@ FAMILIES = {
         window_frames=_cogvideox_window,
         max_text_tokens="transformer.max_text_seq_length",
         spatial_compression=_halvings,
-        refuse=_cogvideox_1_5,
+        window_unit=_cogvideox_patch,
+        patch_frames=_cogvideox_patch,
         encodes=True,
     ),
     "WanPipeline": Known(
