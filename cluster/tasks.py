@@ -62,7 +62,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Layout:
-    """Windows in latent frames, and how those lie in time; period and unit as in ModelFacts."""
+    """Windows in latent frames, and how those lie in time: period, unit and patch_frames as in ModelFacts."""
 
     size: int
     overlap: int
@@ -70,14 +70,13 @@ class Layout:
     temporal_compression: int = 4
     period: int = 0
     unit: int = 1
+    patch_frames: int = 1
 
     @property
     def identity(self) -> dict[str, int]:
         """All of it; what most models have no use for only where it says something."""
-        said = asdict(self)
-        if not self.period and self.unit == 1:
-            del said["period"], said["unit"]
-        return said
+        nothing = {"period": 0, "unit": 1, "patch_frames": 1}
+        return {name: value for name, value in asdict(self).items() if nothing.get(name) != value}
 
     @property
     def clock(self) -> tuple[int, int]:
@@ -192,13 +191,22 @@ class ShotTask(Task):
 
     @cached_property
     def n_latent(self) -> int:
-        """Latent frames of the canvas, which windows of the layout cover."""
+        """Latent frames of the shot: with n_before, they are those of a canvas that windows can cover."""
         least = latent_frames(self.hidden_frames + self.shot.n_frames, *self.layout.clock)
-        return least + -max(least - self.layout.size, 0) % self.layout.unit
+        before = -least % self.layout.patch_frames
+        return least + -max(before + least - self.layout.size, 0) % self.layout.unit
+
+    @property
+    def n_before(self) -> int:
+        """Latent frames that the canvas has before the shot's, to be of whole patches; let go at last.
+
+        Before them, as in diffusers: so the shot's first is the one that a decoder takes for a single frame.
+        """
+        return -self.n_latent % self.layout.patch_frames
 
     @property
     def canvas_frames(self) -> int:
-        """Pixel frames of the canvas; those that are shown, and some more."""
+        """Pixel frames of the shot's latents; those that are shown, and some more."""
         return first_pixel(self.n_latent, *self.layout.clock)
 
     @cached_property
@@ -230,12 +238,17 @@ class ShotTask(Task):
 
     @cached_property
     def parts(self) -> tuple[tuple[Part, ...], Weights]:
-        """The predictions of every step, and their weights (parts, latent frames)."""
-        windows = self.layout.windows(self.n_latent)
-        weights = blend_weights(windows, self.n_latent, self.layout.lead_in)
+        """The predictions of every step, and their weights (parts, latent frames of the canvas)."""
         shot = delayed(self.shot, self.hidden_frames)
-        prompts = prompt_weights(shot, self.n_latent, *self.layout.clock)
-        return parts_of(windows, weights, prompts)
+        prompts = prompt_weights(shot, self.n_latent, *self.layout.clock, self.n_before)
+        return parts_of(*self.windows, prompts)
+
+    @cached_property
+    def windows(self) -> tuple[tuple[Window, ...], Weights]:
+        """The canvas's windows, and their weights (windows, latent frames of the canvas)."""
+        n_canvas = self.n_before + self.n_latent
+        windows = self.layout.windows(n_canvas)
+        return windows, blend_weights(windows, n_canvas, self.layout.lead_in)
 
 
 @dataclass(frozen=True)

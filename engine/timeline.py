@@ -94,19 +94,19 @@ def latent_frames(n_frames: int, c: int = 4, period: int = 0) -> int:
     return period * max(periods, 1) + AHEAD
 
 
-def prompt_weights(shot: Shot, n_latent: int, c: int = 4, period: int = 0) -> Weights:
+def prompt_weights(shot: Shot, n_latent: int, c: int = 4, period: int = 0, n_before: int = 0) -> Weights:
     """Weights (s, F) of the shot's prompts at every latent frame; each column sums to one.
 
     Raised-cosine cross-fades in time, as differences of smooth steps: they telescope to one. A latent frame
-    stands at the mean time of its pixel frames.
+    stands at the mean time of its pixel frames. Those of n_before latent frames before the first are its.
     """
     starts = np.array([first_pixel(latent, c, period) for latent in range(n_latent + 1)])
-    time = (starts[:-1] + starts[1:] - 1) / 2
-    steps = [np.ones(n_latent)]
+    time = np.pad((starts[:-1] + starts[1:] - 1) / 2, (n_before, 0), "edge")
+    steps = [np.ones(n_before + n_latent)]
     for span in shot.prompts[1:]:
         u = (time - span.start) / span.blend + 0.5 if span.blend else (time >= span.start).astype(float)
         steps.append(np.sin(np.pi / 2 * np.clip(u, 0.0, 1.0)) ** 2)
-    return np.asarray(-np.diff(np.stack([*steps, np.zeros(n_latent)]), axis=0), dtype=np.float64)
+    return np.asarray(-np.diff(np.stack([*steps, np.zeros(n_before + n_latent)]), axis=0), dtype=np.float64)
 
 
 def parts_of(

@@ -87,7 +87,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _given_latents(folder), roots)
+        stocked[name] = Stock(profile, *models[key], _given_latents(folder, models[key][0]), roots)
         _check(name, stocked[name])
         _check_gang(name, stocked[name].facts, spec.cluster)
         _check_branches(name, stocked[name], spec.cluster.cfg)
@@ -109,8 +109,10 @@ def roots_of(spec: JobSpec) -> tuple[Path, ...]:
     return tuple(Path(root).expanduser() for root in spec.roots)
 
 
-def _given_latents(folder: Path) -> int:
+def _given_latents(folder: Path, facts: ModelFacts) -> int:
     """The first latent frames that the folder says its model goes on from; a broken world says none."""
+    if facts.patch_frames > 1:
+        return 0  # in a patch of several frames the first has no token of its own that could be kept
     try:
         world = read_world(folder)
     except ValueError:
@@ -137,6 +139,7 @@ def _check(name: str, one: Stock) -> None:
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
         )
     _check_clock(name, one.facts, size, window.overlap)
+    _check_patches(name, one, size)
 
 
 def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
@@ -150,6 +153,24 @@ def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
             f"profiles.{name}.window.overlap={overlap} latent frames: its model's windows begin at multiples "
             f"of {facts.window_unit}, so it must be at most {size - facts.window_unit}, or window.size larger"
         )
+
+
+def _check_patches(name: str, one: Stock, size: int) -> None:
+    """Refuse windows of broken patches, for models whose patches are of several latent frames."""
+    patch, overlap = one.facts.patch_frames, one.profile.window.overlap
+    if size % patch:
+        raise SpecError(f"profiles.{name}.window.size={size} latent frames must be a multiple of {patch}")
+    if overlap < 2 * _lead_in(one):
+        raise SpecError(
+            f"profiles.{name}.window.overlap={overlap} latent frames must be at least {2 * _lead_in(one)}: "
+            f"its model's patches are of {patch}, and each side leaves out window.lead_in in whole ones"
+        )
+
+
+def _lead_in(one: Stock) -> int:
+    """Latent frames that windows leave out at their edges, in whole patches: a patch is predicted as one."""
+    lead_in = one.profile.window.lead_in
+    return lead_in + -lead_in % one.facts.patch_frames
 
 
 def _check_gang(name: str, facts: ModelFacts, cluster: ClusterSpec) -> None:
@@ -276,10 +297,11 @@ def _shot_task(asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask
         layout=Layout(
             one.window_frames,
             window.overlap,
-            window.lead_in,
+            _lead_in(one),
             facts.temporal_compression,
             facts.period,
             facts.window_unit,
+            facts.patch_frames,
         ),
         height_px=height_px,
         width_px=width_px,

@@ -197,6 +197,21 @@ def test_parts_cover_the_canvas_under_the_prompts_that_hold_there():
     assert {part.prompt for part in parts} == {0, 1}
 
 
+@given(st.integers(2, 400), st.integers(3, 9), st.integers(2, 4))
+def test_a_canvas_is_of_whole_patches_by_frames_before_the_shot_that_have_its_first_prompt(n, size, patch):
+    layout = Layout(patch * size, 2 * patch, patch, unit=patch, patch_frames=patch)
+    spans = (PromptSpan("a leaf"), PromptSpan("its veins", start=n // 2, blend=0))
+    task = shot_task(shot=Shot("s", n, spans, "", 0), layout=layout)
+    windows, weights = task.windows
+    assert (task.n_before + task.n_latent) % patch == 0 <= task.n_before < patch and task.n_latent % 2 == 1
+    assert windows[-1].stop == weights.shape[1] == task.n_before + task.n_latent
+    assert not any(window.start % patch or len(window) % patch for window in windows)
+    parts, rows = task.parts
+    later = [row for part, row in zip(parts, rows, strict=True) if part.prompt == 1]
+    assert later and not any(row[: task.n_before + 1].any() for row in later)
+    np.testing.assert_allclose(rows.sum(axis=0), 1.0, atol=1e-12)
+
+
 def test_tasks_come_after_what_they_need_and_nothing_needed_is_missing():
     made = film()
     seen = set()

@@ -18,6 +18,10 @@ from diffusers import (
     CogVideoXTransformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+    MochiPipeline,
+    MochiTransformer3DModel,
     StableVideoDiffusionPipeline,
     UniPCMultistepScheduler,
     WanPipeline,
@@ -30,7 +34,9 @@ from hypothesis import strategies as st
 from engine.families.cogvideox import CogVideoX
 from engine.families.h3_sound import add_sound, n_sound
 from engine.families.hunyuan import HunyuanVideo
+from engine.families.ltx import LTX
 from engine.families.minimax_h3 import MiniMaxH3
+from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
 from engine.families.svd import StableVideoDiffusion
@@ -67,6 +73,8 @@ class Case:
     rotary: bool = True
     batch: int = 1
     n_text: int = 6
+    text_width: int = 12
+    n_negative: int = 0  # tokens of the negative text; 0 for as many as of the other
     n_frames: int = 3
     heads: int = 4
     start: int = 0
@@ -123,6 +131,33 @@ CASES |= {
     "HunyuanVideo, half precision": Case("HunyuanVideo", dtype=torch.bfloat16),
 }
 CASES |= {
+    "CogVideoX 1.5, even tokens": Case("CogVideoX 1.5", n_frames=4),
+    "CogVideoX 1.5, uneven tokens, uneven heads": Case("CogVideoX 1.5", n_frames=4, heads=5, n_text=5),
+    "CogVideoX 1.5, short prompt": Case("CogVideoX 1.5", n_frames=4, n_text=1),
+    "CogVideoX 1.5, long prompt, unguided": Case("CogVideoX 1.5", n_text=61, n_frames=2, scale=1.0),
+    "CogVideoX 1.5, a later window": Case("CogVideoX 1.5", n_frames=4, start=2),
+    "CogVideoX 1.5, half precision": Case("CogVideoX 1.5", n_frames=4, dtype=torch.bfloat16),
+}
+CASES |= {
+    "LTX-Video, even tokens": Case("LTX-Video"),
+    "LTX-Video, uneven tokens, uneven heads": Case("LTX-Video", heads=5, width=9),
+    "LTX-Video, short prompt, unguided": Case("LTX-Video", n_text=1, scale=1.0),
+    "LTX-Video, long prompt": Case("LTX-Video", n_text=61, n_frames=1),
+    "LTX-Video, a batch of two under guidance": Case("LTX-Video", batch=2),
+    "LTX-Video, texts of unequal lengths": Case("LTX-Video", n_negative=2),
+    "LTX-Video, half precision": Case("LTX-Video", dtype=torch.bfloat16),
+}
+CASES |= {
+    "Mochi, even tokens": Case("Mochi", text_width=16),
+    "Mochi, uneven tokens, uneven heads": Case("Mochi", heads=5, width=10, n_text=5, text_width=16),
+    "Mochi, short prompt, unguided": Case("Mochi", n_text=1, scale=1.0, text_width=16),
+    "Mochi, long prompt": Case("Mochi", n_text=61, n_frames=1, text_width=16),
+    "Mochi, a batch of two under guidance": Case("Mochi", batch=2, text_width=16),
+    "Mochi, texts of unequal lengths": Case("Mochi", n_negative=2, text_width=16),
+    "Mochi, no token at all": Case("Mochi", n_text=0, text_width=16),
+    "Mochi, half precision": Case("Mochi", dtype=torch.bfloat16, text_width=16),
+}
+CASES |= {
     "MiniMax-H3, even tokens": Case("MiniMax-H3", n_text=6),
     "MiniMax-H3, uneven tokens, uneven heads": Case("MiniMax-H3", heads=5, width=10, n_text=5),
     "MiniMax-H3, short prompt": Case("MiniMax-H3", n_text=1),
@@ -143,6 +178,10 @@ PAIRS = [
 
 def make_family(case):
     torch.manual_seed(0)
+    if case.family == "Mochi":
+        return make_mochi(case)
+    if case.family == "LTX-Video":
+        return make_ltx(case)
     if case.family.startswith("HunyuanVideo"):
         return make_hunyuan(case)
     if case.family == "Open-Sora 2":
@@ -153,7 +192,7 @@ def make_family(case):
     if case.family == "MiniMax-H3":
         transformer = make_h3_transformer(case.heads, channels=4, text_dim=12, layers=LAYERS)
         return MiniMaxH3(MiniMaxH3.pipeline_class(transformer=transformer.to(case.dtype), device="cpu"))
-    return make_cogvideox(case) if case.family == "CogVideoX" else make_wan(case)
+    return make_cogvideox(case) if case.family.startswith("CogVideoX") else make_wan(case)
 
 
 def make_wan(case):
@@ -178,7 +217,8 @@ def make_cogvideox(case):
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=case.heads, attention_head_dim=16, in_channels=case.in_channels, out_channels=4,
         time_embed_dim=8, text_embed_dim=12, num_layers=LAYERS, sample_width=8, sample_height=8,
-        sample_frames=9, patch_size=2, max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
+        sample_frames=9, patch_size=2, patch_size_t=2 if case.family == "CogVideoX 1.5" else None,
+        max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
     )  # fmt: skip
     scheduler = CogVideoXDDIMScheduler()
     return CogVideoX(CogVideoXPipeline(None, None, None, transformer.to(case.dtype).eval(), scheduler))
@@ -201,11 +241,30 @@ def make_opensora(case):
     return OpenSora(OpenSora.pipeline_class(transformer=transformer.to(case.dtype).eval(), device="cpu"))
 
 
+def make_ltx(case):
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=case.heads, attention_head_dim=16,
+        cross_attention_dim=16 * case.heads, num_layers=LAYERS, caption_channels=12,
+    )  # fmt: skip
+    return LTX(LTXPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
+
+
+def make_mochi(case):
+    transformer = MochiTransformer3DModel(
+        num_attention_heads=case.heads, attention_head_dim=16, num_layers=LAYERS, pooled_projection_dim=24,
+        in_channels=4, text_embed_dim=16, time_embed_dim=16,
+    )  # fmt: skip
+    torch.nn.init.normal_(transformer.pos_frequencies)  # zeros as made, which would give no positions
+    return Mochi(MochiPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
+
+
 def predict(family, case):
     generator = torch.Generator().manual_seed(7)
     shot = torch.randn((case.batch, 7, 4, 8, case.width), generator=generator).to(case.dtype)
-    prompt, negative = torch.randn((2, case.batch, case.n_text, 12), generator=generator).to(case.dtype)
-    prompt, negative = {"tokens": prompt}, {"tokens": negative}
+    prompt, negative = torch.randn((2, case.batch, case.n_text, case.text_width), generator=generator).to(
+        case.dtype
+    )
+    prompt, negative = {"tokens": prompt}, {"tokens": negative[:, : case.n_negative or case.n_text]}
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))
     window = shot[:, case.start : case.start + case.n_frames]

@@ -206,6 +206,26 @@ def test_a_profile_that_its_model_cannot_serve_is_refused_before_any_row(
 
 @pytest.mark.parametrize(
     ("override", "named"),
+    [
+        ("size=7", "window.size=7 latent frames must be a multiple of 2"),
+        ("overlap=3", "window.overlap=3 latent frames must be at least 4"),
+    ],
+)
+def test_windows_of_broken_patches_are_refused_before_any_row(
+    tmp_path: Path, override: str, named: str
+) -> None:
+    folder = model_folder(tmp_path)
+    path = folder / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"patch_size_t": 2, "sample_frames": 81}))
+    told = [f"profiles.chalk.model.folder={folder}"]
+    one = stock(load_spec(None, told))["chalk"]
+    assert (one.facts.window_frames, one.facts.window_unit, one.facts.patch_frames) == (22, 2, 2)
+    with pytest.raises(SpecError, match=named):
+        stock(load_spec(None, [*told, f"profiles.chalk.window.{override}"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
     [("size=36", "window.size=36 latent frames must be 5 k . 2"), ("overlap=23", "it must be at most 22")],
 )
 def test_windows_that_a_model_of_uneven_latent_frames_cannot_be_given_are_refused_before_any_row(

@@ -21,7 +21,7 @@ class ModelFacts:
     """Units: compression is pixels a latent (in space) and frames a latent frame (in time).
 
     With a period, one of so many latent frames is of a single pixel frame. Windows begin at multiples of
-    window_unit latent frames.
+    window_unit latent frames. A token is of patch_frames latent frames.
     """
 
     family: str
@@ -34,6 +34,7 @@ class ModelFacts:
     heads: int
     period: int = 0
     window_unit: int = 1
+    patch_frames: int = 1
     takes: Takes = NOTHING
 
     @property

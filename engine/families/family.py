@@ -41,7 +41,8 @@ class Family(ABC):
     parallel: ClassVar[ParallelSpec | None]  # None where a gang cannot share one window's sequence
     channels_first: ClassVar[bool]  # whether stock's latents are BCTHW; a canvas's are BTCHW
     latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
-    one_batch: ClassVar[bool]  # whether stock predicts both branches of guidance in one forward
+    noise_in_float32: ClassVar[bool] = False  # whether stock draws them so, however it keeps them
+    one_batch: ClassVar[bool]  # whether stock predicts both branches at once; unequal texts go in turn
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
@@ -117,11 +118,13 @@ class Family(ABC):
         cls, seed: int, n_frames: int, frame_shape: Sequence[int], dtype: torch.dtype
     ) -> tuple[Tensor, torch.Generator]:
         """Noise z_BTCHW as the pipeline draws it for pictures (C, H, W), and the generator after it."""
+        drawn = torch.float32 if cls.noise_in_float32 else dtype
         if not cls.channels_first:
-            return stock_noise(seed, (1, n_frames, *frame_shape), dtype)
+            z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), drawn)
+            return z_BTCHW.to(dtype), generator
         channels, *sides = frame_shape
-        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), dtype)
-        return z_BCTHW.transpose(1, 2).contiguous(), generator
+        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), drawn)
+        return z_BCTHW.to(dtype).transpose(1, 2).contiguous(), generator
 
     @property
     def transformer(self) -> Any:
@@ -142,14 +145,15 @@ class Family(ABC):
     def embed(self, text: str, max_text_tokens: int) -> Conditioning:
         """One text as the transformer takes it, batch 1; texts of more tokens are cut, as in stock.
 
-        Here tokens (1, max_text_tokens, text dim), as pipelines with one text encoder give them.
+        Here tokens (1, max_text_tokens, text dim), as pipelines with one text encoder give them; those that
+        say by a mask which are padding give fewer, the real ones.
         """
         if self.pipeline.text_encoder is None:
             raise ValueError("this folder was loaded without its text encoder")
-        tokens = self.pipeline.encode_prompt(
+        tokens, mask, *_ = self.pipeline.encode_prompt(
             text, None, False, max_sequence_length=max_text_tokens, device=self.device
-        )[0]
-        return {"tokens": tokens}
+        )
+        return {"tokens": tokens if mask is None else tokens[:, mask[0].bool()]}
 
     @abstractmethod
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
@@ -212,7 +216,7 @@ class Family(ABC):
         if self.mesh is not None and self.mesh.cfg is not None:
             mine = self.forward(latents, timestep, (negative, prompt)[self.mesh.place["cfg"]])
             both = gather(mine, 0, [len(latents)] * 2, self.mesh.cfg)
-        elif self.one_batch:
+        elif self.one_batch and all(negative[name].shape == prompt[name].shape for name in prompt):
             texts = {name: torch.cat([negative[name], prompt[name]]) for name in prompt}
             both = self.forward(torch.cat([latents] * 2), timestep, texts)
         else:

@@ -38,6 +38,7 @@ class Known:
     shared: bool = True  # whether a gang can share one window's sequence, by ring and ulysses
     period: Read = 0
     window_unit: Read = 1
+    patch_frames: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
 
@@ -61,13 +62,21 @@ def _or(read: str, older: int) -> Callable[[Parts], int]:
 
 
 def _cogvideox_window(parts: Parts) -> int:
-    frames = number("transformer.sample_frames", parts)
-    return (frames - 1) // number("vae.temporal_compression_ratio", parts) + 1
+    """Latent frames of the clips that it was trained on, in whole patches."""
+    frames, patch = number("transformer.sample_frames", parts), _cogvideox_patch(parts)
+    latent = (frames - 1) // number("vae.temporal_compression_ratio", parts) + 1
+    return latent + -latent % patch
+
+
+def _cogvideox_patch(parts: Parts) -> int:
+    """CogVideoX 1.0 has patches in space only."""
+    given = parts["transformer"].get("patch_size_t") is not None
+    return number("transformer.patch_size_t", parts) if given else 1
 
 
 def _cogvideox_1_5(parts: Parts) -> None:
     if parts["transformer"].get("patch_size_t"):
-        raise ValueError("its patches are of several frames, as CogVideoX 1.5's: only 1.0 is read yet")
+        raise ValueError("its patches are of several frames, as CogVideoX 1.5's: of I2V only 1.0 is read yet")
 
 
 def _halvings(parts: Parts) -> int:
@@ -107,6 +116,24 @@ def _svd(parts: Parts) -> None:
         )
 
 
+def _ltx_ratio(key: str, patch: str) -> Callable[[Parts], int]:
+    """Older folders leave the autoencoder's ratios out, which follow from its blocks then."""
+
+    def read(parts: Parts) -> int:
+        if parts["vae"].get(key) is not None:
+            return number(f"vae.{key}", parts)
+        halvings = sum(fact(parts["vae"], "spatio_temporal_scaling", list))
+        return int(number(f"vae.{patch}", parts) * 2**halvings)
+
+    return read
+
+
+def _ltx_patches(parts: Parts) -> None:
+    for key in ("patch_size", "patch_size_t"):
+        if (size := number(f"transformer.{key}", parts)) != 1:
+            raise ValueError(f"its {key} is {size}: LTXPipeline reads only folders with 1 latent a token")
+
+
 def _product(read: str) -> Callable[[Parts], int]:
     """Of a list of factors, one a level."""
     part, _, key = read.partition(".")
@@ -136,8 +163,9 @@ FAMILIES = {
         window_frames=_cogvideox_window,
         max_text_tokens="transformer.max_text_seq_length",
         spatial_compression=_halvings,
-        refuse=_cogvideox_1_5,
-        takes=lambda parts: UNTAUGHT,
+        window_unit=_cogvideox_patch,
+        patch_frames=_cogvideox_patch,
+        takes=lambda parts: NOTHING if parts["transformer"].get("patch_size_t") else UNTAUGHT,
     ),
     "CogVideoXImageToVideoPipeline": Known(
         "engine.families.cogvideox:CogVideoXImageToVideo",
@@ -195,6 +223,23 @@ FAMILIES = {
         shared=False,
         takes=lambda parts: Takes(may=frozenset({FIRST}), must=frozenset({FIRST})),
         refuse=_svd,
+    ),
+    "LTXPipeline": Known(
+        "engine.families.ltx:LTX",
+        schedulers=("euler",),
+        window_frames=21,  # trained on up to 161 pixel frames
+        max_text_tokens=128,
+        spatial_compression=_ltx_ratio("spatial_compression_ratio", "patch_size"),
+        temporal_compression=_ltx_ratio("temporal_compression_ratio", "patch_size_t"),
+        refuse=_ltx_patches,
+    ),
+    "MochiPipeline": Known(
+        "engine.families.mochi:Mochi",
+        schedulers=("euler",),
+        window_frames=28,  # trained on 163 pixel frames
+        max_text_tokens="transformer.max_sequence_length",
+        spatial_compression=_product("vae.spatial_expansions"),
+        temporal_compression=_product("vae.temporal_expansions"),
     ),
     "MiniMaxH3ModularPipeline": Known(
         "engine.families.minimax_h3:MiniMaxH3",

@@ -109,7 +109,7 @@ class Spread(TorchFunctionMode):
         for name in spec.blocks:
             for block in getattr(transformer, name):
                 attention = getattr(block, spec.attention)
-                self.hooks.append(attention.register_forward_pre_hook(self._begin))
+                self.hooks.append(attention.register_forward_pre_hook(self._begin, with_kwargs=True))
                 self.hooks.append(attention.register_forward_hook(self._end, always_call=True))
 
     def remove(self) -> None:
@@ -154,8 +154,13 @@ class Spread(TorchFunctionMode):
         """After the last projection: all video tokens, on every rank."""
         return gather(video_BlD, 1, self.video, self.mesh.sequence)
 
-    def _begin(self, attention: Any, args: Any) -> None:
+    def _begin(self, attention: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Before attention: answer for the mesh; share a mask of the text's tokens, (B, L), as they are."""
         self.__enter__()  # type: ignore[no-untyped-call]
+        if (mask := kwargs.get("attention_mask")) is not None and mask.ndim == 2:
+            self._allow(mask)
+            kwargs = {**kwargs, "attention_mask": self._share(mask, 1)}
+        return args, kwargs
 
     def _end(self, attention: Any, args: Any, out: Any) -> None:
         self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
@@ -172,15 +177,20 @@ class Spread(TorchFunctionMode):
         """scaled_dot_product_attention of (B, A, l, K), as far as video models call it."""
         if asked := {name: given for name, given in rest.items() if given}:
             raise ValueError(f"a gang's attention has no {', '.join(asked)}")
-        if attn_mask is not None and attn_mask is not self.allowed:
-            if attn_mask.dtype != torch.bool or not bool(attn_mask.all()):
-                raise ValueError("a gang attends to every token: trim the prompt rather than pass a mask")
-            self.allowed = attn_mask
+        if attn_mask is not None:
+            self._allow(attn_mask)
         assert self.split is not None
         own = query.shape[2] - self.filling
         q_BlAK, k_BlAK, v_BlAK = (x[:, :, :own].transpose(1, 2) for x in (query, key, value))
         out_BAlK = attend(q_BlAK, k_BlAK, v_BlAK, self.mesh, self.split).transpose(1, 2)
         return F.pad(out_BAlK, (0, 0, 0, self.filling)) if self.filling else out_BAlK
+
+    def _allow(self, mask: Tensor) -> None:
+        """Refuse a mask that masks something; one that was found to mask nothing is not looked at again."""
+        if mask is not self.allowed:
+            if mask.dtype != torch.bool or not bool(mask.all()):
+                raise ValueError("a gang attends to every token: trim the prompt rather than pass a mask")
+            self.allowed = mask
 
 
 def _with_share(module: Module, argument: str, share: Callable[[Tensor, int], Tensor]) -> Any:
