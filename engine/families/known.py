@@ -129,6 +129,17 @@ def _minimax_h3(parts: Parts) -> None:
             )
 
 
+def _skyreels_variants(parts: Parts) -> None:
+    config = parts["transformer"]
+    if config.get("image_dim"):
+        raise ValueError("it starts from a picture (image_dim): only text to video is read yet")
+    if (frames := config.get("num_frame_per_block", 1)) != 1:
+        raise ValueError(
+            f"its num_frame_per_block is {frames}: it attends in causal blocks of latent frames, which only "
+            "stock's asynchronous mode has a use for; set it to 1 for synchronous windows"
+        )
+
+
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -206,5 +217,23 @@ FAMILIES = {
         period=5,
         window_unit=15,
         refuse=_minimax_h3,
+    ),
+    "SkyReelsV2Pipeline": Known(
+        "engine.families.skyreels:SkyReels",
+        schedulers=("unipc",),
+        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        max_text_tokens=512,
+        spatial_compression=_or("vae.scale_factor_spatial", 8),
+        temporal_compression=_or("vae.scale_factor_temporal", 4),
+        refuse=_skyreels_variants,
+    ),
+    "SkyReelsV2DiffusionForcingPipeline": Known(
+        "engine.families.skyreels:SkyReelsForcing",
+        schedulers=("unipc",),
+        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        max_text_tokens=512,
+        spatial_compression=_or("vae.scale_factor_spatial", 8),
+        temporal_compression=_or("vae.scale_factor_temporal", 4),
+        refuse=_skyreels_variants,
     ),
 }
