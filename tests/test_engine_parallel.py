@@ -13,9 +13,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from diffusers import (
+    ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
     SkyReelsV2DiffusionForcingPipeline,
@@ -33,6 +35,7 @@ from hypothesis import strategies as st
 from engine.families.cogvideox import CogVideoX
 from engine.families.h3_sound import add_sound, n_sound
 from engine.families.hunyuan import HunyuanVideo
+from engine.families.hunyuan15 import HunyuanVideo15
 from engine.families.minimax_h3 import MiniMaxH3
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
@@ -74,6 +77,7 @@ class Case:
     n_frames: int = 3
     heads: int = 4
     start: int = 0
+    n_glyphs: int = 0  # tokens of texts to be drawn as letters
     n_given: int = 0  # latent frames that the window goes on from
     width: int = 8  # of the latents; 10 makes 20 tokens a latent frame
     dtype: torch.dtype = torch.float32
@@ -135,6 +139,14 @@ CASES |= {
     "MiniMax-H3, half precision": Case("MiniMax-H3", dtype=torch.bfloat16),
 }
 CASES |= {
+    "HunyuanVideo 1.5, even tokens": Case("HunyuanVideo 1.5"),
+    "HunyuanVideo 1.5, uneven tokens, uneven heads": Case("HunyuanVideo 1.5", heads=5, width=5, n_text=5),
+    "HunyuanVideo 1.5, short prompt, unguided": Case("HunyuanVideo 1.5", n_text=1, scale=1.0),
+    "HunyuanVideo 1.5, long prompt": Case("HunyuanVideo 1.5", n_text=61, n_frames=1),
+    "HunyuanVideo 1.5, letters, a batch of two": Case("HunyuanVideo 1.5", n_glyphs=3, batch=2),
+    "HunyuanVideo 1.5, half precision": Case("HunyuanVideo 1.5", dtype=torch.bfloat16),
+}
+CASES |= {
     "SkyReels-V2, even tokens": Case("SkyReels-V2"),
     "SkyReels-V2, uneven tokens, uneven heads": Case("SkyReels-V2", heads=5, width=10),
     "SkyReels-V2, short prompt, unguided": Case("SkyReels-V2", n_text=1, scale=1.0),
@@ -158,6 +170,8 @@ PAIRS = [
 
 def make_family(case):
     torch.manual_seed(0)
+    if case.family == "HunyuanVideo 1.5":
+        return make_hunyuan15(case)
     if case.family.startswith("SkyReels-V2"):
         return make_skyreels(case)
     if case.family.startswith("HunyuanVideo"):
@@ -210,6 +224,18 @@ def make_hunyuan(case):
     return HunyuanVideo(HunyuanVideoPipeline(None, None, transformer, None, None, None, None))
 
 
+def make_hunyuan15(case):
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=case.heads, attention_head_dim=16,
+        num_layers=LAYERS, num_refiner_layers=1, text_embed_dim=12, text_embed_2_dim=12, image_embed_dim=8,
+        rope_axes_dim=(4, 6, 6),
+    ).to(case.dtype).eval()  # fmt: skip
+    guider = ClassifierFreeGuidance()
+    return HunyuanVideo15(
+        HunyuanVideo15.pipeline_class(None, None, transformer, None, None, None, None, guider)
+    )
+
+
 def make_skyreels(case):
     transformer = SkyReelsV2Transformer3DModel(
         num_attention_heads=case.heads, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=12,
@@ -237,6 +263,9 @@ def predict(family, case):
     prompt, negative = {"tokens": prompt}, {"tokens": negative}
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))
+    if case.family == "HunyuanVideo 1.5":
+        letters = torch.randn((case.batch, case.n_glyphs, 12), generator=generator).to(case.dtype)
+        prompt, negative = ({**text, "glyphs": letters} for text in (prompt, negative))
     window = shot[:, case.start : case.start + case.n_frames]
     if case.family == WHOLE:
         picture = {

@@ -40,6 +40,7 @@ class Known:
     window_unit: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
+    more: tuple[tuple[str, str], ...] = ()  # further parts that `refuse` reads, and the file of each
 
 
 def number(read: Read, parts: Parts) -> int:
@@ -140,6 +141,36 @@ def _skyreels_variants(parts: Parts) -> None:
         )
 
 
+def is_guided(guider: Mapping[str, Any]) -> bool:
+    """Whether a folder's guider, by its configuration, guides at all: one of a distilled model does not."""
+    return bool(guider.get("enabled", True)) and guider.get("guidance_scale") != 1.0
+
+
+_PLAIN_GUIDER = {"guidance_rescale": 0.0, "use_original_formulation": False, "start": 0.0, "stop": 1.0}
+
+
+def _hunyuan15_variants(parts: Parts) -> None:
+    transformer = parts["transformer"]
+    if transformer.get("use_meanflow"):
+        raise ValueError("its use_meanflow is true: stock's text to video does not tell where a step ends")
+    channels, latents = (number(f"transformer.{key}_channels", parts) for key in ("in", "out"))
+    if channels != 2 * latents + 1:
+        raise ValueError(
+            f"its in_channels is {channels}, but {latents} of latents, as many of given frames and one that "
+            f"says which are {2 * latents + 1}"
+        )
+    if "guider" in parts:  # of a folder; a checkpoint that is described without one has nothing to refuse
+        _other_guiders(parts["guider"])
+
+
+def _other_guiders(guider: Config) -> None:
+    if (kind := guider.get("_class_name")) != "ClassifierFreeGuidance":
+        raise ValueError(f"its guider is a {kind}: only ClassifierFreeGuidance is read yet")
+    for key, plain in _PLAIN_GUIDER.items() if is_guided(guider) else ():
+        if (value := guider.get(key, plain)) != plain:
+            raise ValueError(f"its guider's {key} is {value}: only {plain} is read yet")
+
+
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -235,5 +266,16 @@ FAMILIES = {
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
         refuse=_skyreels_variants,
+    ),
+    "HunyuanVideo15Pipeline": Known(
+        "engine.families.hunyuan15:HunyuanVideo15",
+        schedulers=("euler",),
+        window_frames=31,  # trained on up to 121 pixel frames
+        max_text_tokens=1000,  # without the system message before them
+        latent_channels="transformer.out_channels",
+        spatial_compression=_or("vae.spatial_compression_ratio", 16),
+        temporal_compression=_or("vae.temporal_compression_ratio", 4),
+        refuse=_hunyuan15_variants,
+        more=(("guider", "guider_config.json"),),
     ),
 }
