@@ -13,15 +13,20 @@ import pytest
 import torch
 import torch.distributed as dist
 from diffusers import (
+    ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
     MochiPipeline,
     MochiTransformer3DModel,
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     StableVideoDiffusionPipeline,
     UniPCMultistepScheduler,
     WanPipeline,
@@ -34,11 +39,13 @@ from hypothesis import strategies as st
 from engine.families.cogvideox import CogVideoX
 from engine.families.h3_sound import add_sound, n_sound
 from engine.families.hunyuan import HunyuanVideo
+from engine.families.hunyuan15 import HunyuanVideo15
 from engine.families.ltx import LTX
 from engine.families.minimax_h3 import MiniMaxH3
 from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
+from engine.families.skyreels import SkyReels, SkyReelsForcing
 from engine.families.svd import StableVideoDiffusion
 from engine.families.wan import Wan
 from engine.parallel.attention import attend, attention_with_lse, load_ulysses, merge, plain_attention
@@ -78,6 +85,8 @@ class Case:
     n_frames: int = 3
     heads: int = 4
     start: int = 0
+    n_glyphs: int = 0  # tokens of texts to be drawn as letters
+    n_given: int = 0  # latent frames that the window goes on from
     width: int = 8  # of the latents; 10 makes 20 tokens a latent frame
     dtype: torch.dtype = torch.float32
     beside: int = 0  # channels beside the latents; 1 is a mask of what moves
@@ -164,6 +173,24 @@ CASES |= {
     "MiniMax-H3, long prompt, a batch of two": Case("MiniMax-H3", batch=2, n_text=61, n_frames=1),
     "MiniMax-H3, half precision": Case("MiniMax-H3", dtype=torch.bfloat16),
 }
+CASES |= {
+    "HunyuanVideo 1.5, even tokens": Case("HunyuanVideo 1.5"),
+    "HunyuanVideo 1.5, uneven tokens, uneven heads": Case("HunyuanVideo 1.5", heads=5, width=5, n_text=5),
+    "HunyuanVideo 1.5, short prompt, unguided": Case("HunyuanVideo 1.5", n_text=1, scale=1.0),
+    "HunyuanVideo 1.5, long prompt": Case("HunyuanVideo 1.5", n_text=61, n_frames=1),
+    "HunyuanVideo 1.5, letters, a batch of two": Case("HunyuanVideo 1.5", n_glyphs=3, batch=2),
+    "HunyuanVideo 1.5, half precision": Case("HunyuanVideo 1.5", dtype=torch.bfloat16),
+}
+CASES |= {
+    "SkyReels-V2, even tokens": Case("SkyReels-V2"),
+    "SkyReels-V2, uneven tokens, uneven heads": Case("SkyReels-V2", heads=5, width=10),
+    "SkyReels-V2, short prompt, unguided": Case("SkyReels-V2", n_text=1, scale=1.0),
+    "SkyReels-V2, long prompt": Case("SkyReels-V2", n_text=61, n_frames=1),
+    "SkyReels-V2, a batch of two": Case("SkyReels-V2", batch=2),
+    "SkyReels-V2, told the frame rate, after given latents": Case("SkyReels-V2, told", n_given=2, width=10),
+    "SkyReels-V2, without forcing": Case("SkyReels-V2 plain", width=10),
+    "SkyReels-V2, half precision": Case("SkyReels-V2", dtype=torch.bfloat16),
+}
 WHOLE = "Stable Video Diffusion"  # a family whose windows are not shared, but for guidance
 CASES |= {
     f"{WHOLE}, guided": Case(WHOLE, scale=3.0),
@@ -182,6 +209,10 @@ def make_family(case):
         return make_mochi(case)
     if case.family == "LTX-Video":
         return make_ltx(case)
+    if case.family == "HunyuanVideo 1.5":
+        return make_hunyuan15(case)
+    if case.family.startswith("SkyReels-V2"):
+        return make_skyreels(case)
     if case.family.startswith("HunyuanVideo"):
         return make_hunyuan(case)
     if case.family == "Open-Sora 2":
@@ -233,6 +264,30 @@ def make_hunyuan(case):
     return HunyuanVideo(HunyuanVideoPipeline(None, None, transformer, None, None, None, None))
 
 
+def make_hunyuan15(case):
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=case.heads, attention_head_dim=16,
+        num_layers=LAYERS, num_refiner_layers=1, text_embed_dim=12, text_embed_2_dim=12, image_embed_dim=8,
+        rope_axes_dim=(4, 6, 6),
+    ).to(case.dtype).eval()  # fmt: skip
+    guider = ClassifierFreeGuidance()
+    return HunyuanVideo15(
+        HunyuanVideo15.pipeline_class(None, None, transformer, None, None, None, None, guider)
+    )
+
+
+def make_skyreels(case):
+    transformer = SkyReelsV2Transformer3DModel(
+        num_attention_heads=case.heads, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=12,
+        freq_dim=16, ffn_dim=32, num_layers=LAYERS, rope_max_seq_len=32,
+        inject_sample_info=case.family.endswith("told"),
+    ).to(case.dtype).eval()  # fmt: skip
+    plain = case.family.endswith("plain")
+    pipeline = SkyReelsV2Pipeline if plain else SkyReelsV2DiffusionForcingPipeline
+    family = SkyReels if plain else SkyReelsForcing
+    return family(pipeline(None, None, transformer, None, UniPCMultistepScheduler()))
+
+
 def make_opensora(case):
     transformer = OpenSoraTransformer(
         in_channels=16, num_layers=LAYERS, num_single_layers=LAYERS, num_attention_heads=case.heads,
@@ -267,6 +322,9 @@ def predict(family, case):
     prompt, negative = {"tokens": prompt}, {"tokens": negative[:, : case.n_negative or case.n_text]}
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))
+    if case.family == "HunyuanVideo 1.5":
+        letters = torch.randn((case.batch, case.n_glyphs, 12), generator=generator).to(case.dtype)
+        prompt, negative = ({**text, "glyphs": letters} for text in (prompt, negative))
     window = shot[:, case.start : case.start + case.n_frames]
     if case.family == WHOLE:
         picture = {
@@ -279,6 +337,11 @@ def predict(family, case):
         sound = torch.randn((case.batch, 2 * n_sound(case.n_frames), 32), generator=generator)
         window, at = add_sound(window.float(), sound), torch.tensor([0.5, 0.2])
         return family.predict(window, at, prompt, negative, case.scale)
+    if case.n_given:
+        noise = shot[:, -case.n_given :]
+        return family.predict_after(
+            window, torch.tensor(500), case.n_given, noise, prompt, negative, case.scale
+        )
     given = given_to(case, generator)
     return family.predict(window, torch.tensor(500), prompt | given, negative | given, case.scale)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
 from engine.families.facts import ModelFacts
+from engine.families.published_parts import SVD
 from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, stock
 from jobs.spec import Profile, SpecError, load_spec
 from manifests.schema import SCHEMA
@@ -267,8 +268,8 @@ def test_a_gang_that_shares_a_window_is_refused_for_a_model_that_cannot_be_share
 ) -> None:
     parts = {
         "model_index": {"_class_name": "StableVideoDiffusionPipeline"},
-        "vae/config": {"block_out_channels": [8, 8, 8, 8]},
-        "unet/config": {"in_channels": 8, "out_channels": 4, "num_frames": 25},
+        "vae/config": SVD["vae"],
+        "unet/config": SVD["unet"],
     }
     told = [f"profiles.chalk.model.folder={folder_of(tmp_path, parts)}", "cluster.cfg=2"]
     assert stock(load_spec(None, told))["chalk"].facts.window_frames == 25

@@ -64,7 +64,8 @@ def read_facts(folder: Path) -> ModelFacts:
     """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
     family = family_name(folder)
     known = FAMILIES[family]
-    parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
+    files = {known.denoiser: "config.json", "vae": "config.json"} | dict(known.more)
+    parts = {part: read_object(folder / part / file) for part, file in files.items()}
     parts["pipeline"] = _index(folder)
     try:
         return facts_of(family, parts)

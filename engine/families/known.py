@@ -41,6 +41,7 @@ class Known:
     patch_frames: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
+    more: tuple[tuple[str, str], ...] = ()  # further parts that `refuse` reads, and the file of each
 
 
 def number(read: Read, parts: Parts) -> int:
@@ -156,6 +157,47 @@ def _minimax_h3(parts: Parts) -> None:
             )
 
 
+def _skyreels_variants(parts: Parts) -> None:
+    config = parts["transformer"]
+    if config.get("image_dim"):
+        raise ValueError("it starts from a picture (image_dim): only text to video is read yet")
+    if (frames := config.get("num_frame_per_block", 1)) != 1:
+        raise ValueError(
+            f"its num_frame_per_block is {frames}: it attends in causal blocks of latent frames, which only "
+            "stock's asynchronous mode has a use for; set it to 1 for synchronous windows"
+        )
+
+
+def is_guided(guider: Mapping[str, Any]) -> bool:
+    """Whether a folder's guider, by its configuration, guides at all: one of a distilled model does not."""
+    return bool(guider.get("enabled", True)) and guider.get("guidance_scale") != 1.0
+
+
+_PLAIN_GUIDER = {"guidance_rescale": 0.0, "use_original_formulation": False, "start": 0.0, "stop": 1.0}
+
+
+def _hunyuan15_variants(parts: Parts) -> None:
+    transformer = parts["transformer"]
+    if transformer.get("use_meanflow"):
+        raise ValueError("its use_meanflow is true: stock's text to video does not tell where a step ends")
+    channels, latents = (number(f"transformer.{key}_channels", parts) for key in ("in", "out"))
+    if channels != 2 * latents + 1:
+        raise ValueError(
+            f"its in_channels is {channels}, but {latents} of latents, as many of given frames and one that "
+            f"says which are {2 * latents + 1}"
+        )
+    if "guider" in parts:  # of a folder; a checkpoint that is described without one has nothing to refuse
+        _other_guiders(parts["guider"])
+
+
+def _other_guiders(guider: Config) -> None:
+    if (kind := guider.get("_class_name")) != "ClassifierFreeGuidance":
+        raise ValueError(f"its guider is a {kind}: only ClassifierFreeGuidance is read yet")
+    for key, plain in _PLAIN_GUIDER.items() if is_guided(guider) else ():
+        if (value := guider.get(key, plain)) != plain:
+            raise ValueError(f"its guider's {key} is {value}: only {plain} is read yet")
+
+
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -251,5 +293,34 @@ FAMILIES = {
         period=5,
         window_unit=15,
         refuse=_minimax_h3,
+    ),
+    "SkyReelsV2Pipeline": Known(
+        "engine.families.skyreels:SkyReels",
+        schedulers=("unipc",),
+        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        max_text_tokens=512,
+        spatial_compression=_or("vae.scale_factor_spatial", 8),
+        temporal_compression=_or("vae.scale_factor_temporal", 4),
+        refuse=_skyreels_variants,
+    ),
+    "SkyReelsV2DiffusionForcingPipeline": Known(
+        "engine.families.skyreels:SkyReelsForcing",
+        schedulers=("unipc",),
+        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        max_text_tokens=512,
+        spatial_compression=_or("vae.scale_factor_spatial", 8),
+        temporal_compression=_or("vae.scale_factor_temporal", 4),
+        refuse=_skyreels_variants,
+    ),
+    "HunyuanVideo15Pipeline": Known(
+        "engine.families.hunyuan15:HunyuanVideo15",
+        schedulers=("euler",),
+        window_frames=31,  # trained on up to 121 pixel frames
+        max_text_tokens=1000,  # without the system message before them
+        latent_channels="transformer.out_channels",
+        spatial_compression=_or("vae.spatial_compression_ratio", 16),
+        temporal_compression=_or("vae.temporal_compression_ratio", 4),
+        refuse=_hunyuan15_variants,
+        more=(("guider", "guider_config.json"),),
     ),
 }

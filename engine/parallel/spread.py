@@ -36,6 +36,8 @@ class ParallelSpec:
     attention of each; `streams` are arguments of the first block, the video's first; `rotary` is an argument
     of the transformer, or one of its modules, that holds angles of the video's tokens, along `rotary_dim`.
     `beside` is an argument of the transformer that may be (B, L): one number for each of the video's tokens.
+    `modulation` is an argument of every block, and the dim along which it may have one vector for each of the
+    video's tokens: (B, n, L, D) for 2, where (B, n, D) is for all of them.
     `filled` is for blocks that cut the last stream off by `[:, -n:]`, and so take all for it where a rank has
     none of a short prompt: it then gets one token of zeros, last in attention, which no other attends to.
     `numbered` names modules, or lists of them, with an argument that has one entry for each token of the only
@@ -50,6 +52,7 @@ class ParallelSpec:
     beside: str = ""
     last: tuple[str, ...] = ("proj_out",)
     numbered: Mapping[str, str] = field(default_factory=dict)
+    modulation: tuple[str, int] | None = None
     filled: bool = False
 
 
@@ -108,6 +111,9 @@ class Spread(TorchFunctionMode):
                 self.hooks.append(_with_share(module, argument, self._share))
         for name in spec.blocks:
             for block in getattr(transformer, name):
+                if spec.modulation:
+                    share = block.register_forward_pre_hook(self._share_modulation, with_kwargs=True)
+                    self.hooks.append(share)
                 attention = getattr(block, spec.attention)
                 self.hooks.append(attention.register_forward_pre_hook(self._begin, with_kwargs=True))
                 self.hooks.append(attention.register_forward_hook(self._end, always_call=True))
@@ -148,6 +154,15 @@ class Spread(TorchFunctionMode):
         if self.filling:
             mine[-1] = mine[-1].new_zeros(len(mine[-1]), 1, mine[-1].shape[2])
         bound.arguments.update(zip(self.spec.streams, mine, strict=True))
+        return bound.args, bound.kwargs
+
+    def _share_modulation(self, block: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Before a block: keep this rank's share of what modulates each token in its own way."""
+        assert self.spec.modulation is not None
+        name, dim = self.spec.modulation
+        bound = self.signature.bind(*args, **kwargs)
+        if bound.arguments[name].ndim == dim + 2:
+            bound.arguments[name] = self._share(bound.arguments[name], dim)
         return bound.args, bound.kwargs
 
     def _collect(self, last: Any, args: Any, video_BlD: Tensor) -> Tensor:
