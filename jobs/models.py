@@ -161,8 +161,8 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         *aligned([_HEAD, *(_row(entry) for entry in entries)], len(_HEAD)),
         "",
-        "B parameters: billions of denoiser + text and image encoders + autoencoder. GiB bf16: weights of the",
-        "denoiser, twice that in float32. GPU: GiB that one alone needs.",
+        "B parameters: billions of denoiser + text and image encoders + autoencoder. GiB bf16: weights of",
+        "the denoiser, twice that in float32. GPU: GiB that one alone needs.",
         "axes: those that a gang can have, c cfg, r ring, u ulysses. *: not open source. -o json says more.",
     ]
 

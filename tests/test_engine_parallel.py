@@ -373,6 +373,18 @@ class Rank:
         parallelise(self.family, self.mesh)
         return predict(self.family, case).float().numpy()
 
+    def predict_masked(self, case):
+        """What a gang makes of a text whose last token is said to be padding."""
+
+        def mask(module, args, kwargs):
+            allowed = torch.arange(case.n_text).lt(case.n_text - 1).expand(case.batch, -1)
+            return args, {**kwargs, "encoder_attention_mask": allowed}
+
+        self.family = make_family(case)
+        parallelise(self.family, self.mesh)
+        self.family.transformer.register_forward_pre_hook(mask, with_kwargs=True)
+        return predict(self.family, case).float().numpy()
+
     def predict_counting(self, case):
         """How often DeepSpeed's attention was called."""
         calls, ulysses = [], load_ulysses()
@@ -650,6 +662,13 @@ def test_a_family_whose_windows_are_not_shared_is_refused_by_its_name_and_the_ax
     for kind, message in gangs(AXES[axes]).call("predict", Case(WHOLE), among=AXES[axes].ranks):
         assert kind == "ValueError"
         assert "StableVideoDiffusion is not shared out over ring" in message and "use cfg up to 2" in message
+
+
+def test_a_mask_that_masks_is_refused_by_all_ranks_and_the_gang_lives_on(gangs):
+    gang, case = gangs(ULYSSES), Case("Mochi", scale=1.0, text_width=16)
+    for kind, message in gang.call("predict_masked", case, among=2):
+        assert kind == "ValueError" and "trim the prompt" in message, message
+    assert_close(done(gang.call("predict", case, among=2))[0], case)
 
 
 def test_deepspeed_says_nothing_and_starts_no_compiler(gang):
