@@ -26,6 +26,7 @@ from cluster.tasks import (
 )
 from engine.families.facts import ModelFacts, family_name, folder_digest, read_facts
 from engine.families.known import FAMILIES
+from engine.families.weights import check_weights
 from engine.families.world import read_world
 from engine.film import voice
 from engine.timeline import PromptSpan, Shot
@@ -65,7 +66,9 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
         key = (str(folder), dtype)
         if key not in models:
             try:
-                models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
+                facts = read_facts(folder)
+                check_weights(folder)  # before gigabytes are read for a digest, and films are begun
+                models[key] = (facts, Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
         stocked[name] = Stock(profile, *models[key], _takes_images(folder), roots)

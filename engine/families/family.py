@@ -18,12 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.families.gaps import load_texts, misfits_told, refuse_gaps
+from engine.families.weights import check_weights
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
 
 Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names
-_PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
 class Family(ABC):
@@ -57,19 +58,25 @@ class Family(ABC):
         """Load a folder that the pipeline's from_pretrained reads, from local safetensors only.
 
         leave_out names parts not to load, such as "text_encoder" where prompts come encoded. With a part that
-        is left out goes its second, such as "text_encoder_2".
+        is left out goes its second, such as "text_encoder_2". Raises OSError or ValueError, naming the file
+        or the tensor, where weights are pickled, missing, cut short or of another shape.
         """
-        refuse_pickles(folder)
         parts = inspect.signature(cls.pipeline_class.__init__).parameters
         seconds = [f"{name}_2" for name in leave_out if f"{name}_2" in parts]
         absent: dict[str, Any] = dict.fromkeys([*leave_out, *seconds])
-        pipeline = cls.pipeline_class.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            **absent,
-        )
+        check_weights(folder, leave_out)
+        with misfits_told(folder):
+            pipeline = cls.pipeline_class.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                **absent,
+                **load_texts(folder, dtype, leave_out),
+            )
+        for name, part in pipeline.components.items():
+            if isinstance(part, torch.nn.Module):
+                refuse_gaps(folder / name, part)
         return cls(pipeline.to(device))
 
     @classmethod
@@ -186,12 +193,3 @@ class Family(ABC):
             return self.forward(latents, timestep, negative), self.forward(latents, timestep, prompt)
         uncond, text = both.chunk(2)
         return uncond, text
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _PICKLED)
-    if found:
-        raise ValueError(f"pickled weights are refused: {', '.join(found)}")
