@@ -6,6 +6,7 @@ A stage loads what it needs at its first task, inside its own process, so weight
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from cluster.once import Made, done_once, found_file
 from cluster.tasks import GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
 from engine.families.loading import load_part
+from engine.families.offload import offload
 from engine.film.encode import encode_segment
 from engine.film.finish import Line, Version, make_version
 from engine.film.join import count_frames, join_segments
@@ -36,11 +38,20 @@ class LoadedPart:
 
     def of(self, model: Model) -> Any:
         """The family that holds this part of `model`."""
+        if self.part != "transformer":
+            model = replace(model, zero=False, offload="")  # of transformers alone: reload nothing for them
         if model != self.model:
-            self.model = self.family = None  # let the old weights go before the new ones come, if they do
-            self.family = load_part(Path(model.folder), self.part, model.dtype, self.device)
+            self.forget()  # let the old weights go before the new ones come, if they do
+            device = "cpu" if model.zero or model.offload else self.device  # from where they are shared out
+            self.family = load_part(Path(model.folder), self.part, model.dtype, device)
+            if model.offload:
+                offload(self.family, model.offload, self.device)
             self.model = model
         return self.family
+
+    def forget(self) -> None:
+        """Let the weights go, until they are asked for again."""
+        self.model = self.family = None
 
 
 class Encoder:

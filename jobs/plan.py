@@ -6,7 +6,7 @@ Durations become frames here, and nowhere else: seconds times an exact frame rat
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ from engine.families.known import FAMILIES
 from engine.families.weights import check_weights
 from engine.families.world import read_world
 from engine.film import voice
+from engine.numerics import default_device
 from engine.timeline import PromptSpan, Shot
 from jobs.pictures import given_task
-from jobs.spec import JobSpec, Profile, SpecError
+from jobs.spec import ClusterSpec, JobSpec, Profile, SpecError
 from manifests.validate import Limits
 
 LANGUAGES = frozenset(f"{language}-IN" for language in voice.LANGUAGES)  # those with a voice and a typeface
@@ -60,21 +61,46 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
     Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
     """
     models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
+    spec = settled(spec)
     stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
         folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
         key = (str(folder), dtype)
         if key not in models:
             try:
-                facts = read_facts(folder)
-                check_weights(folder)  # before gigabytes are read for a digest, and films are begun
-                models[key] = (facts, Model(str(folder), dtype, folder_digest(folder)))
+                models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _takes_images(folder), roots)
+        facts, model = models[key]
+        model = replace(model, zero=profile.model.zero, offload=profile.model.offload)
+        stocked[name] = Stock(profile, facts, model, _takes_images(folder), roots)
         _check(name, stocked[name])
+        _check_zero(name, profile.model.zero, spec.cluster)
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
     return stocked
+
+
+def settled(spec: JobSpec) -> JobSpec:
+    """The spec with every dtype that was left open, as this machine or cluster.device decides it.
+
+    Before anything is planned or recorded, as a dtype is part of what a film is.
+    """
+    device = default_device() if spec.cluster.device == "auto" else spec.cluster.device
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    profiles = {
+        name: replace(one, model=replace(one.model, dtype=dtype)) if one.model.dtype == "auto" else one
+        for name, one in spec.profiles.items()
+    }
+    return replace(spec, profiles=profiles)
+
+
+def check_models(stocked: Mapping[str, Stock]) -> None:
+    """Refuse damaged weights before a film is begun; a plan needs none. Raises SpecError."""
+    for name, one in stocked.items():
+        try:
+            check_weights(Path(one.model.folder))
+        except (OSError, ValueError) as error:
+            raise SpecError(f"profiles.{name}.model.folder={one.profile.model.folder}: {error}") from error
 
 
 def roots_of(spec: JobSpec) -> tuple[Path, ...]:
@@ -108,6 +134,15 @@ def _check(name: str, one: Stock) -> None:
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
+        )
+
+
+def _check_zero(name: str, zero: bool, cluster: ClusterSpec) -> None:
+    """Refuse to share weights out over a gang of one."""
+    if zero and cluster.cfg * cluster.ring * cluster.ulysses == 1:
+        raise SpecError(
+            f"profiles.{name}.model.zero=true shares weights out over a gang, which has one rank: raise "
+            f"cluster.cfg, cluster.ring or cluster.ulysses, or use profiles.{name}.model.offload=memory"
         )
 
 

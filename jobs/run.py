@@ -34,7 +34,7 @@ from jobs.outcome import (
     verdict,
 )
 from jobs.pictures import with_pictures
-from jobs.plan import Stock, plan, stock
+from jobs.plan import Stock, plan, settled, stock
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
@@ -101,6 +101,7 @@ class Job:
 
 def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
     """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left."""
+    spec = settled(spec)
     manifest, stocked = read_source(source), stock(spec)
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)

@@ -67,6 +67,9 @@ def one_of_each():
     return shot.prompts[0], shot, version.segments[0], MasterTask(version.segments), version
 
 
+WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload")
+
+
 def changed_leaves(value, path=""):
     """Every way to change one leaf of nested dataclasses and tuples, as (path, changed value)."""
     if dataclasses.is_dataclass(value):
@@ -93,9 +96,9 @@ def _if_possible(where, make):
 
 
 @pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
-def test_a_key_changes_with_every_field_but_the_folder_of_the_model_and_frames_that_share_a_latent(task):
+def test_a_key_changes_with_every_field_but_where_weights_lie_and_frames_that_share_a_latent(task):
     same = {path for path, changed in changed_leaves(task) if changed.key == task.key}
-    folder = {path for path, _ in changed_leaves(task) if path.endswith("model.folder")}
+    folder = {path for path, _ in changed_leaves(task) if path.endswith(WHERE_WEIGHTS_LIE)}
     assert folder
     assert same == folder | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
 
@@ -111,7 +114,8 @@ def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_
     shot = shot_task(given=picture)
     assert shot.key != shot_task().key and picture.key in shot.needs
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
-    assert same == {".model.folder", ".shot.n_frames", ".given.model.folder", ".given.path"}
+    places = {f"{of}{place}" for of in ("", ".given") for place in WHERE_WEIGHTS_LIE}
+    assert same == places | {".shot.n_frames", ".given.path"}
 
 
 def test_a_shot_keeps_its_latents_when_only_unseen_frames_change_and_its_segment_does_not_keep():

@@ -45,6 +45,7 @@ class Family(ABC):
         self.pipeline = pipeline
         self.mesh: Mesh | None = None  # of the gang that predicts together; see parallelise
         self.spreads: Sequence[Spread] = ()
+        self.computes_on: torch.device | None = None  # where weights come to, if they lie elsewhere
 
     @classmethod
     def load(
@@ -123,8 +124,8 @@ class Family(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.pipeline.device)
+        """Where the weights are when they are used."""
+        return self.computes_on or torch.device(self.pipeline.device)
 
     @torch.no_grad()
     def embed(self, text: str, max_text_tokens: int) -> Conditioning:

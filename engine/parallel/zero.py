@@ -1,7 +1,7 @@
 """A transformer's weights shared out over a gang: DeepSpeed's ZeRO-3 (arXiv:1910.02054), for inference alone.
 
-Each rank keeps its part of every weight, and a layer's weights are gathered for as long as it computes. A rank
-of n then holds 1/n of the weights and one layer, at the price of sending all others at every forward.
+Each rank keeps its part of every weight, and a layer's weights are gathered for as long as it computes. A
+rank of n then holds 1/n of the weights and one layer, and sends its part to all others at every forward.
 The arithmetic stays that of whole weights, bit for bit: what DeepSpeed puts in place of torch's linear layer,
 with other rounding and for the whole process, is left off.
 Decides: how weights are shared out. Does not decide: when that pays (a profile's model.zero).
@@ -25,6 +25,13 @@ _CONFIG = {
         "memory_efficient_linear": False,  # it multiplies first and adds the bias after: other bits
     },
 }
+
+
+def share_weights(family: Any, device: torch.device | str) -> None:
+    """Share out all transformers of a family that was parallelised, weights of which are still whole."""
+    for transformer in family.transformers:
+        shard_weights(transformer, device)
+    family.computes_on = torch.device(device)
 
 
 def shard_weights(transformer: Any, device: torch.device | str) -> None:
