@@ -39,15 +39,20 @@ def _fraction(value: object) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint: its folder on every node, the dtype it runs in, the digest of its files."""
+    """A checkpoint: its folder on every node, the dtype it runs in, the digest of its files.
+
+    `zero` and `offload` say where the transformer's weights lie between forwards.
+    """
 
     folder: str
     dtype: str
     digest: str
+    zero: bool = False
+    offload: str = ""
 
     @property
     def identity(self) -> list[str]:
-        """The folder's place does not change a picture; its files and the dtype do."""
+        """The folder's place does not change a picture, nor where weights lie; its files and the dtype do."""
         return [self.digest, self.dtype]
 
 

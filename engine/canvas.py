@@ -21,6 +21,13 @@ from engine.windows import Window
 _TIME = 1  # the latent-frame axis of z_BTCHW
 
 
+class NotFinite(ValueError):
+    """A prediction, or a picture, has values that are no numbers; the message says where."""
+
+    code = "E621_NOT_FINITE"
+    hint = "try model.dtype=float32 or another seed; if neither helps, the weights are damaged"
+
+
 class Canvas:
     """A shot's latents z_BTCHW (batch, latent frames, channels, height, width) and what steps them.
 
@@ -133,8 +140,20 @@ class Canvas:
 
         weights is (n_windows, n_frames). The sum runs in window order, however the predictions were
         computed, because float addition is not associative; in float32, or in float64 if the canvas is.
+        Raises NotFinite where a prediction is NaN or infinite: a black film would come of it.
         """
         self._check_predictions(predictions, windows, weights)
+        blended = self._blended(predictions, windows, weights)
+        if not bool(blended.isfinite().all()):  # weights of zero hide nothing: 0 × NaN is NaN
+            raise NotFinite(self._not_finite(predictions, windows))
+        return blended
+
+    def _blended(
+        self,
+        predictions: Sequence[torch.Tensor],
+        windows: Sequence[Window],
+        weights: npt.NDArray[np.float64],
+    ) -> torch.Tensor:
         if len(windows) == 1:
             return predictions[0]  # stock arithmetic: a pass through float32 and weights could change bits
         exact = torch.promote_types(self.latents.dtype, torch.float32)
@@ -144,6 +163,16 @@ class Canvas:
             part = prediction.to(total)
             total[:, window.start : window.stop] += weight.view(1, -1, 1, 1, 1) * part
         return total.to(predictions[0].dtype)
+
+    def _not_finite(self, predictions: Sequence[torch.Tensor], windows: Sequence[Window]) -> str:
+        """Which windows, and how many of their values, are NaN or infinite at the step to come."""
+        bad = [
+            f"{count:,} of {prediction.numel():,} values of latent frames {window.start} to {window.stop - 1}"
+            for prediction, window in zip(predictions, windows, strict=True)
+            if (count := int((~prediction.isfinite()).sum()))
+        ]
+        where = "; ".join(bad) or "the sum of all windows"  # float16 may overflow in it
+        return f"step {self.step_index} of {self.n_steps}: NaN or infinite predictions: {where}"
 
     def _check_predictions(
         self,

@@ -179,7 +179,6 @@ def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
         str(trained["fps"]),
         "".join(axis[0] for axis in entry["axes"]),
         _brief(entry["licence"]) + ("" if entry["open_source"] else "*"),
-        +("" if entry["open_source"] else "*"),
     )
 
 

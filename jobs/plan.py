@@ -30,8 +30,10 @@ from engine.families.denoiser import read_denoiser
 from engine.families.facts import ModelFacts, folder_digest, read_facts
 from engine.families.known import FAMILIES
 from engine.families.published import Published
+from engine.families.weights import check_weights
 from engine.families.world import read_world
 from engine.film import voice
+from engine.numerics import default_device
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from engine.timeline import AHEAD, PromptSpan, Shot
 from jobs.assets import asset_of, clip_frames, column_of, given_of
@@ -78,6 +80,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
     Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
     """
     models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
+    spec = settled(spec)
     stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
         folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
@@ -87,9 +90,12 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _given_latents(folder, models[key][0]), roots)
+        facts, model = models[key]
+        model = replace(model, zero=profile.model.zero, offload=profile.model.offload)
+        stocked[name] = Stock(profile, facts, model, _given_latents(folder, facts), roots)
         _check(name, stocked[name])
-        _check_gang(name, stocked[name].facts, spec.cluster)
+        _check_zero(name, profile.model.zero, spec.cluster)
+        _check_gang(name, facts, spec.cluster)
         _check_branches(name, stocked[name], spec.cluster.cfg)
     return stocked
 
@@ -102,6 +108,29 @@ def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
         stocked[name] = Stock(profile, checkpoint.facts, model, roots=roots_of(spec))
         _check(name, stocked[name])
     return stocked
+
+
+def settled(spec: JobSpec) -> JobSpec:
+    """The spec with every dtype that was left open, as this machine or cluster.device decides it.
+
+    Before anything is planned or recorded, as a dtype is part of what a film is.
+    """
+    device = default_device() if spec.cluster.device == "auto" else spec.cluster.device
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    profiles = {
+        name: replace(one, model=replace(one.model, dtype=dtype)) if one.model.dtype == "auto" else one
+        for name, one in spec.profiles.items()
+    }
+    return replace(spec, profiles=profiles)
+
+
+def check_models(stocked: Mapping[str, Stock]) -> None:
+    """Refuse damaged weights before a film is begun; a plan needs none. Raises SpecError."""
+    for name, one in stocked.items():
+        try:
+            check_weights(Path(one.model.folder))
+        except (OSError, ValueError) as error:
+            raise SpecError(f"profiles.{name}.model.folder={one.profile.model.folder}: {error}") from error
 
 
 def roots_of(spec: JobSpec) -> tuple[Path, ...]:
@@ -140,6 +169,15 @@ def _check(name: str, one: Stock) -> None:
         )
     _check_clock(name, one.facts, size, window.overlap)
     _check_patches(name, one, size)
+
+
+def _check_zero(name: str, zero: bool, cluster: ClusterSpec) -> None:
+    """Refuse to share weights out over a gang of one."""
+    if zero and cluster.cfg * cluster.ring * cluster.ulysses == 1:
+        raise SpecError(
+            f"profiles.{name}.model.zero=true shares weights out over a gang, which has one rank: raise "
+            f"cluster.cfg, cluster.ring or cluster.ulysses, or use profiles.{name}.model.offload=memory"
+        )
 
 
 def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:

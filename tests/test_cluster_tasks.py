@@ -69,6 +69,9 @@ def one_of_each():
     return shot.prompts[0], shot, version.segments[0], MasterTask(version.segments), version
 
 
+WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload")
+
+
 def changed_leaves(value, path=""):
     """Every way to change one leaf of nested dataclasses and tuples, as (path, changed value)."""
     if dataclasses.is_dataclass(value):
@@ -95,9 +98,9 @@ def _if_possible(where, make):
 
 
 @pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
-def test_a_key_changes_with_every_field_but_the_folder_of_the_model_and_frames_that_share_a_latent(task):
+def test_a_key_changes_with_every_field_but_where_weights_lie_and_frames_that_share_a_latent(task):
     same = {path for path, changed in changed_leaves(task) if changed.key == task.key}
-    folder = {path for path, _ in changed_leaves(task) if path.endswith("model.folder")}
+    folder = {path for path, _ in changed_leaves(task) if path.endswith(WHERE_WEIGHTS_LIE)}
     assert folder
     assert same == folder | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
 
@@ -118,8 +121,8 @@ def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_
     shot = shot_task(given=(picture,))
     assert shot.key != shot_task().key and picture.key in shot.needs
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
-    unseen = {".given[0].model.folder", ".given[0].assets[0].path"}
-    assert same == {".model.folder", ".shot.n_frames", *unseen}
+    places = {f"{of}{place}" for of in ("", ".given[0]") for place in WHERE_WEIGHTS_LIE}
+    assert same == places | {".shot.n_frames", ".given[0].assets[0].path"}
 
 
 def test_the_end_of_a_clip_lies_on_the_canvas_before_what_is_shown_and_delays_its_prompts():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
 from engine.families.facts import ModelFacts
 from engine.families.published_parts import SVD
-from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, stock
+from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, settled, stock
 from jobs.spec import Profile, SpecError, load_spec
 from manifests.schema import SCHEMA
 from manifests.validate import validate
@@ -275,6 +275,24 @@ def test_a_gang_that_shares_a_window_is_refused_for_a_model_that_cannot_be_share
     assert stock(load_spec(None, told))["chalk"].facts.window_frames == 25
     with pytest.raises(SpecError, match=rf"cluster.{axis}=2.* cannot share a window .* set both to 1"):
         stock(load_spec(None, [*told, f"cluster.{axis}=2"]))
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cuda", "bfloat16"), ("cpu", "float32")])
+def test_a_dtype_left_open_is_that_of_the_device_before_anything_is_keyed_by_it(
+    tmp_path: Path, device: str, dtype: str
+) -> None:
+    told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", f"cluster.device={device}"]
+    spec = load_spec(None, [*told, "profiles.chalk.model.dtype=auto", "profiles.other.model.dtype=float16"])
+    assert [one.model.dtype for one in settled(spec).profiles.values()] == [dtype, "float16"]
+    assert settled(settled(spec)) == settled(spec)
+    assert stock(spec)["chalk"].model.identity[1] == dtype
+
+
+def test_weights_are_shared_out_over_gangs_of_several_only(tmp_path: Path) -> None:
+    told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", "profiles.chalk.model.zero=true"]
+    assert stock(load_spec(None, [*told, "cluster.cfg=2"]))["chalk"].model.zero
+    with pytest.raises(SpecError, match=r"profiles\.chalk\.model\.zero=true .+offload=memory"):
+        stock(load_spec(None, told))
 
 
 # Mostly sound, so that what is left to planning is tried; edges lie on halves of frames.

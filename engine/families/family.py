@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.families.gaps import load_texts, misfits_told, refuse_gaps
+from engine.families.weights import check_weights
 from engine.noise import stock_noise
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
@@ -26,7 +28,6 @@ from engine.takes import BEGINNING, CLIP, FIRST, SOURCE, WHOLE
 
 Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names, and BESIDE
 Frames = npt.NDArray[np.uint8]  # f_THWC
-_PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
 class Family(ABC):
@@ -48,6 +49,7 @@ class Family(ABC):
         self.pipeline = pipeline
         self.mesh: Mesh | None = None  # of the gang that predicts together; see parallelise
         self.spreads: Sequence[Spread] = ()
+        self.computes_on: torch.device | None = None  # where weights come to, if they lie elsewhere
 
     @classmethod
     def load(
@@ -61,19 +63,26 @@ class Family(ABC):
         """Load a folder that the pipeline's from_pretrained reads, from local safetensors only.
 
         leave_out names parts not to load, such as "text_encoder" where prompts come encoded; names that are
-        no part of the pipeline are passed over. With a part goes its second, such as "text_encoder_2".
+        no part of the pipeline are passed over. With a part goes its second, such as "text_encoder_2". Raises
+        OSError or ValueError, naming the file or the tensor, where weights are pickled, missing, cut short or
+        of another shape.
         """
-        refuse_pickles(folder)
         parts = inspect.signature(cls.pipeline_class.__init__).parameters
         both = [each for name in leave_out for each in (name, f"{name}_2") if each in parts]
         absent: dict[str, Any] = dict.fromkeys(both)
-        pipeline = cls.pipeline_class.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            **absent,
-        )
+        check_weights(folder, leave_out)
+        with misfits_told(folder):
+            pipeline = cls.pipeline_class.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                **absent,
+                **load_texts(folder, dtype, leave_out),
+            )
+        for name, part in pipeline.components.items():
+            if isinstance(part, torch.nn.Module):
+                refuse_gaps(folder / name, part)
         return cls(pipeline.to(device))
 
     @classmethod
@@ -138,8 +147,8 @@ class Family(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.pipeline.device)
+        """Where the weights are when they are used."""
+        return self.computes_on or torch.device(self.pipeline.device)
 
     @torch.no_grad()
     def embed(self, text: str, max_text_tokens: int) -> Conditioning:
@@ -228,12 +237,3 @@ class Family(ABC):
 def unit_frames(f_THWC: Frames) -> Tensor:
     """Frames as an autoencoder takes them: x_1CTHW in float32, from -1 to 1."""
     return torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _PICKLED)
-    if found:
-        raise ValueError(f"pickled weights are refused: {', '.join(found)}")

@@ -1,5 +1,6 @@
 """A model folder's family, found by what its JSON says: its parts, and canvases for its shots."""
 
+import gc
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +47,13 @@ def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Famil
     diffusers_logging.disable_progress_bar()  # bars of a tenth of a second, in every worker's log
     transformers_logging.disable_progress_bar()
     return family_of(folder).load(folder, dtype=kind, device=device, leave_out=LEFT_OUT[part])
+
+
+def give_memory_back() -> None:
+    """Hand memory of weights that were let go back: torch keeps a GPU's, others may wait for it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def new_canvas(

@@ -31,9 +31,10 @@ from torch import Tensor
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from engine.decode import unit_uint8
-from engine.families.family import Conditioning, Family, refuse_pickles
+from engine.families.family import Conditioning, Family
 from engine.families.h3_sound import WIDTH, Clocks, add_sound, n_sound, sound_rows, split_sound
 from engine.families.h3_vae import stream_clips
+from engine.families.weights import check_weights
 from engine.noise import stock_noise
 from engine.parallel.spread import ParallelSpec
 
@@ -75,7 +76,7 @@ class MiniMaxH3(Family):
         leave_out: Sequence[str] = (),
     ) -> Self:
         """Load a folder's parts from local safetensors only; what its models keep in float32 stays so."""
-        refuse_pickles(folder)
+        check_weights(folder, leave_out)
         parts: dict[str, Any] = dict.fromkeys([*_MODELS, "tokenizer"])
         for name in set(_MODELS) - set(leave_out):
             part = _MODELS[name].from_pretrained(
