@@ -15,7 +15,7 @@ LANGUAGES = {"hi-IN": "hin", "ta-IN": "tam"}
 SECONDS, SHOTS_AT_LEAST = 60, 5
 MANIFEST = "jobs/examples/water_cycle.yaml"
 CHANGES = "rain-falls"  # its prompt changes at its seam
-STEADY = ("vapour-rises", "river-flows", "snow-at-night")  # nothing in them comes, goes or passes
+STEADY = ("vapour-rises", "clouds-drift", "river-flows", "snow-at-night")  # no light or thing comes or goes
 
 
 def probe(film: Path) -> dict[str, list[dict]]:
