@@ -6,7 +6,7 @@ Durations become frames here, and nowhere else: seconds times an exact frame rat
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,15 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
-from engine.families.facts import ModelFacts, family_name, folder_digest, read_facts
+from engine.families.card import Card
+from engine.families.facts import ModelFacts, family_name, folder_digest, read_card, read_facts
 from engine.families.known import FAMILIES
 from engine.families.world import read_world
 from engine.film import voice
 from engine.timeline import PromptSpan, Shot
 from jobs.pictures import given_task
 from jobs.spec import JobSpec, Profile, SpecError
+from manifests.sizes import Sizes, shown
 from manifests.validate import Limits
 
 LANGUAGES = frozenset(f"{language}-IN" for language in voice.LANGUAGES)  # those with a voice and a typeface
@@ -39,18 +41,27 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stock:
-    """A profile with what its model folder says."""
+    """A profile, with nothing left open, and what its model folder says."""
 
     profile: Profile
     facts: ModelFacts
     model: Model
     images: bool = False  # whether the model goes on from a first frame
     roots: tuple[Path, ...] = ()  # that such frames may come from
+    card: Card = Card()  # noqa: RUF009  # frozen
 
     @property
     def size_multiple_px(self) -> int:
         """Film sizes are multiples of this: the model draws at 1/upscale of them."""
         return self.facts.size_multiple_px * self.profile.picture.upscale
+
+    @property
+    def sizes(self) -> Sizes:
+        """The film's sizes that rows and the profile may ask for."""
+        limits, picture = self.profile.limits, self.profile.picture
+        sides = limits.max_width_px, limits.max_height_px
+        most_px = self.card.most_px * picture.upscale**2
+        return Sizes(self.size_multiple_px, *sides, most_px, self.card.widest)
 
 
 def stock(spec: JobSpec) -> dict[str, Stock]:
@@ -58,17 +69,19 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
 
     Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
     """
-    models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
+    models: dict[tuple[str, str], tuple[ModelFacts, Model, Card]] = {}
     stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
         folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
         key = (str(folder), dtype)
         if key not in models:
             try:
-                models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
+                model = Model(str(folder), dtype, folder_digest(folder))
+                models[key] = (read_facts(folder), model, read_card(folder))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _takes_images(folder), roots)
+        facts, model, card = models[key]
+        stocked[name] = Stock(settled(profile, card, facts), facts, model, _takes_images(folder), roots, card)
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
     return stocked
@@ -77,6 +90,26 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
 def roots_of(spec: JobSpec) -> tuple[Path, ...]:
     """The folders that images may come from."""
     return tuple(Path(root).expanduser() for root in spec.roots)
+
+
+def settled(profile: Profile, card: Card, facts: ModelFacts) -> Profile:
+    """The profile with what it leaves to its model filled in; a card's size becomes the nearest there is."""
+    sampling, picture = profile.sampling, profile.picture
+    sampling = replace(
+        sampling,
+        n_steps=sampling.n_steps or card.n_steps,
+        guidance_scale=sampling.guidance_scale or card.guidance_scale,
+    )
+    picture = replace(picture, upscale=picture.upscale or card.upscale)
+    if not picture.fps_num:
+        picture = replace(picture, fps_num=card.fps_num, fps_den=card.fps_den)
+    profile = replace(profile, sampling=sampling, picture=picture)
+    if picture.width_px:
+        return profile
+    multiple, limits = facts.size_multiple_px * picture.upscale, profile.limits
+    sizes = Sizes(multiple, limits.max_width_px, limits.max_height_px)
+    width_px, height_px = sizes.nearest(card.width_px, card.height_px)
+    return replace(profile, picture=replace(picture, width_px=width_px, height_px=height_px))
 
 
 def _takes_images(folder: Path) -> bool:
@@ -90,22 +123,39 @@ def _takes_images(folder: Path) -> bool:
 
 def _check(name: str, one: Stock) -> None:
     """Refuse what would fail every row of a profile, and only once rendering had begun."""
-    picture, window, step = one.profile.picture, one.profile.window, one.size_multiple_px
-    for side in ("width_px", "height_px"):
-        size = getattr(picture, side)
-        if size < 1 or size % step:
-            raise SpecError(f"profiles.{name}.picture.{side}={size} px must be a multiple of {step} px")
+    _check_size(name, one)
+    window = one.profile.window
     asked, known = one.profile.sampling.scheduler, FAMILIES[one.facts.family].schedulers
     if asked and asked not in known:
         raise SpecError(
             f"profiles.{name}.sampling.scheduler={asked!r}: its model has {', '.join(known)}; "
             "leave it empty for the folder's own"
         )
-    size = window.size or one.facts.window_frames
+    size, longest = window.size or one.facts.window_frames, one.facts.window_frames
+    if size > longest:
+        raise SpecError(
+            f"profiles.{name}.window.size={size} latent frames: its model was trained on windows of up to "
+            f"{longest}; nearest: {longest}"
+        )
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
         )
+
+
+def _check_size(name: str, one: Stock) -> None:
+    """Refuse a size that the model cannot draw."""
+    sizes, picture = one.sizes, one.profile.picture
+    size = picture.width_px, picture.height_px
+    if sizes.has(*size):
+        return
+    draws = [f"multiples of {sizes.multiple_px} px up to {sizes.max_width_px} x {sizes.max_height_px} px"]
+    draws += [f"at most {sizes.most_px:,} px in all"] if sizes.is_large(*size) else []
+    draws += [f"no side above {sizes.widest:g} times the other"] if sizes.is_wide(*size) else []
+    raise SpecError(
+        f"profiles.{name}.picture.width_px={size[0]} px, height_px={size[1]} px: its model, at upscale "
+        f"{picture.upscale}, draws {', '.join(draws)}; nearest: {shown(sizes.nearest(*size))}"
+    )
 
 
 def _check_heads(name: str, heads: int, ulysses: int) -> None:
@@ -242,4 +292,6 @@ def _limits(one: Stock) -> Limits:
         images=one.images,
         languages=LANGUAGES,
         roots=one.roots,
+        most_px=one.sizes.most_px,
+        widest=one.sizes.widest,
     )

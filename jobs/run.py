@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,6 +102,7 @@ class Job:
 def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
     """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left."""
     manifest, stocked = read_source(source), stock(spec)
+    spec = replace(spec, profiles={name: one.profile for name, one in stocked.items()})  # as it is recorded
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):

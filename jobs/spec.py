@@ -56,15 +56,20 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """How long and how strictly a shot is denoised; scheduler "" is the folder's own."""
+    """How long and how strictly a shot is denoised; 0 and "" are the model's own (engine.families.card).
 
-    n_steps: int = 20
-    guidance_scale: float = 3.0
+    A guidance_scale of 1 is none.
+    """
+
+    n_steps: int = 0
+    guidance_scale: float = 0.0
     scheduler: str = ""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n_steps <= 1000:
-            raise SpecError(f"sampling.n_steps={self.n_steps} must lie in 1 to 1000")
+        if not 0 <= self.n_steps <= 1000:
+            raise SpecError(
+                f"sampling.n_steps={self.n_steps} must lie in 1 to 1000, or be 0 for the model's own"
+            )
         if not math.isfinite(self.guidance_scale):
             raise SpecError(f"sampling.guidance_scale={self.guidance_scale} must be finite")
 
@@ -89,26 +94,34 @@ class WindowSpec:
 
 @dataclass(frozen=True)
 class PictureSpec:
-    """The film's size where a row names none. The model draws at 1/upscale of it."""
+    """The film's size and rate where a row names none. The model draws at 1/upscale of that size.
 
-    width_px: int = 384
-    height_px: int = 256
-    upscale: int = 4
-    fps_num: int = 8
+    0 is the model's own: of both sides, of the rate, of the upscale.
+    """
+
+    width_px: int = 0
+    height_px: int = 0
+    upscale: int = 0
+    fps_num: int = 0
     fps_den: int = 1
     crf: int = 18
     preset: str = "medium"
 
     def __post_init__(self) -> None:
-        if self.fps_num < 1 or self.fps_den < 1:
+        if bool(self.width_px) != bool(self.height_px):
+            raise SpecError(
+                f"picture.width_px={self.width_px}, picture.height_px={self.height_px}: give both, or "
+                "neither for the model's own"
+            )
+        if self.fps_num < 0 or self.fps_den < 1:
             raise SpecError(f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den} must be above 0")
         if max(math.lcm(self.fps.numerator, AUDIO_HZ), self.fps.denominator) > LARGEST_CLOCK:
             raise SpecError(
                 f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den}: MP4 cannot count such "
                 f"frames; use a rate such as 24/1 or 24000/1001"
             )
-        if not 1 <= self.upscale <= 8:
-            raise SpecError(f"picture.upscale={self.upscale} must lie in 1 to 8")
+        if not 0 <= self.upscale <= 8:
+            raise SpecError(f"picture.upscale={self.upscale} must lie in 1 to 8, or be 0 for the model's own")
         if not 0 <= self.crf <= 51:
             raise SpecError(f"picture.crf={self.crf} must lie in 0 to 51")
         if self.preset not in PRESETS:

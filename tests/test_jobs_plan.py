@@ -12,15 +12,18 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
-from engine.families.facts import ModelFacts
-from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, stock
+from engine.families.card import Card
+from engine.families.facts import ModelFacts, read_card
+from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, settled, stock
 from jobs.spec import Profile, SpecError, load_spec
 from manifests.schema import SCHEMA
 from manifests.validate import validate
 
 RATES = st.builds(Fraction, st.integers(1, 120_000), st.integers(1, 1001))
 FACTS = ModelFacts("CogVideoXPipeline", 16, 8, 4, 2, 13, 226, 30)
-STOCK = {"chalk": Stock(Profile(), FACTS, Model("/models/chalk", "float32", "digest"))}
+CARD = Card(20, 3.0, 384, 256, 8, upscale=4)
+PROFILE = settled(Profile(), CARD, FACTS)
+STOCK = {"chalk": Stock(PROFILE, FACTS, Model("/models/chalk", "float32", "digest"))}
 
 
 def shot(**changes: Any) -> dict[str, Any]:
@@ -113,8 +116,8 @@ def test_the_model_draws_at_the_size_divided_by_the_upscale() -> None:
 
 
 def test_a_rows_rate_is_kept_exactly() -> None:
-    assert fps_of(row(fps_num=30000, fps_den=1001), Profile()) == Fraction(30000, 1001)
-    assert fps_of(row(), Profile()) == 8
+    assert fps_of(row(fps_num=30000, fps_den=1001), PROFILE) == Fraction(30000, 1001)
+    assert fps_of(row(), PROFILE) == 8
     assert sources(film(shot(duration_s=10.0), fps_num=30000, fps_den=1001))[0].shot.n_frames == 300
 
 
@@ -138,7 +141,7 @@ def test_languages_share_all_pictures_and_take_the_rows_title_where_they_have_no
 
 def test_the_model_folders_place_changes_no_key_but_its_files_do() -> None:
     def keys(model: Model) -> list[str]:
-        return list(film_tasks(row(), {"chalk": Stock(Profile(), FACTS, model)}).tasks)
+        return list(film_tasks(row(), {"chalk": Stock(PROFILE, FACTS, model)}).tasks)
 
     here, there = Model("/a", "float32", "digest"), Model("/b", "float32", "digest")
     assert keys(here) == keys(there)
@@ -181,9 +184,23 @@ def model_folder(path: Path) -> Path:
     return path
 
 
+SIZE = "picture={{width_px: {}, height_px: {}}}"
+UP = "picture={{upscale: {}, width_px: {}, height_px: {}}}"
 REFUSED = [
-    ("a size of no whole patches", "picture.width_px=400", "400 px must be a multiple of 64 px"),
-    ("no size", "picture.height_px=0", "0 px must be a multiple"),
+    ("a size of no whole patches", SIZE.format(500, 300), "multiples of 16 px.*nearest: 496 x 304 px"),
+    (
+        "a size with an upscale of no whole patches",
+        UP.format(4, 400, 256),
+        "multiples of 64 px.*nearest: 384 x 256",
+    ),
+    ("a negative size", SIZE.format(-16, 256), "width_px=-16.*nearest: 16 x 16 px"),
+    (
+        "a larger frame than it was taught",
+        SIZE.format(960, 640),
+        "at most 345,600 px in all; nearest: 720 x 480",
+    ),
+    ("a wider one", SIZE.format(640, 160), "no side above 2 times the other; nearest: 320 x 160 px"),
+    ("a longer window than it was taught", "window.size=14", "windows of up to 13; nearest: 13"),
     ("a scheduler of another model", "sampling.scheduler=euler", "'euler': its model has ddim, dpm"),
     ("an overlap as long as the model's own window", "window.overlap=13", "window.overlap=13"),
 ]
@@ -197,6 +214,94 @@ def test_a_profile_that_its_model_cannot_serve_is_refused_before_any_row(
     assert stock(load_spec(None, told))["chalk"].facts.window_frames == 13
     with pytest.raises(SpecError, match=named):
         stock(load_spec(None, [*told, f"profiles.chalk.{override}"]))
+
+
+CARDS = [
+    ("CogVideoX", "CogVideoXPipeline", {}, {}, {}, (50, 6.0, 720, 480, 8)),
+    (
+        "a smaller CogVideoX",
+        "CogVideoXPipeline",
+        {"sample_width": 24, "sample_height": 16},
+        {},
+        {},
+        (50, 6.0, 192, 128, 8),
+    ),
+    ("Wan 2.1", "WanPipeline", {}, {}, {}, (50, 5.0, 832, 480, 16)),
+    ("Wan 2.2 of two experts", "WanPipeline", {}, {}, {"boundary_ratio": 0.875}, (40, 4.0, 1280, 720, 16)),
+    (
+        "Wan 2.2 of 5B",
+        "WanPipeline",
+        {},
+        {"z_dim": 48, "scale_factor_spatial": 16},
+        {},
+        (50, 5.0, 1280, 704, 24),
+    ),
+    (
+        "HunyuanVideo",
+        "HunyuanVideoPipeline",
+        {},
+        {"spatial_compression_ratio": 8},
+        {},
+        (50, 6.0, 1280, 720, 24),
+    ),
+    ("Open-Sora 2", "OpenSoraPipeline", {}, {"spatial_compression_ratio": 8}, {}, (50, 7.5, 1024, 576, 24)),
+]
+
+
+@pytest.mark.parametrize("case", CARDS, ids=[case[0] for case in CARDS])
+def test_a_profile_that_says_nothing_takes_what_its_models_card_recommends(tmp_path: Path, case: Any) -> None:
+    _, family, transformer, vae, index, told = case
+    folder = model_folder(tmp_path)
+    for name, changes in (
+        ("transformer/config", transformer),
+        ("vae/config", vae),
+        ("model_index", index | {"_class_name": family}),
+    ):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    profile = stock(load_spec(None, [f"profiles.chalk.model.folder={folder}"]))["chalk"].profile
+    sampling, picture = profile.sampling, profile.picture
+    assert (
+        *(sampling.n_steps, sampling.guidance_scale),
+        *(picture.width_px, picture.height_px, picture.fps),
+    ) == told
+    assert picture.upscale == 1
+    own = ["profiles.chalk.sampling.n_steps=7", "profiles.chalk.picture.fps_num=30"]
+    profile = stock(load_spec(None, [f"profiles.chalk.model.folder={folder}", *own]))["chalk"].profile
+    assert (profile.sampling.n_steps, profile.sampling.guidance_scale, profile.picture.fps) == (
+        7,
+        told[1],
+        30,
+    )
+
+
+def test_chalk_keeps_the_settings_that_it_always_had() -> None:
+    profile = stock(load_spec())["chalk"].profile
+    assert (profile.sampling.n_steps, profile.sampling.guidance_scale) == (20, 3.0)
+    picture = profile.picture
+    assert (picture.width_px, picture.height_px, picture.upscale, picture.fps) == (384, 256, 4, 8)
+
+
+def test_a_recommended_size_becomes_the_nearest_that_the_folder_can_draw() -> None:
+    facts = ModelFacts("CogVideoXPipeline", 16, 8, 4, 5, 13, 226, 30)  # multiples of 40 px
+    picture = settled(Profile(), Card(width_px=720, height_px=490), facts).picture
+    assert (picture.width_px, picture.height_px) == (720, 480)
+
+
+def test_a_folder_may_say_its_own_card_and_a_broken_one_is_refused_with_its_path(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    (folder / "world.json").write_text('{"card": {"n_steps": 4, "guidance_scale": 1}}')
+    card = read_card(folder)
+    assert (card.n_steps, card.guidance_scale, card.width_px) == (4, 1, 720)
+    for broken in (
+        '{"card": 3}',
+        '{"card": {"steps": 3}}',
+        '{"card": {"n_steps": 2.5}}',
+        '{"card": {"upscale": 0}}',
+    ):
+        (folder / "world.json").write_text(broken)
+        with pytest.raises(SpecError, match=r"profiles\.chalk\.model\.folder=.*world\.json: its card"):
+            stock(load_spec(None, [f"profiles.chalk.model.folder={folder}"]))
 
 
 def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_before_any_row(

@@ -30,6 +30,8 @@ NOTE = (
     "chalk knows simple drawn lessons only, in words of English, Hindi and Tamil; any other prompt shows "
     "something of these."
 )
+# Of films: the model draws at a quarter of their size.
+CARD = {"n_steps": 20, "guidance_scale": 3.0, "width_px": 384, "height_px": 256, "fps_num": 8, "upscale": 4}
 # Words beside those of the captions that ask for nothing to be drawn. Not "no" or "behind": they do, in vain.
 IGNORED = (
     "an are be been but for has have he her his i its my on onto or our s she so some that their them then "
@@ -46,11 +48,12 @@ def write_world(folder: Path) -> None:
 
 
 def world() -> dict[str, Any]:
-    """What `engine.families.world.read_world` reads."""
+    """What `engine.families.world.read_world` and `engine.families.card.told_card` read."""
     return {
         "name": "chalk",
         "note": NOTE,
         "images": True,
+        "card": CARD,
         "draws": [f"{title}: {', '.join(phrases)}" for title, phrases in draws().items()],
         "words": sorted({word for text in vocabulary() for word in words_of(text)}),
         "ignored": [word for line in IGNORED for word in line.split()],

@@ -7,8 +7,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.families.known import FAMILIES, number
-from engine.families.reading import read_object
+from engine.families.card import Card, told_card
+from engine.families.known import FAMILIES, Known, Parts, number
+from engine.families.reading import Config, read_object
 from engine.families.world import WORLD
 
 _CHUNK = 1 << 20
@@ -38,7 +39,7 @@ _NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name != "family"
 
 def family_name(folder: Path) -> str:
     """The pipeline class that a diffusers folder is for. Raises ValueError if it is of no known family."""
-    family = read_object(folder / "model_index.json").get("_class_name")
+    family = _index(folder).get("_class_name")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{folder}: a {family} is not among the families {', '.join(FAMILIES)}")
     return family
@@ -48,7 +49,7 @@ def read_facts(folder: Path) -> ModelFacts:
     """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
     family = family_name(folder)
     known = FAMILIES[family]
-    parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
+    parts = _parts(folder, known)
     try:
         known.refuse(parts)
         return ModelFacts(family, **{name: number(getattr(known, name), parts) for name in _NUMBERS})
@@ -56,11 +57,28 @@ def read_facts(folder: Path) -> ModelFacts:
         raise ValueError(f"{folder}: {error}") from error
 
 
+def read_card(folder: Path) -> Card:
+    """What the folder's world.json, or else its family, recommends. Raises ValueError for a broken folder."""
+    known = FAMILIES[family_name(folder)]
+    card = known.card if isinstance(known.card, Card) else known.card(_parts(folder, known))
+    return told_card(folder, card)
+
+
+def _parts(folder: Path, known: Known) -> Parts:
+    """The configurations of the parts that facts are read from."""
+    parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
+    return parts | {"index": _index(folder)}
+
+
+def _index(folder: Path) -> Config:
+    return read_object(folder / "model_index.json")
+
+
 def folder_digest(folder: Path) -> str:
     """BLAKE2b-256 over names and bytes of all files that weigh on the pictures: the model's identity.
 
-    Neither Markdown nor world.json does: they tell people of the model, and nothing is rendered from them.
-    Counting them would render every film anew for a reworded hint.
+    Neither Markdown nor world.json does: they tell people of the model. Counting them would render every film
+    anew for a reworded hint; what a profile takes from a card is part of its tasks' keys anyway.
     """
     digest = hashlib.blake2b(digest_size=32)
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and _weighs(p, folder)):

@@ -5,11 +5,13 @@ A new family is its file and its entry here.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from engine.families.card import Card
 from engine.families.reading import Config, fact
 
-Parts = Mapping[str, Config]  # a folder's configurations, by part
+Parts = Mapping[str, Config]  # a folder's configurations, by part, and "index" for model_index.json
 # A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
 Read = int | str | Callable[[Parts], int]
 
@@ -33,6 +35,7 @@ class Known:
     heads: Read = "transformer.num_attention_heads"
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
+    card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
 
 
 def number(read: Read, parts: Parts) -> int:
@@ -69,6 +72,23 @@ def _halvings(parts: Parts) -> int:
     return int(2**halvings)
 
 
+def _cogvideox_card(parts: Parts) -> Card:
+    """The size that its positions were made for, as the folder says it in latents."""
+    side, config = _halvings(parts), parts["transformer"]
+    width_px, height_px = (
+        config.get(f"sample_{name}", n) * side for name, n in (("width", 90), ("height", 60))
+    )
+    return Card(50, 6.0, width_px, height_px, 8, most_px=720 * 480, widest=2.0)
+
+
+def _wan_card(parts: Parts) -> Card:
+    """Wan 2.2 of 5B has a deeper autoencoder; 2.2 of two experts says where the second takes over."""
+    wan = partial(Card, most_px=1280 * 720, widest=2.0)
+    if parts["vae"].get("z_dim") == 48:
+        return wan(50, 5.0, 1280, 704, 24)
+    return wan(40, 4.0, 1280, 720, 16) if parts["index"].get("boundary_ratio") else wan(50, 5.0, 832, 480, 16)
+
+
 def _opensora_channels(parts: Parts) -> int:
     """Open-Sora's transformer counts the channels of a patch."""
     return number("transformer.in_channels", parts) // number("transformer.patch_size", parts) ** 2
@@ -83,6 +103,7 @@ FAMILIES = {
         spatial_compression=_halvings,
         refuse=_cogvideox_1_5,
         encodes=True,
+        card=_cogvideox_card,
     ),
     "WanPipeline": Known(
         "engine.families.wan:Wan",
@@ -91,6 +112,7 @@ FAMILIES = {
         max_text_tokens=512,
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
+        card=_wan_card,
     ),
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",
@@ -98,11 +120,13 @@ FAMILIES = {
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
         latent_channels=_opensora_channels,
+        card=Card(50, 7.5, 1024, 576, 24, most_px=768 * 768, widest=2.4),
     ),
     "HunyuanVideoPipeline": Known(
         "engine.families.hunyuan:HunyuanVideo",
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
+        card=Card(50, 6.0, 1280, 720, 24, most_px=1280 * 720, widest=2.0),
     ),
 }
