@@ -1,7 +1,7 @@
 """Validation of a manifest, and its deeper pass: what needs the engine's typefaces, its voice, or a file.
 
-Decides whether a title can be drawn, a narration fits its shot and an image is one. Does not decide what the
-table alone can tell (manifests.validate); the rows that come here have passed that.
+Decides whether a title can be drawn, a narration fits its shot, an image is one and a camera is known. Does
+not decide what the table alone can tell (manifests.validate); the rows that come here have passed that.
 """
 
 import unicodedata
@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from engine.camera import MOVES, SPEEDS, STATIC, parse_camera
 from engine.film import voice
 from engine.film.titles import check_text, draw_title
 from jobs.pace import surely_fits, surely_too_long
@@ -57,7 +58,12 @@ def deep_findings(
     for index, row in rows:
         size, fps = size_of(row) if size_of else None, fps_of(row)
         told: set[tuple[str, Fault]] = set()
-        for path, fault in [*_titles(row, size), *_narrations(row, fps), *_images(row, roots)]:
+        for path, fault in [
+            *_titles(row, size),
+            *_narrations(row, fps),
+            *_images(row, roots),
+            *_cameras(row),
+        ]:
             if (path, fault) not in told:  # a row's title serves every language without its own
                 told.add((path, fault))
                 code, message, hint = fault
@@ -127,6 +133,24 @@ def _images(row: Row, roots: tuple[Path, ...]) -> Iterator[tuple[str, Fault]]:
         uri = shot.get("first_frame_uri")
         if uri and (fault := picture_fault(uri, roots)):
             yield f"/shots/{place}/first_frame_uri", fault
+
+
+def _cameras(row: Row) -> Iterator[tuple[str, Fault]]:
+    """Faults of the moves that are asked of cameras."""
+    for place, shot in enumerate(row["shots"]):
+        asked = (shot.get("camera") or "").strip()
+        if asked and (fault := _camera_fault(asked)):
+            yield f"/shots/{place}/camera", fault
+
+
+@lru_cache(CACHED)
+def _camera_fault(asked: str) -> Fault | None:
+    try:
+        parse_camera(asked)
+    except ValueError:
+        hint = f"give one of {', '.join(MOVES)}; before all but {STATIC} may stand {', '.join(SPEEDS)}"
+        return "E505_CAMERA", f"camera {short(asked)!r} is not known", hint
+    return None
 
 
 def _frames(shot: Row, fps: Fraction) -> int:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.camera import ENGLISH, Idiom, parse_camera
 from engine.families.card import Card
-from engine.families.facts import ModelFacts, family_name, folder_digest, read_card, read_facts
+from engine.families.facts import ModelFacts, family_name, folder_digest, read_card, read_facts, read_idiom
 from engine.families.known import FAMILIES
 from engine.families.world import read_world
 from engine.film import voice
@@ -48,6 +50,7 @@ class Stock:
     model: Model
     images: bool = False  # whether the model goes on from a first frame
     roots: tuple[Path, ...] = ()  # that such frames may come from
+    idiom: Idiom = ENGLISH  # in which its model is told a camera
     card: Card = Card()  # noqa: RUF009  # frozen
 
     @property
@@ -69,7 +72,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
 
     Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
     """
-    models: dict[tuple[str, str], tuple[ModelFacts, Model, Card]] = {}
+    models: dict[tuple[str, str], tuple[ModelFacts, Model, Card, Idiom]] = {}
     stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
         folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
@@ -77,11 +80,13 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
         if key not in models:
             try:
                 model = Model(str(folder), dtype, folder_digest(folder))
-                models[key] = (read_facts(folder), model, read_card(folder))
+                models[key] = (read_facts(folder), model, read_card(folder), read_idiom(folder))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        facts, model, card = models[key]
-        stocked[name] = Stock(settled(profile, card, facts), facts, model, _takes_images(folder), roots, card)
+        facts, model, card, idiom = models[key]
+        stocked[name] = Stock(
+            settled(profile, card, facts), facts, model, _takes_images(folder), roots, idiom, card
+        )
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
     return stocked
@@ -176,7 +181,7 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
     """The tasks of one validated row."""
     one = stocked[row["profile"]]
     picture = _picture(row, one.profile)
-    shots = zip(row["shots"], _shots(row, picture.fps), strict=True)
+    shots = zip(row["shots"], _shots(row, picture.fps, one.idiom), strict=True)
     segments = tuple(
         SegmentTask(_shot_task(asked.get("first_frame_uri"), shot, one, picture), picture)
         for asked, shot in shots
@@ -217,20 +222,23 @@ def _picture(row: Row, profile: Profile) -> Picture:
     return Picture(width_px, height_px, fps_of(row, profile), picture.crf, picture.preset)
 
 
-def _shots(row: Row, fps: Fraction) -> Iterator[Shot]:
+def _shots(row: Row, fps: Fraction, idiom: Idiom) -> Iterator[Shot]:
     """The row's shots, with what they leave out taken from the row."""
     for shot in row["shots"]:
-        frames = shot.get("duration_frames")
+        frames, camera = shot.get("duration_frames"), _text(shot, "camera")
+        move = partial(idiom.directed, camera=parse_camera(camera)) if camera else str
         later = [
             PromptSpan(
-                span["prompt"], frames_of(span["start_s"], fps), frames_of(span.get("blend_s") or 0, fps)
+                move(span["prompt"]),
+                frames_of(span["start_s"], fps),
+                frames_of(span.get("blend_s") or 0, fps),
             )
             for span in shot.get("prompts") or []
         ]
         yield Shot(
             shot_id=shot["shot_id"],
             n_frames=frames if frames is not None else frames_of(shot["duration_s"], fps),
-            prompts=(PromptSpan(_text(shot, "prompt") or _text(row, "prompt")), *later),
+            prompts=(PromptSpan(move(_text(shot, "prompt") or _text(row, "prompt"))), *later),
             negative_prompt=_text(shot, "negative_prompt") or _text(row, "negative_prompt"),
             seed=_seed(row, shot),
         )

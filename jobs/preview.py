@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what a command loads, it loads when it is called
     from cluster.tasks import FilmTasks, Task
     from jobs.run import Job
     from jobs.spec import JobSpec
+    from jobs.world import Outside
     from manifests.findings import Finding
     from manifests.store import Store
 
@@ -89,14 +90,14 @@ def _group(code: str, group: Sequence["Finding"]) -> Iterator[str]:
 def plan(arguments: argparse.Namespace) -> int:
     """Print how much there is to render, with --out how much of it is there already, and the warnings."""
     from jobs.run import Invalid, prepare
-    from jobs.world import as_json, as_text, outside, worlds
+    from jobs.world import as_json, as_text
 
     store = opened(arguments.out) if arguments.out else None
     try:
         job = prepare(arguments.manifest, spec_of(arguments))
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
-    warnings, size = outside(job.rows, worlds(job.stocked)), forecast(job.films, store)
+    warnings, size = _warnings(job), forecast(job.films, store)
     if arguments.output == "json":
         facts = _facts(job, arguments.out, size) | {"warnings": [as_json(warning) for warning in warnings]}
         print(json.dumps(facts, ensure_ascii=False, indent=1))
@@ -105,6 +106,13 @@ def plan(arguments: argparse.Namespace) -> int:
         for warning in warnings:
             print(as_text(warning))
     return DONE
+
+
+def _warnings(job: "Job") -> "list[Outside]":
+    from jobs.world import outside, worlds
+
+    idioms = {name: one.idiom for name, one in job.stocked.items()}
+    return outside(job.rows, worlds(job.stocked), idioms)
 
 
 def _refuse(findings: Sequence["Finding"], n_rows: int, output: str) -> int:

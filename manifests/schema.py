@@ -41,6 +41,9 @@ SHOT = pa.struct(
         column("duration_frames", pa.int32(), "frames", "Length in frames; exclusive with duration_s."),
         column("duration_s", pa.float64(), "s", "Length in seconds; exclusive with duration_frames."),
         column("seed", pa.int64(), "none", "Noise seed; null derives one from row and shot."),
+        column(
+            "camera", pa.string(), "none", "How the camera moves, such as slow push in; null says nothing."
+        ),
         column("first_frame_uri", pa.string(), "none", "Image that the shot starts from, a local path."),
     ]
 )

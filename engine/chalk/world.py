@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.camera import STATIC
 from engine.chalk import words
 from engine.chalk.captions import vocabulary
 from engine.chalk.scenes import (
@@ -54,10 +55,28 @@ def world() -> dict[str, Any]:
         "note": NOTE,
         "images": True,
         "card": CARD,
+        "camera": cameras(),
         "draws": [f"{title}: {', '.join(phrases)}" for title, phrases in draws().items()],
         "words": sorted({word for text in vocabulary() for word in words_of(text)}),
         "ignored": [word for line in IGNORED for word in line.split()],
     }
+
+
+def cameras() -> dict[str, str]:
+    """Its words for cameras; of one that stands still none. "Slow" it was taught as a word, not as a speed."""
+    taught = {
+        "pan left": words.CAMERA["left"]["en"][0],
+        "pan right": words.CAMERA["right"]["en"][0],
+        "zoom in": words.CAMERA["in"]["en"][0],
+        "zoom out": words.CAMERA["out"]["en"][0],
+        "slow zoom in": words.CAMERA["in"]["en"][1],
+        "slow zoom out": words.CAMERA["out"]["en"][1],
+    }
+    pushed = {"zoom in": "push in", "zoom out": "pull out"}  # it draws both alike
+    alike = {
+        text.replace(z, p): said for text, said in taught.items() for z, p in pushed.items() if z in text
+    }
+    return taught | alike | {STATIC: ""}
 
 
 def draws() -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from engine.camera import Idiom, parse_camera
 from engine.families.reading import read_object
 from engine.families.world import WORLD
 
@@ -33,6 +34,7 @@ class Card:
     widest: float = 0.0
 
 
+CAMERA = "camera"  # the key of world.json for the words of cameras that the model was taught, and no others
 _KINDS: Mapping[str, Any] = {field.name: type(field.default) for field in fields(Card)}
 
 
@@ -52,3 +54,17 @@ def told_card(folder: Path, family: Card) -> Card:
         if not (whole or (_KINDS[name] is float and isinstance(value, float))) or value <= 0:
             raise ValueError(f"{path}: its {CARD} says {name}={value!r}, which is no number above 0")
     return replace(family, **told)
+
+
+def told_idiom(folder: Path, family: Idiom) -> Idiom:
+    """The family's words for cameras, or the folder's own; "" for one that it shows unless told otherwise.
+
+    Raises ValueError that names what is wrong in its world.json.
+    """
+    path = folder / WORLD
+    told = read_object(path).get(CAMERA) if path.exists() else None
+    if told is None:
+        return family
+    if not isinstance(told, dict) or not all(isinstance(words, str) for words in told.values()):
+        raise ValueError(f"{path}: its {CAMERA} must be an object of words by camera, not {told!r}")
+    return Idiom({parse_camera(text).text: words for text, words in told.items()}, taught=True)

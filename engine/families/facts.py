@@ -7,7 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.families.card import Card, told_card
+from engine.camera import Idiom
+from engine.families.card import Card, told_card, told_idiom
 from engine.families.known import FAMILIES, Known, Parts, number
 from engine.families.reading import Config, read_object
 from engine.families.world import WORLD
@@ -62,6 +63,11 @@ def read_card(folder: Path) -> Card:
     known = FAMILIES[family_name(folder)]
     card = known.card if isinstance(known.card, Card) else known.card(_parts(folder, known))
     return told_card(folder, card)
+
+
+def read_idiom(folder: Path) -> Idiom:
+    """The words that its model is told a camera in. Raises ValueError for a broken folder."""
+    return told_idiom(folder, FAMILIES[family_name(folder)].camera)
 
 
 def _parts(folder: Path, known: Known) -> Parts:

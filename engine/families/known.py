@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from engine.camera import ENGLISH, Idiom
 from engine.families.card import Card
 from engine.families.reading import Config, fact
 
@@ -35,6 +36,7 @@ class Known:
     heads: Read = "transformer.num_attention_heads"
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
+    camera: Idiom = ENGLISH
     card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
 
 
@@ -94,6 +96,11 @@ def _opensora_channels(parts: Parts) -> int:
     return number("transformer.in_channels", parts) // number("transformer.patch_size", parts) ** 2
 
 
+# Of the moves that its training captions were labelled with (arXiv:2412.03603, "camera movement types").
+_HUNYUAN_CAMERA = Idiom(
+    {move: move for move in ("zoom in", "zoom out", "pan left", "pan right", "tilt up", "tilt down")}
+    | {"orbit": "around right", "static": "static shot"}
+)
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -128,5 +135,6 @@ FAMILIES = {
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
         card=Card(50, 6.0, 1280, 720, 24, most_px=1280 * 720, widest=2.0),
+        camera=_HUNYUAN_CAMERA,
     ),
 }
