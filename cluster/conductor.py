@@ -30,6 +30,7 @@ class Request:
     prompt: str
     negative: str
     guidance_scale: float
+    prompted: bool = False  # whether the prediction of the prompt alone is wanted behind the guided one
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Conductor:
             return _done(task, before)
         canvas = self._canvas(task)
         parts, weights = task.parts
-        loop = denoise_shot(canvas, parts, weights)
+        loop = denoise_shot(canvas, parts, weights, task.sampling.guidance_rescale)
         shot = OpenShot(task, opening, canvas, loop, time.monotonic(), canvas.step_index)
         self.shots[task.key] = shot
         try:
@@ -154,5 +155,6 @@ def _travelling(task: ShotTask, request: WindowRequest) -> Request:
         timestep=pack(request.timestep),
         prompt=task.prompts[request.part.prompt].key,
         negative=task.negative.key,
-        guidance_scale=task.sampling.guidance_scale,
+        guidance_scale=task.sampling.guidance_at(request.step, float(request.timestep)),
+        prompted=task.sampling.guidance_rescale > 0,
     )

@@ -46,6 +46,7 @@ class Rank:
             self._embedding(request.prompt),
             self._embedding(request.negative),
             request.guidance_scale,
+            prompted=request.prompted,
         )
         return time.monotonic() - began, pack(prediction)
 

@@ -6,7 +6,7 @@ Durations become frames here, and nowhere else: seconds times an exact frame rat
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,15 @@ from cluster.tasks import (
 )
 from engine.camera import ENGLISH, Idiom, parse_camera
 from engine.families.card import Card
-from engine.families.facts import ModelFacts, family_name, folder_digest, read_card, read_facts, read_idiom
+from engine.families.facts import (
+    ModelFacts,
+    family_name,
+    folder_digest,
+    is_told,
+    read_card,
+    read_facts,
+    read_idiom,
+)
 from engine.families.known import FAMILIES
 from engine.families.world import read_world
 from engine.film import voice
@@ -50,6 +58,7 @@ class Stock:
     model: Model
     images: bool = False  # whether the model goes on from a first frame
     roots: tuple[Path, ...] = ()  # that such frames may come from
+    told: bool = False  # whether its model was distilled from guidance
     idiom: Idiom = ENGLISH  # in which its model is told a camera
     card: Card = Card()  # noqa: RUF009  # frozen
 
@@ -85,7 +94,14 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
         facts, model, card, idiom = models[key]
         stocked[name] = Stock(
-            settled(profile, card, facts), facts, model, _takes_images(folder), roots, idiom, card
+            settled(profile, card, facts),
+            facts,
+            model,
+            _takes_images(folder),
+            roots,
+            is_told(folder),
+            idiom,
+            card,
         )
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
@@ -136,6 +152,7 @@ def _check(name: str, one: Stock) -> None:
             f"profiles.{name}.sampling.scheduler={asked!r}: its model has {', '.join(known)}; "
             "leave it empty for the folder's own"
         )
+    _check_guidance(name, one)
     size, longest = window.size or one.facts.window_frames, one.facts.window_frames
     if size > longest:
         raise SpecError(
@@ -145,6 +162,20 @@ def _check(name: str, one: Stock) -> None:
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
+        )
+
+
+def _check_guidance(name: str, one: Stock) -> None:
+    """Refuse guidance that the model's pipeline has not."""
+    sampling, known = one.profile.sampling, FAMILIES[one.facts.family]
+    if sampling.guidance_schedule == "cosine" and not known.dynamic_guidance:
+        raise SpecError(
+            f"profiles.{name}.sampling.guidance_schedule=cosine is CogVideoX's own: use constant or linear"
+        )
+    if sampling.guidance_rescale and one.told:
+        raise SpecError(
+            f"profiles.{name}.sampling.guidance_rescale={sampling.guidance_rescale}: its model was distilled "
+            "from guidance and has no two branches to rescale by; set it to 0"
         )
 
 
@@ -264,7 +295,7 @@ def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> S
     return ShotTask(
         model=one.model,
         shot=shot,
-        sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
+        sampling=Sampling(**asdict(sampling)),
         layout=Layout(
             window.size or facts.window_frames, window.overlap, window.lead_in, facts.temporal_compression
         ),

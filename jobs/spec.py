@@ -25,6 +25,7 @@ PRESETS = (
     "slower",
     "veryslow",
 )  # x264's
+SCHEDULES = ("constant", "linear", "cosine")  # of guidance, as in engine.guidance, which loads torch
 DTYPES = ("float32", "bfloat16", "float16")
 CHALK = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 
@@ -58,12 +59,16 @@ class ModelSpec:
 class SamplingSpec:
     """How long and how strictly a shot is denoised; 0 and "" are the model's own (engine.families.card).
 
-    A guidance_scale of 1 is none.
+    A guidance_scale of 1 is none. How guidance changes from step to step is as in engine.guidance.
     """
 
     n_steps: int = 0
     guidance_scale: float = 0.0
     scheduler: str = ""
+    guidance_schedule: str = "constant"
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    guidance_rescale: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.n_steps <= 1000:
@@ -72,6 +77,17 @@ class SamplingSpec:
             )
         if not math.isfinite(self.guidance_scale):
             raise SpecError(f"sampling.guidance_scale={self.guidance_scale} must be finite")
+        if self.guidance_schedule not in SCHEDULES:
+            raise SpecError(
+                f"sampling.guidance_schedule={self.guidance_schedule!r} must be one of {', '.join(SCHEDULES)}"
+            )
+        if not 0 <= self.guidance_start < self.guidance_stop <= 1:
+            raise SpecError(
+                f"sampling.guidance_start={self.guidance_start}, sampling.guidance_stop={self.guidance_stop} "
+                "must be shares of the steps, from 0 to 1, the first below the second"
+            )
+        if not 0 <= self.guidance_rescale <= 1:
+            raise SpecError(f"sampling.guidance_rescale={self.guidance_rescale} must lie in 0 to 1")
 
 
 @dataclass(frozen=True)

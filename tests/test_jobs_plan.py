@@ -304,6 +304,31 @@ def test_a_folder_may_say_its_own_card_and_a_broken_one_is_refused_with_its_path
             stock(load_spec(None, [f"profiles.chalk.model.folder={folder}"]))
 
 
+@pytest.mark.parametrize(
+    ("family", "key", "override", "named"),
+    [
+        ("HunyuanVideoPipeline", "guidance_embeds", "guidance_rescale=0.5", "distilled from guidance"),
+        ("OpenSoraPipeline", "guidance_embed", "guidance_rescale=0.5", "distilled from guidance"),
+        ("WanPipeline", "any", "guidance_schedule=cosine", "CogVideoX's own: use constant or linear"),
+    ],
+)
+def test_guidance_that_the_model_has_not_is_refused_before_any_row(
+    tmp_path: Path, family: str, key: str, override: str, named: str
+) -> None:
+    folder = model_folder(tmp_path)
+    for name, changes in (
+        ("transformer/config", {key: True}),
+        ("vae/config", {"spatial_compression_ratio": 8}),
+        ("model_index", {"_class_name": family}),
+    ):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    told = [f"profiles.chalk.model.folder={folder}"]
+    assert stock(load_spec(None, told))
+    with pytest.raises(SpecError, match=named):
+        stock(load_spec(None, [*told, f"profiles.chalk.sampling.{override}"]))
+
+
 def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_before_any_row(
     tmp_path: Path,
 ) -> None:

@@ -63,7 +63,7 @@ def world() -> dict[str, Any]:
 
 
 def cameras() -> dict[str, str]:
-    """Its words for cameras; of one that stands still none. "Slow" it was taught as a word, not as a speed."""
+    """Its words for cameras; of a static one none. "Slow" it was taught as a word, not as a speed."""
     taught = {
         "pan left": words.CAMERA["left"]["en"][0],
         "pan right": words.CAMERA["right"]["en"][0],

@@ -70,6 +70,12 @@ def read_idiom(folder: Path) -> Idiom:
     return told_idiom(folder, FAMILIES[family_name(folder)].camera)
 
 
+def is_told(folder: Path) -> bool:
+    """Whether its model was distilled from guidance: it is told the scale and has no second branch."""
+    known = FAMILIES[family_name(folder)]
+    return bool(_parts(folder, known)[known.denoiser].get(known.told))
+
+
 def _parts(folder: Path, known: Known) -> Parts:
     """The configurations of the parts that facts are read from."""
     parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}

@@ -156,8 +156,12 @@ class Family(ABC):
         prompt: Conditioning,
         negative: Conditioning | None,
         guidance_scale: float,
+        *,
+        prompted: bool = False,
     ) -> Tensor:
         """The prediction, of the shape of a window's latents (B, T, C, H, W).
+
+        With `prompted`, a guided one is followed by that of the prompt alone, (2 B, T, C, H, W).
 
         timestep is (), texts have the batch of the latents. As in stock, a scale of at most 1 turns guidance
         off and the negative text is then ignored. A distilled model has no use for one at any scale.
@@ -170,7 +174,8 @@ class Family(ABC):
         if negative is None:
             raise ValueError("guidance needs a negative text, be it empty")
         uncond, text = self._branches(latents, timestep, negative, prompt)
-        return uncond + guidance_scale * (text - uncond)
+        guided = uncond + guidance_scale * (text - uncond)
+        return torch.cat([guided, text]) if prompted else guided
 
     def _branches(
         self, latents: Tensor, timestep: Tensor, negative: Conditioning, prompt: Conditioning

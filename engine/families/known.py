@@ -36,6 +36,8 @@ class Known:
     heads: Read = "transformer.num_attention_heads"
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
+    told: str = ""  # what says that it was distilled from guidance
+    dynamic_guidance: bool = False  # whether its pipeline has a cosine schedule
     camera: Idiom = ENGLISH
     card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
 
@@ -110,6 +112,7 @@ FAMILIES = {
         spatial_compression=_halvings,
         refuse=_cogvideox_1_5,
         encodes=True,
+        dynamic_guidance=True,
         card=_cogvideox_card,
     ),
     "WanPipeline": Known(
@@ -127,6 +130,7 @@ FAMILIES = {
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
         latent_channels=_opensora_channels,
+        told="guidance_embed",
         card=Card(50, 7.5, 1024, 576, 24, most_px=768 * 768, widest=2.4),
     ),
     "HunyuanVideoPipeline": Known(
@@ -136,5 +140,6 @@ FAMILIES = {
         max_text_tokens=256,  # without the template around them
         card=Card(50, 6.0, 1280, 720, 24, most_px=1280 * 720, widest=2.0),
         camera=_HUNYUAN_CAMERA,
+        told="guidance_embeds",
     ),
 }
