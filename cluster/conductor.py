@@ -30,6 +30,7 @@ class Request:
     prompt: str
     negative: str
     guidance_scale: float
+    adapters: tuple[tuple[str, float], ...] = ()  # artefacts and scales
     prompted: bool = False  # whether the prediction of the prompt alone is wanted behind the guided one
 
 
@@ -156,5 +157,6 @@ def _travelling(task: ShotTask, request: WindowRequest) -> Request:
         prompt=task.prompts[request.part.prompt].key,
         negative=task.negative.key,
         guidance_scale=task.sampling.guidance_at(request.step, float(request.timestep)),
+        adapters=tuple((each.artefact, each.scale) for each in task.adapters),
         prompted=task.sampling.guidance_rescale > 0,
     )

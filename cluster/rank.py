@@ -7,6 +7,7 @@ from typing import Any
 from cluster.conductor import Request
 from cluster.once import found_file
 from cluster.stages import LoadedPart
+from engine.families.adapters import adapt
 from engine.parallel.attention import load_ulysses
 from engine.parallel.axes import Axes
 from engine.parallel.gang import Mesh, form_mesh
@@ -38,7 +39,8 @@ class Rank:
         """Seconds, and the prediction of a window; a gang's ranks are all asked at once."""
         began = time.monotonic()
         family = self.transformer.of(request.model)
-        if family.mesh is not self.mesh:
+        # An adapter's loading replaces modules, to which a gang's hooks must then be tied anew.
+        if adapt(family, request.adapters, self.store.fetch_artefact) or family.mesh is not self.mesh:
             parallelise(family, self.mesh)
         prediction = family.predict(
             unpack(request.latents),

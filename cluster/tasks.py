@@ -144,6 +144,15 @@ class GivenTask(Task):
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter at some scale: the artefact that holds its file, and where the driver finds that."""
+
+    artefact: str
+    scale: float
+    path: str
+
+
+@dataclass(frozen=True)
 class ShotTask(Task):
     """A shot's latents. Height and width are the model's pixels."""
 
@@ -156,6 +165,7 @@ class ShotTask(Task):
     width_px: int
     max_text_tokens: int
     given: GivenTask | None = None
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def identity(self) -> Any:
@@ -163,7 +173,9 @@ class ShotTask(Task):
         spans = [asdict(span) for span in self.shot.prompts]
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
-        given = [self.given.key] if self.given else []
+        given: list[Any] = [self.given.key] if self.given else []
+        if self.adapters:
+            given.append([[each.artefact, each.scale] for each in self.adapters])
         return [self.model.identity, shot, self.sampling.identity, asdict(self.layout), size, *given]
 
     @cached_property

@@ -6,7 +6,7 @@ Durations become frames here, and nowhere else: seconds times an exact frame rat
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.tasks import (
     VISUAL_ONLY,
+    Adapter,
     FilmTasks,
     Layout,
     MasterTask,
@@ -40,6 +41,7 @@ from engine.families.known import FAMILIES
 from engine.families.world import read_world
 from engine.film import voice
 from engine.timeline import PromptSpan, Shot
+from jobs.adapters import shot_adapters, stocked_adapters
 from jobs.pictures import given_task
 from jobs.spec import JobSpec, Profile, SpecError
 from manifests.sizes import Sizes, shown
@@ -59,6 +61,7 @@ class Stock:
     images: bool = False  # whether the model goes on from a first frame
     roots: tuple[Path, ...] = ()  # that such frames may come from
     told: bool = False  # whether its model was distilled from guidance
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that rows may name
     idiom: Idiom = ENGLISH  # in which its model is told a camera
     card: Card = Card()  # noqa: RUF009  # frozen
 
@@ -97,11 +100,12 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
             settled(profile, card, facts),
             facts,
             model,
-            _takes_images(folder),
-            roots,
-            is_told(folder),
-            idiom,
-            card,
+            images=_takes_images(folder),
+            roots=roots,
+            told=is_told(folder),
+            adapters=stocked_adapters(name, profile, folder, facts.family, roots),
+            idiom=idiom,
+            card=card,
         )
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
@@ -214,8 +218,7 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
     picture = _picture(row, one.profile)
     shots = zip(row["shots"], _shots(row, picture.fps, one.idiom), strict=True)
     segments = tuple(
-        SegmentTask(_shot_task(asked.get("first_frame_uri"), shot, one, picture), picture)
-        for asked, shot in shots
+        SegmentTask(_shot_task(row, asked, shot, one, picture), picture) for asked, shot in shots
     )
     versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
     if not versions:
@@ -288,7 +291,8 @@ def _seed(row: Row, shot: Row) -> int:
     return int.from_bytes(hashlib.blake2b(row["row_id"].encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
+def _shot_task(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
+    image, move = asked.get("first_frame_uri"), _text(asked, "camera")
     profile, facts = one.profile, one.facts
     window, sampling = profile.window, profile.sampling
     height_px, width_px = (side // profile.picture.upscale for side in (picture.height_px, picture.width_px))
@@ -303,6 +307,7 @@ def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> S
         width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
         given=given_task(image, one.roots, one.model, height_px, width_px) if image else None,
+        adapters=shot_adapters(row, asked, one.adapters, parse_camera(move) if move else None),
     )
 
 
@@ -333,4 +338,5 @@ def _limits(one: Stock) -> Limits:
         roots=one.roots,
         most_px=one.sizes.most_px,
         widest=one.sizes.widest,
+        adapters=frozenset(one.adapters),
     )

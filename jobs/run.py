@@ -22,6 +22,7 @@ from cluster.once import marker_key
 from cluster.tasks import FilmTasks, Outcome
 from engine.numerics import versions
 from engine.parallel.axes import Axes
+from jobs.adapters import with_adapters
 from jobs.checks import check
 from jobs.outcome import (
     RESULTS_KEY,
@@ -170,7 +171,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             show.event(event, state)
 
         limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
-        films = with_pictures(job.films, store)
+        films = with_adapters(with_pictures(job.films, store), store)
         for film in render(films, partial(hire, setup_of(job, store)), store, limits, watch):
             publish(store, film)
             spool.add(list(rows_of(film)))

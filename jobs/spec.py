@@ -167,6 +167,18 @@ class LimitSpec:
 
 
 @dataclass(frozen=True)
+class AdapterSpec:
+    """A LoRA adapter that rows may name: a .safetensors file below one of the roots."""
+
+    path: str = ""
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise SpecError(f"adapters.NAME.scale={self.scale} must be finite")
+
+
+@dataclass(frozen=True)
 class Profile:
     """One way to render, named by a row's `profile`."""
 
@@ -175,6 +187,7 @@ class Profile:
     window: WindowSpec = field(default_factory=WindowSpec)
     picture: PictureSpec = field(default_factory=PictureSpec)
     limits: LimitSpec = field(default_factory=LimitSpec)
+    adapters: dict[str, AdapterSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -220,7 +233,7 @@ class ClusterSpec:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Everything but the manifest. `roots` are the folders that images may come from."""
+    """Everything but the manifest. `roots` are the folders that images and adapters may come from."""
 
     profiles: dict[str, Profile] = field(default_factory=lambda: {"chalk": Profile()})
     cluster: ClusterSpec = field(default_factory=ClusterSpec)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.findings import Finding, Level, Levels, empty, floats
+from manifests.findings import Finding, Level, Levels, empty, floats, repeated
 from manifests.images import image_findings, refused_images
 from manifests.sizes import Sizes, shown
 
@@ -42,6 +42,7 @@ class Limits:
     temporal_compression: int = 4  # pixel frames to a latent frame
     most_px: int = 0  # as in Sizes
     widest: float = 0.0
+    adapters: frozenset[str] = frozenset()
 
     @property
     def sizes(self) -> Sizes:
@@ -84,6 +85,8 @@ def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Fin
     yield from _durations(levels, times, limits)
     yield from _prompts(levels.prompts, _spans(levels.prompts, times), limits.temporal_compression)
     yield from _prompt_lengths(levels, limits.max_prompt_chars)
+    for level in (levels.rows, levels.shots):
+        yield from _adapters(level.child("adapters"), limits.adapters)
     yield from _known_languages(levels.languages, limits.languages)
     if limits.images:
         yield from image_findings(levels.shots, limits.roots)
@@ -280,3 +283,20 @@ def _known_languages(languages: Level, allowed: frozenset[str]) -> Iterator[Find
     unknown = pc.invert(pc.or_(pc.is_in(tags, value_set=pa.array(known, pa.string())), empty(tags)))
     hint = f"use one of {', '.join(known)}"
     yield from languages.report(unknown, "E203_UNKNOWN_LANG", "lang", "language {v!r} is not known", hint)
+
+
+def _adapters(named: Level, allowed: frozenset[str]) -> Iterator[Finding]:
+    """Adapters that the profile has, each once in its list, at a scale that is a number."""
+    names, scales = named.column("name"), named.column("scale")
+    unknown = pc.invert(
+        pc.fill_null(pc.is_in(names, value_set=pa.array(sorted(allowed), pa.string())), False)
+    )
+    hint = f"use one of {', '.join(sorted(allowed))}" if allowed else "leave it out: the profile has none"
+    message = "the profile has no adapter {v!r}"
+    yield from named.report(unknown, "E207_UNKNOWN_ADAPTER", "name", message, hint)
+    message, hint = "adapter {v!r} is named more than once", "keep one entry for it"
+    again = repeated(named.keys("name", named.parent))
+    yield from named.report(again, "E208_DUPLICATE_ADAPTER", "name", message, hint)
+    odd = pc.invert(pc.is_finite(scales))
+    hint = "give a number, or none for the profile's own"
+    yield from named.report(odd, "E209_ADAPTER_SCALE", "scale", "a scale of {v}", hint)

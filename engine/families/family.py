@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -44,6 +45,8 @@ class Family(ABC):
         self.pipeline = pipeline
         self.mesh: Mesh | None = None  # of the gang that predicts together; see parallelise
         self.spreads: Sequence[Spread] = ()
+        self.adapters: OrderedDict[str, None] = OrderedDict()  # see engine.families.adapters
+        self.adapted: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def load(

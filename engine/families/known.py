@@ -38,6 +38,7 @@ class Known:
     encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
     told: str = ""  # what says that it was distilled from guidance
     dynamic_guidance: bool = False  # whether its pipeline has a cosine schedule
+    adapters: bool = False  # whether LoRA adapters were proven on it
     camera: Idiom = ENGLISH
     card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
 
@@ -113,6 +114,7 @@ FAMILIES = {
         refuse=_cogvideox_1_5,
         encodes=True,
         dynamic_guidance=True,
+        adapters=True,
         card=_cogvideox_card,
     ),
     "WanPipeline": Known(
@@ -122,6 +124,7 @@ FAMILIES = {
         max_text_tokens=512,
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
+        adapters=True,
         card=_wan_card,
     ),
     "OpenSoraPipeline": Known(
