@@ -6,10 +6,14 @@ Rescaling is not linear in the prediction: done in every window, windows would d
 is done once on the canvas, after both the guided predictions and those of the prompt alone are blended.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # planning has no need of torch
+    from torch import Tensor
 
 SCHEDULES = ("constant", "linear", "cosine")
 

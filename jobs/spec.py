@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from engine.guidance import SCHEDULES
+
 PRESETS = (
     "ultrafast",
     "superfast",
@@ -25,7 +27,6 @@ PRESETS = (
     "slower",
     "veryslow",
 )  # x264's
-SCHEDULES = ("constant", "linear", "cosine")  # of guidance, as in engine.guidance, which loads torch
 DTYPES = ("float32", "bfloat16", "float16")
 CHALK = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 

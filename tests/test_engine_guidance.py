@@ -14,7 +14,6 @@ from engine.families.loading import LEFT_OUT
 from engine.guidance import SCHEDULES, Guidance, rescaled
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
-from jobs import spec
 from tests.test_engine_parity_cogvideox import (
     FRAMES,
     LATENT_FRAMES,
@@ -141,7 +140,3 @@ def test_an_unguided_step_is_left_as_it_is(tmp_path):
         for rescale in (0.0, 0.7)
     )
     assert torch.equal(off, rescaling)
-
-
-def test_configuration_and_engine_have_the_same_schedules():
-    assert spec.SCHEDULES == SCHEDULES
