@@ -36,6 +36,8 @@ class Request:
     guidance_scale: float
     beside: Packed | None = None
     given: tuple[str, ...] = ()
+    adapters: tuple[tuple[str, float], ...] = ()  # artefacts and scales
+    prompted: bool = False  # whether the prediction of the prompt alone is wanted behind the guided one
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Conductor:
             return _done(task, before)
         canvas = self._canvas(task)
         parts, weights = task.parts
-        loop = denoise_shot(canvas, parts, weights)
+        loop = denoise_shot(canvas, parts, weights, task.sampling.guidance_rescale)
         shot = OpenShot(task, opening, canvas, loop, time.monotonic(), canvas.step_index)
         self.shots[task.key] = shot
         try:
@@ -167,7 +169,9 @@ def _travelling(task: ShotTask, request: WindowRequest) -> Request:
         timestep=pack(request.timestep),
         prompt=task.prompts[request.part.prompt].key,
         negative=task.negative.key,
-        guidance_scale=task.sampling.guidance_scale,
+        guidance_scale=task.sampling.guidance_at(request.step, float(request.timestep.flatten()[0])),
         beside=None if request.beside is None else pack(request.beside),
         given=tuple(given.key for given in task.given),
+        adapters=tuple((each.artefact, each.scale) for each in task.adapters),
+        prompted=task.sampling.guidance_rescale > 0,
     )

@@ -8,6 +8,7 @@ from cluster.conductor import Request
 from cluster.events import Fared
 from cluster.once import found_file
 from cluster.stages import LoadedPart
+from engine.families.adapters import adapt
 from engine.numerics import device_name
 from engine.parallel.attention import load_ulysses
 from engine.parallel.axes import ALONE, Axes
@@ -44,7 +45,8 @@ class Rank:
         """How it went, and the prediction of a window; a gang's ranks are all asked at once."""
         began = time.monotonic()
         family = self.transformer.of(request.model)
-        if family.mesh is not self.mesh:
+        # An adapter's loading replaces modules, to which a gang's hooks must then be tied anew.
+        if adapt(family, request.adapters, self.store.fetch_artefact) or family.mesh is not self.mesh:
             parallelise(family, self.mesh)
             if request.model.zero:
                 share_weights(family, self.transformer.device)
@@ -55,6 +57,7 @@ class Rank:
             self._embedding("prompt", request.prompt) | given,
             self._embedding("prompt", request.negative) | given,
             request.guidance_scale,
+            prompted=request.prompted,
         )
         packed = pack(prediction)  # a GPU has computed it only when it is copied
         axes = self.mesh.axes if self.mesh else ALONE

@@ -11,11 +11,12 @@ What changes low bits only (gang size, kernels, device) is no part of it, and is
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
+from engine.guidance import Guidance
 from engine.takes import CLIP
 from engine.timeline import Part, Shot, delayed, first_pixel, latent_frames, parts_of, prompt_weights
 from engine.windows import Weights, Window, blend_weights, plan_windows
@@ -58,11 +59,29 @@ class Model:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a canvas is denoised; scheduler "" is the model's own."""
+    """How a canvas is denoised; scheduler "" is the model's own. The rest as in engine.guidance."""
 
     n_steps: int
     guidance_scale: float
     scheduler: str = ""
+    guidance_schedule: str = "constant"
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    guidance_rescale: float = 0.0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Without later choices that were not made: what was rendered before there were any is found."""
+        kept = ("n_steps", "guidance_scale", "scheduler")
+        rest = {each.name: each.default for each in fields(self) if each.name not in kept}
+        return {name: value for name, value in asdict(self).items() if value != rest.get(name, self)}
+
+    def guidance_at(self, step: int, timestep: float) -> float:
+        """The scale of a step."""
+        guidance = Guidance(
+            self.guidance_scale, self.guidance_schedule, self.guidance_start, self.guidance_stop
+        )
+        return guidance.at(step, self.n_steps, timestep)
 
 
 @dataclass(frozen=True)
@@ -168,6 +187,15 @@ class GivenTask(Task):
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter at some scale: the artefact that holds its file, and where the driver finds that."""
+
+    artefact: str
+    scale: float
+    path: str
+
+
+@dataclass(frozen=True)
 class ShotTask(Task):
     """A shot's latents. Height and width are the model's pixels.
 
@@ -184,6 +212,7 @@ class ShotTask(Task):
     max_text_tokens: int
     given: tuple[GivenTask, ...] = ()
     first_step: int = 0
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def identity(self) -> Any:
@@ -191,8 +220,13 @@ class ShotTask(Task):
         spans = [asdict(span) for span in self.shot.prompts]
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
-        given = [[task.key for task in self.given], self.first_step] if self.given or self.first_step else []
-        return [self.model.identity, shot, asdict(self.sampling), self.layout.identity, size, *given]
+        model, sampling, layout = self.model.identity, self.sampling.identity, self.layout.identity
+        more: list[Any] = []  # what was rendered before there was any of this is found
+        if self.given or self.first_step:
+            more += [[task.key for task in self.given], self.first_step]
+        if self.adapters:
+            more.append([[each.artefact, each.scale] for each in self.adapters])
+        return [model, shot, sampling, layout, size, *more]
 
     @cached_property
     def n_latent(self) -> int:

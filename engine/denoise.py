@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from engine.canvas import Canvas
+from engine.guidance import rescaled
 from engine.timeline import Part
 
 
@@ -42,17 +43,34 @@ def requests_of_step(canvas: Canvas, parts: Sequence[Part]) -> list[WindowReques
     ]
 
 
+def blended(
+    canvas: Canvas,
+    predictions: Sequence[torch.Tensor],
+    parts: Sequence[Part],
+    weights: npt.NDArray[np.float64],
+    rescale: float,
+) -> torch.Tensor:
+    """A step's predictions as one of the canvas's shape, rescaled where those of the prompts came too."""
+    windows, batch = [part.window for part in parts], len(canvas.latents)
+    guided = canvas.blend([prediction[:batch] for prediction in predictions], windows, weights)
+    if not rescale or len(predictions[0]) == batch:
+        return guided
+    prompted = canvas.blend([prediction[batch:] for prediction in predictions], windows, weights)
+    return rescaled(guided, prompted, rescale)
+
+
 def denoise_shot(
-    canvas: Canvas, parts: Sequence[Part], weights: npt.NDArray[np.float64]
+    canvas: Canvas, parts: Sequence[Part], weights: npt.NDArray[np.float64], rescale: float = 0.0
 ) -> Generator[list[WindowRequest], list[torch.Tensor], torch.Tensor]:
     """Yield the requests of each step, take their predictions in the same order, return latents z_BTCHW.
 
     weights is (n_parts, n_frames). The loop goes on from the canvas's step index, so that a restored
-    canvas resumes; while a list of requests is out, canvas.checkpoint() is the state before that step.
+    canvas resumes; `rescale` is the share of engine.guidance.rescaled. While a list of requests is out,
+    canvas.checkpoint() is the state before that step.
     """
     while canvas.step_index < canvas.n_steps:
         predictions = yield requests_of_step(canvas, parts)
-        canvas.step(canvas.blend(predictions, [part.window for part in parts], weights))
+        canvas.step(blended(canvas, predictions, parts, weights, rescale))
     return canvas.latents
 
 

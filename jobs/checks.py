@@ -1,7 +1,8 @@
 """Validation of a manifest, and its deeper pass: what needs the engine's typefaces, its voice, or a file.
 
-Decides whether a title can be drawn, a narration fits its shot and a given file is what it should be.
-Does not decide what the table alone can tell (manifests.validate); rows that come here have passed that.
+Decides whether a title can be drawn, a narration fits its shot, a given file is what it should be and a
+camera's move is known. Does not decide what the table alone can tell (manifests.validate); rows that come
+here have passed that.
 """
 
 import unicodedata
@@ -11,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from engine.camera import MOVES, SPEEDS, STATIC, parse_camera
 from engine.film import voice
 from engine.film.titles import check_text, draw_title
 from jobs.assets import asset_fault, column_of, given_of
@@ -57,7 +59,12 @@ def deep_findings(
     for index, row in rows:
         size, fps = size_of(row) if size_of else None, fps_of(row)
         told: set[tuple[str, Fault]] = set()
-        for path, fault in [*_titles(row, size), *_narrations(row, fps), *_assets(row, fps, roots)]:
+        for path, fault in [
+            *_titles(row, size),
+            *_narrations(row, fps),
+            *_assets(row, fps, roots),
+            *_cameras(row),
+        ]:
             if (path, fault) not in told:  # a row's title serves every language without its own
                 told.add((path, fault))
                 code, message, hint = fault
@@ -127,6 +134,24 @@ def _assets(row: Row, fps: Fraction, roots: tuple[Path, ...]) -> Iterator[tuple[
         for role, uri in given_of(shot).items():
             if fault := asset_fault(role, uri, roots, _frames(shot, fps), fps):
                 yield f"/shots/{place}/{column_of(role)}", fault
+
+
+def _cameras(row: Row) -> Iterator[tuple[str, Fault]]:
+    """Faults of the moves that are asked of cameras."""
+    for place, shot in enumerate(row["shots"]):
+        asked = (shot.get("camera") or "").strip()
+        if asked and (fault := _camera_fault(asked)):
+            yield f"/shots/{place}/camera", fault
+
+
+@lru_cache(CACHED)
+def _camera_fault(asked: str) -> Fault | None:
+    try:
+        parse_camera(asked)
+    except ValueError:
+        hint = f"give one of {', '.join(MOVES)}; before all but {STATIC} may stand {', '.join(SPEEDS)}"
+        return "E505_CAMERA", f"camera {short(asked)!r} is not known", hint
+    return None
 
 
 def _frames(shot: Row, fps: Fraction) -> int:

@@ -22,6 +22,7 @@ from jobs.outcome import DONE
 from jobs.refusal import Refused
 
 PRECISIONS = ("bfloat16", "float32")
+PUBLISHED_PROFILE = {"model": {"dtype": "bfloat16"}}  # what profiles say for a checkpoint unless told else
 
 
 def checkpoint_of(name: str) -> Published:
@@ -37,21 +38,6 @@ def checkpoint_of(name: str) -> Published:
     near = get_close_matches(name.lower(), wanted, n=3, cutoff=0.3)
     names = list(dict.fromkeys(wanted[key].name for key in near)) or list(checkpoints)
     raise Refused(f"no checkpoint {name!r} is known: {', '.join(names)} are; `longtake models` lists all")
-
-
-def defaults_of(checkpoint: Published) -> dict[str, Any]:
-    """What a profile says for a checkpoint, unless it says otherwise: what the model card does."""
-    return {
-        "model": {"dtype": "bfloat16"},
-        "sampling": {"n_steps": checkpoint.n_steps, "guidance_scale": checkpoint.guidance_scale},
-        "picture": {
-            "width_px": checkpoint.width_px,
-            "height_px": checkpoint.height_px,
-            "upscale": 1,
-            "fps_num": checkpoint.fps,
-            "fps_den": 1,
-        },
-    }
 
 
 def models(arguments: argparse.Namespace) -> int:

@@ -5,14 +5,16 @@ Durations become frames here, and nowhere else: seconds times an exact frame rat
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster.tasks import (
     VISUAL_ONLY,
+    Adapter,
     Asset,
     FilmTasks,
     GivenTask,
@@ -26,8 +28,10 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
-from engine.families.denoiser import read_denoiser
-from engine.families.facts import ModelFacts, folder_digest, read_facts
+from engine.camera import ENGLISH, Idiom, parse_camera
+from engine.families.card import Card
+from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
+from engine.families.facts import ModelFacts, folder_digest, read_card, read_facts, read_idiom
 from engine.families.known import FAMILIES
 from engine.families.published import Published
 from engine.families.weights import check_weights
@@ -36,8 +40,10 @@ from engine.film import voice
 from engine.numerics import default_device
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from engine.timeline import AHEAD, PromptSpan, Shot
+from jobs.adapters import shot_adapters, stocked_adapters
 from jobs.assets import asset_of, clip_frames, column_of, given_of
 from jobs.spec import ClusterSpec, JobSpec, Profile, SpecError
+from manifests.sizes import Sizes, shown
 from manifests.validate import Limits
 
 STRENGTH = 0.8  # of a source video whose shot leaves it out
@@ -47,13 +53,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stock:
-    """A profile with what its model folder says."""
+    """A profile, with nothing left open, and what its model folder says."""
 
     profile: Profile
     facts: ModelFacts
     model: Model
     given_latents: int = 0  # first latent frames that the model was taught to go on from, at most
     roots: tuple[Path, ...] = ()  # that given files may come from
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that rows may name
+    idiom: Idiom = ENGLISH  # in which its model is told a camera
+    card: Card = Card()  # noqa: RUF009  # frozen
 
     @property
     def takes(self) -> Takes:
@@ -73,13 +82,21 @@ class Stock:
         """Film sizes are multiples of this: the model draws at 1/upscale of them."""
         return self.facts.size_multiple_px * self.profile.picture.upscale
 
+    @property
+    def sizes(self) -> Sizes:
+        """The film's sizes that rows and the profile may ask for."""
+        limits, picture = self.profile.limits, self.profile.picture
+        sides = limits.max_width_px, limits.max_height_px
+        most_px = self.card.most_px * picture.upscale**2
+        return Sizes(self.size_multiple_px, *sides, most_px, self.card.widest)
+
 
 def stock(spec: JobSpec) -> dict[str, Stock]:
     """Every profile of the job with its model.
 
     Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
     """
-    models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
+    models: dict[tuple[str, str], tuple[ModelFacts, Model, Card, Idiom]] = {}
     spec = settled(spec)
     stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
@@ -87,16 +104,26 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
         key = (str(folder), dtype)
         if key not in models:
             try:
-                models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
+                model = Model(str(folder), dtype, folder_digest(folder))
+                models[key] = (read_facts(folder), model, read_card(folder), read_idiom(folder))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        facts, model = models[key]
-        model = replace(model, zero=profile.model.zero, offload=profile.model.offload)
-        stocked[name] = Stock(profile, facts, model, _given_latents(folder, facts), roots)
+        facts, model, card, idiom = models[key]
+        stocked[name] = Stock(
+            completed(profile, card, facts),
+            facts,
+            replace(model, zero=profile.model.zero, offload=profile.model.offload),
+            given_latents=_given_latents(folder, facts),
+            roots=roots,
+            adapters=stocked_adapters(name, profile, folder, facts.family, roots),
+            idiom=idiom,
+            card=card,
+        )
         _check(name, stocked[name])
         _check_zero(name, profile.model.zero, spec.cluster)
         _check_gang(name, facts, spec.cluster)
         _check_branches(name, stocked[name], spec.cluster.cfg)
+        _check_rescale(name, stocked[name], partial(_denoiser, name, stocked[name]))
     return stocked
 
 
@@ -105,8 +132,10 @@ def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
     stocked = {}
     for name, profile in spec.profiles.items():
         model = Model(checkpoint.hub, profile.model.dtype, checkpoint.hub)
-        stocked[name] = Stock(profile, checkpoint.facts, model, roots=roots_of(spec))
+        facts, card = checkpoint.facts, checkpoint.card
+        stocked[name] = Stock(completed(profile, card, facts), facts, model, roots=roots_of(spec), card=card)
         _check(name, stocked[name])
+        _check_rescale(name, stocked[name], lambda: denoiser_of(dict(checkpoint.denoiser)))
     return stocked
 
 
@@ -138,6 +167,26 @@ def roots_of(spec: JobSpec) -> tuple[Path, ...]:
     return tuple(Path(root).expanduser() for root in spec.roots)
 
 
+def completed(profile: Profile, card: Card, facts: ModelFacts) -> Profile:
+    """The profile with what it leaves to its model filled in; a card's size becomes the nearest there is."""
+    sampling, picture = profile.sampling, profile.picture
+    sampling = replace(
+        sampling,
+        n_steps=sampling.n_steps or card.n_steps,
+        guidance_scale=sampling.guidance_scale or card.guidance_scale,
+    )
+    picture = replace(picture, upscale=picture.upscale or card.upscale)
+    if not picture.fps_num:
+        picture = replace(picture, fps_num=card.fps_num, fps_den=card.fps_den)
+    profile = replace(profile, sampling=sampling, picture=picture)
+    if picture.width_px:
+        return profile
+    multiple, limits = facts.size_multiple_px * picture.upscale, profile.limits
+    sizes = Sizes(multiple, limits.max_width_px, limits.max_height_px)
+    width_px, height_px = sizes.nearest(card.width_px, card.height_px)
+    return replace(profile, picture=replace(picture, width_px=width_px, height_px=height_px))
+
+
 def _given_latents(folder: Path, facts: ModelFacts) -> int:
     """The first latent frames that the folder says its model goes on from; a broken world says none."""
     if facts.patch_frames > 1:
@@ -151,24 +200,61 @@ def _given_latents(folder: Path, facts: ModelFacts) -> int:
 
 def _check(name: str, one: Stock) -> None:
     """Refuse what would fail every row of a profile, and only once rendering had begun."""
-    picture, window, step = one.profile.picture, one.profile.window, one.size_multiple_px
-    for side in ("width_px", "height_px"):
-        size = getattr(picture, side)
-        if size < 1 or size % step:
-            raise SpecError(f"profiles.{name}.picture.{side}={size} px must be a multiple of {step} px")
+    _check_size(name, one)
+    window = one.profile.window
     asked, known = one.profile.sampling.scheduler, FAMILIES[one.facts.family].schedulers
     if asked and asked not in known:
         raise SpecError(
             f"profiles.{name}.sampling.scheduler={asked!r}: its model has {', '.join(known)}; "
             "leave it empty for the folder's own"
         )
-    size = one.window_frames
+    _check_schedule(name, one)
+    size, longest = one.window_frames, one.facts.longest_window or one.facts.window_frames
+    if size > longest:
+        raise SpecError(
+            f"profiles.{name}.window.size={size} latent frames: its model was trained on windows of up to "
+            f"{longest}; nearest: {longest}"
+        )
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
         )
     _check_clock(name, one.facts, size, window.overlap)
     _check_patches(name, one, size)
+
+
+def _check_schedule(name: str, one: Stock) -> None:
+    """Refuse a schedule of guidance that the model's pipeline has not."""
+    cosine = one.profile.sampling.guidance_schedule == "cosine"
+    if cosine and not FAMILIES[one.facts.family].dynamic_guidance:
+        raise SpecError(
+            f"profiles.{name}.sampling.guidance_schedule=cosine is CogVideoX's own: use constant or linear"
+        )
+
+
+def _check_rescale(name: str, one: Stock, read: Callable[[], Denoiser]) -> None:
+    """Refuse to rescale guidance where there is one branch; `read` reads the model's denoiser."""
+    rescale = one.profile.sampling.guidance_rescale
+    if rescale and read().told:
+        raise SpecError(
+            f"profiles.{name}.sampling.guidance_rescale={rescale}: its model was distilled from guidance and "
+            "has no two branches to rescale by; set it to 0"
+        )
+
+
+def _check_size(name: str, one: Stock) -> None:
+    """Refuse a size that the model cannot draw."""
+    sizes, picture = one.sizes, one.profile.picture
+    size = picture.width_px, picture.height_px
+    if sizes.has(*size):
+        return
+    draws = [f"multiples of {sizes.multiple_px} px up to {sizes.max_width_px} x {sizes.max_height_px} px"]
+    draws += [f"at most {sizes.most_px:,} px in all"] if sizes.is_large(*size) else []
+    draws += [f"no side above {sizes.widest:g} times the other"] if sizes.is_wide(*size) else []
+    raise SpecError(
+        f"profiles.{name}.picture.width_px={size[0]} px, height_px={size[1]} px: its model, at upscale "
+        f"{picture.upscale}, draws {', '.join(draws)}; nearest: {shown(sizes.nearest(*size))}"
+    )
 
 
 def _check_zero(name: str, zero: bool, cluster: ClusterSpec) -> None:
@@ -237,12 +323,20 @@ def _check_branches(name: str, one: Stock, cfg: int) -> None:
             f"guidance_scale={scale:g} turns guidance off (it is on above 1): half of every gang would idle; "
             "set cluster.cfg=1"
         )
-    if read_denoiser(Path(one.model.folder)).told:
+    if _denoiser(name, one).told:
         raise SpecError(
             f"cluster.cfg={cfg} shares the two branches of guidance, and the model of profiles.{name} is "
             "distilled from guidance and has one: half of every gang would idle; set cluster.cfg=1, and "
             "cluster.ulysses for the rest"
         )
+
+
+def _denoiser(name: str, one: Stock) -> Denoiser:
+    """What the profile's model predicts with. Raises SpecError for a folder that does not say it."""
+    try:
+        return read_denoiser(Path(one.model.folder))
+    except (OSError, ValueError) as error:
+        raise SpecError(f"profiles.{name}.model.folder={one.profile.model.folder}: {error}") from error
 
 
 def limits_of(stocked: Mapping[str, Stock]) -> dict[str, Limits]:
@@ -254,8 +348,10 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
     """The tasks of one validated row."""
     one = stocked[row["profile"]]
     picture = _picture(row, one.profile)
-    shots = zip(row["shots"], _shots(row, picture.fps), strict=True)
-    segments = tuple(SegmentTask(_shot_task(asked, shot, one, picture), picture) for asked, shot in shots)
+    shots = zip(row["shots"], _shots(row, picture.fps, one.idiom), strict=True)
+    segments = tuple(
+        SegmentTask(_shot_task(row, asked, shot, one, picture), picture) for asked, shot in shots
+    )
     versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
     if not versions:
         versions = (VersionTask(segments, VISUAL_ONLY, "", ()),)
@@ -292,20 +388,23 @@ def _picture(row: Row, profile: Profile) -> Picture:
     return Picture(width_px, height_px, fps_of(row, profile), picture.crf, picture.preset)
 
 
-def _shots(row: Row, fps: Fraction) -> Iterator[Shot]:
+def _shots(row: Row, fps: Fraction, idiom: Idiom) -> Iterator[Shot]:
     """The row's shots, with what they leave out taken from the row."""
     for shot in row["shots"]:
-        frames = shot.get("duration_frames")
+        frames, camera = shot.get("duration_frames"), _text(shot, "camera")
+        move = partial(idiom.directed, camera=parse_camera(camera)) if camera else str
         later = [
             PromptSpan(
-                span["prompt"], frames_of(span["start_s"], fps), frames_of(span.get("blend_s") or 0, fps)
+                move(span["prompt"]),
+                frames_of(span["start_s"], fps),
+                frames_of(span.get("blend_s") or 0, fps),
             )
             for span in shot.get("prompts") or []
         ]
         yield Shot(
             shot_id=shot["shot_id"],
             n_frames=frames if frames is not None else frames_of(shot["duration_s"], fps),
-            prompts=(PromptSpan(_text(shot, "prompt") or _text(row, "prompt")), *later),
+            prompts=(PromptSpan(move(_text(shot, "prompt") or _text(row, "prompt"))), *later),
             negative_prompt=_text(shot, "negative_prompt") or _text(row, "negative_prompt"),
             seed=_seed(row, shot),
         )
@@ -324,14 +423,15 @@ def _seed(row: Row, shot: Row) -> int:
     return int.from_bytes(hashlib.blake2b(row["row_id"].encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _shot_task(asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
+def _shot_task(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
+    camera = _text(asked, "camera")
     profile, facts = one.profile, one.facts
     window, sampling = profile.window, profile.sampling
     height_px, width_px = (side // profile.picture.upscale for side in (picture.height_px, picture.width_px))
     task = ShotTask(
         model=one.model,
         shot=shot,
-        sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
+        sampling=Sampling(**asdict(sampling)),
         layout=Layout(
             one.window_frames,
             window.overlap,
@@ -344,6 +444,7 @@ def _shot_task(asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask
         height_px=height_px,
         width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
+        adapters=shot_adapters(row, asked, one.adapters, parse_camera(camera) if camera else None),
     )
     files = given_of(asked)
     assets = [asset_of(role, uri, one.roots) for role, uri in files.items()]
@@ -405,6 +506,9 @@ def _limits(one: Stock) -> Limits:
         max_shot_frames=_window_px(one) if one.takes.one_window else None,
         languages=LANGUAGES,
         roots=one.roots,
+        most_px=one.sizes.most_px,
+        widest=one.sizes.widest,
+        adapters=frozenset(one.adapters),
     )
 
 

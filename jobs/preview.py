@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what a command loads, it loads when it is called
     from jobs.run import Job
     from jobs.sketch import Load
     from jobs.spec import JobSpec
+    from jobs.world import Outside
     from manifests.findings import Finding
     from manifests.store import Store
 
@@ -94,20 +95,20 @@ def plan(arguments: argparse.Namespace) -> int:
 
     With --explain also which gangs pay on a farm, with --model for a checkpoint that is not here.
     """
-    from jobs.models import checkpoint_of, defaults_of
+    from jobs.models import PUBLISHED_PROFILE, checkpoint_of
     from jobs.run import Invalid, prepare
     from jobs.spec import load_spec
-    from jobs.world import as_json, as_text, outside, worlds
+    from jobs.world import as_json, as_text
 
     _check_asked(arguments)
     store = opened(arguments.out) if arguments.out else None
     checkpoint = checkpoint_of(arguments.model) if arguments.model else None
-    spec = load_spec(arguments.config, arguments.overrides, defaults_of(checkpoint) if checkpoint else None)
+    spec = load_spec(arguments.config, arguments.overrides, PUBLISHED_PROFILE if checkpoint else None)
     try:
         job = prepare(arguments.manifest, spec, checkpoint=checkpoint)
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
-    warnings = [] if checkpoint else list(outside(job.rows, worlds(job.stocked)))
+    warnings = [] if checkpoint else _warnings(job)
     size = forecast(job.films, store)
     explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None
     if arguments.output == "json":
@@ -153,6 +154,13 @@ def _explain(
         objective="latency" if arguments.latency else "films",
         measured=measured(store) if store else {},
     )
+
+
+def _warnings(job: "Job") -> "list[Outside]":
+    from jobs.world import outside, worlds
+
+    idioms = {name: one.idiom for name, one in job.stocked.items()}
+    return outside(job.rows, worlds(job.stocked), idioms)
 
 
 def _refuse(findings: Sequence["Finding"], n_rows: int, output: str) -> int:

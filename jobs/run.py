@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from cluster.tasks import FilmTasks, Outcome
 from engine.families.published import Published
 from engine.numerics import versions
 from engine.parallel.axes import Axes
+from jobs.adapters import with_adapters
 from jobs.assets import with_assets
 from jobs.checks import check
 from jobs.outcome import (
@@ -108,6 +109,7 @@ def prepare(source: str, spec: JobSpec, job_id: str = "", checkpoint: Published 
     """
     spec = settled(spec)
     manifest, stocked = read_source(source), stock_published(spec, checkpoint) if checkpoint else stock(spec)
+    spec = replace(spec, profiles={name: one.profile for name, one in stocked.items()})  # as it is recorded
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):
@@ -178,7 +180,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             show.event(event, state)
 
         limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
-        films = with_assets(job.films, store)
+        films = with_adapters(with_assets(job.films, store), store)
         for film in render(films, partial(hire, setup_of(job, store)), store, limits, watch):
             publish(store, film)
             spool.add(list(rows_of(film)))

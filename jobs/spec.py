@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from engine.guidance import SCHEDULES
+
 PRESETS = (
     "ultrafast",
     "superfast",
@@ -69,17 +71,37 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """How long and how strictly a shot is denoised; scheduler "" is the folder's own."""
+    """How long and how strictly a shot is denoised; 0 and "" are the model's own (engine.families.card).
 
-    n_steps: int = 20
-    guidance_scale: float = 3.0
+    A guidance_scale of 1 is none. How guidance changes from step to step is as in engine.guidance.
+    """
+
+    n_steps: int = 0
+    guidance_scale: float = 0.0
     scheduler: str = ""
+    guidance_schedule: str = "constant"
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    guidance_rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n_steps <= 1000:
-            raise SpecError(f"sampling.n_steps={self.n_steps} must lie in 1 to 1000")
+        if not 0 <= self.n_steps <= 1000:
+            raise SpecError(
+                f"sampling.n_steps={self.n_steps} must lie in 1 to 1000, or be 0 for the model's own"
+            )
         if not math.isfinite(self.guidance_scale):
             raise SpecError(f"sampling.guidance_scale={self.guidance_scale} must be finite")
+        if self.guidance_schedule not in SCHEDULES:
+            raise SpecError(
+                f"sampling.guidance_schedule={self.guidance_schedule!r} must be one of {', '.join(SCHEDULES)}"
+            )
+        if not 0 <= self.guidance_start < self.guidance_stop <= 1:
+            raise SpecError(
+                f"sampling.guidance_start={self.guidance_start}, sampling.guidance_stop={self.guidance_stop} "
+                "must be shares of the steps, from 0 to 1, the first below the second"
+            )
+        if not 0 <= self.guidance_rescale <= 1:
+            raise SpecError(f"sampling.guidance_rescale={self.guidance_rescale} must lie in 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -102,26 +124,34 @@ class WindowSpec:
 
 @dataclass(frozen=True)
 class PictureSpec:
-    """The film's size where a row names none. The model draws at 1/upscale of it."""
+    """The film's size and rate where a row names none. The model draws at 1/upscale of that size.
 
-    width_px: int = 384
-    height_px: int = 256
-    upscale: int = 4
-    fps_num: int = 8
+    0 is the model's own: of both sides, of the rate, of the upscale.
+    """
+
+    width_px: int = 0
+    height_px: int = 0
+    upscale: int = 0
+    fps_num: int = 0
     fps_den: int = 1
     crf: int = 18
     preset: str = "medium"
 
     def __post_init__(self) -> None:
-        if self.fps_num < 1 or self.fps_den < 1:
+        if bool(self.width_px) != bool(self.height_px):
+            raise SpecError(
+                f"picture.width_px={self.width_px}, picture.height_px={self.height_px}: give both, or "
+                "neither for the model's own"
+            )
+        if self.fps_num < 0 or self.fps_den < 1:
             raise SpecError(f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den} must be above 0")
         if max(math.lcm(self.fps.numerator, AUDIO_HZ), self.fps.denominator) > LARGEST_CLOCK:
             raise SpecError(
                 f"picture.fps_num={self.fps_num}, picture.fps_den={self.fps_den}: MP4 cannot count such "
                 f"frames; use a rate such as 24/1 or 24000/1001"
             )
-        if not 1 <= self.upscale <= 8:
-            raise SpecError(f"picture.upscale={self.upscale} must lie in 1 to 8")
+        if not 0 <= self.upscale <= 8:
+            raise SpecError(f"picture.upscale={self.upscale} must lie in 1 to 8, or be 0 for the model's own")
         if not 0 <= self.crf <= 51:
             raise SpecError(f"picture.crf={self.crf} must lie in 0 to 51")
         if self.preset not in PRESETS:
@@ -151,6 +181,18 @@ class LimitSpec:
 
 
 @dataclass(frozen=True)
+class AdapterSpec:
+    """A LoRA adapter that rows may name: a .safetensors file below one of the roots."""
+
+    path: str = ""
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise SpecError(f"adapters.NAME.scale={self.scale} must be finite")
+
+
+@dataclass(frozen=True)
 class Profile:
     """One way to render, named by a row's `profile`."""
 
@@ -159,6 +201,7 @@ class Profile:
     window: WindowSpec = field(default_factory=WindowSpec)
     picture: PictureSpec = field(default_factory=PictureSpec)
     limits: LimitSpec = field(default_factory=LimitSpec)
+    adapters: dict[str, AdapterSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,7 +250,7 @@ class ClusterSpec:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Everything but the manifest. `roots` are the folders that given files may come from."""
+    """Everything but the manifest. `roots` are the folders that given files and adapters may come from."""
 
     profiles: dict[str, Profile] = field(default_factory=lambda: {"chalk": Profile()})
     cluster: ClusterSpec = field(default_factory=ClusterSpec)

@@ -7,8 +7,10 @@ profile, however long the manifest is. Does not decide which words a model knows
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from engine.camera import ENGLISH, Idiom, parse_camera
 from engine.families.world import World, read_world
 from jobs.plan import Row, Stock
 from jobs.show import count, one_line
@@ -34,19 +36,28 @@ class Outside:
 
     profile: str
     world: World
+    idiom: Idiom = ENGLISH
     n_prompts: int = 0
     n_outside: int = 0
     examples: list[Example] = field(default_factory=list)
 
     def judge(self, row: Row) -> None:
-        """Count a row's prompts."""
-        for json_path, text in prompts(row):
-            words = self.world.unknown(text)
+        """Count a row's prompts, and the cameras of its shots."""
+        found = [(json_path, self.world.unknown(text)) for json_path, text in prompts(row)]
+        for json_path, words in [*found, *_cameras(row, self.idiom)]:
             self.n_prompts += 1
             self.n_outside += bool(words)
             if words and len(self.examples) < SHOWN and all(words != one.words for one in self.examples):
                 kin = {word: known for word in words if (known := self.world.kin(word))}
                 self.examples.append(Example(row["row_id"], json_path, words, kin))
+
+
+def _cameras(row: Row, idiom: Idiom) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Cameras by JSON path, each with itself where the model was never taught it."""
+    for place, shot in enumerate(row["shots"]):
+        if idiom.taught and (asked := (shot.get("camera") or "").strip()):
+            text = parse_camera(asked).text
+            yield f"/shots/{place}/camera", () if text in idiom.words else (text,)
 
 
 def worlds(stocked: Mapping[str, Stock]) -> dict[str, World]:
@@ -62,9 +73,11 @@ def worlds(stocked: Mapping[str, Stock]) -> dict[str, World]:
     return found
 
 
-def outside(rows: Iterable[Row], known: Mapping[str, World]) -> list[Outside]:
-    """A warning for each profile with prompts outside its model's world."""
-    judged = {name: Outside(name, world) for name, world in known.items()}
+def outside(
+    rows: Iterable[Row], known: Mapping[str, World], idioms: Mapping[str, Idiom] = MappingProxyType({})
+) -> list[Outside]:
+    """A warning for each profile with prompts outside its model's world, or cameras outside its idiom."""
+    judged = {name: Outside(name, world, idioms.get(name, ENGLISH)) for name, world in known.items()}
     for row in rows if judged else ():
         if row["profile"] in judged:
             judged[row["profile"]].judge(row)

@@ -5,7 +5,7 @@ Does not decide what is wrong whatever the profile (validate).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.assets import asset_findings
-from manifests.findings import Finding, Level, Levels, empty, floats
+from manifests.findings import Finding, Level, Levels, empty, floats, repeated
+from manifests.sizes import Sizes, shown
 
 AUDIO_RATE_HZ = 48_000  # of every film's sound
 MAX_CLOCK_HZ = 2**31 - 1
@@ -42,6 +43,15 @@ class Limits:
     roots: tuple[Path, ...] = ()
     temporal_compression: int = 4  # pixel frames to a latent frame
     period: int = 0  # latent frames after which one is of a single pixel frame, as the first is; 0 for never
+    most_px: int = 0  # as in Sizes
+    widest: float = 0.0
+    adapters: frozenset[str] = frozenset()
+
+    @property
+    def sizes(self) -> Sizes:
+        """What a row may ask for."""
+        sides = self.max_width_px, self.max_height_px
+        return Sizes(self.size_multiple_px, *sides, self.most_px, self.widest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +82,14 @@ class _Spans:
 def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Finding]:
     """The findings of rows that all name `profile`."""
     times = _times(levels, limits)
-    yield from _sizes(levels.rows, limits)
+    yield from _sizes(levels.rows, limits.sizes)
     yield from _rates(levels.rows, times, limits.max_fps)
     yield from _clocks(levels.rows, times)
     yield from _durations(levels, times, limits)
     yield from _prompts(levels.prompts, _spans(levels.prompts, times), limits)
     yield from _prompt_lengths(levels, limits.max_prompt_chars)
+    for level in (levels.rows, levels.shots):
+        yield from _adapters(level.child("adapters"), limits.adapters)
     yield from _known_languages(levels.languages, limits.languages)
     yield from asset_findings(levels.shots, profile, limits.takes, limits.needs, limits.roots)
     if limits.max_shot_frames is not None:
@@ -131,22 +143,49 @@ def _times(levels: Levels, limits: Limits) -> _Times:
     return _Times(num, den, np.where(chosen >= 0, chosen, np.nan))
 
 
-def _sizes(rows: Level, limits: Limits) -> Iterator[Finding]:
-    """Width and height: within the limits and a multiple of the model's step."""
-    step = limits.size_multiple_px
-    for field, most in (("width_px", limits.max_width_px), ("height_px", limits.max_height_px)):
+def _sizes(rows: Level, sizes: Sizes) -> Iterator[Finding]:
+    """Width and height that the profile's model draws; the nearest such size is offered for any other."""
+    step, asked = sizes.multiple_px, _Asked(rows, sizes)
+
+    def hint(entry: int) -> str:
+        return f"nearest: {shown(sizes.nearest(*asked.size(entry)))}"
+
+    for field, most in (("width_px", sizes.max_width_px), ("height_px", sizes.max_height_px)):
         size = rows.column(field)
         remainder = pc.subtract(size, pc.multiply(pc.divide(size, step), step))
-        yield from rows.report(
-            pc.not_equal(remainder, 0),
-            "E301_SIZE_MULTIPLE",
-            field,
-            f"{{v}} px is not a multiple of {step} px",
-            f"use a multiple of {step} px",
-        )
+        message = f"{{v}} px: the model of this profile draws multiples of {step} px"
+        yield from rows.report(pc.not_equal(remainder, 0), "E301_SIZE_MULTIPLE", field, message, hint)
         outside = pc.or_(pc.less_equal(size, 0), pc.greater(size, most))
-        message = f"{{v}} is outside 1 to {most} px"
-        yield from rows.report(outside, "E302_SIZE_RANGE", field, message, f"use at most {most} px")
+        message = f"{{v}} px is outside 1 to {most} px"
+        yield from rows.report(outside, "E302_SIZE_RANGE", field, message, hint)
+    message = (
+        f"a frame of this width, {{v}} px, is larger than the {sizes.most_px:,} px that the model was taught"
+    )
+    yield from rows.report(asked.where(sizes.is_large), "E307_SIZE_AREA", "width_px", message, hint)
+    message = f"the longer side is above {sizes.widest:g} times the shorter, at a width of {{v}} px"
+    yield from rows.report(asked.where(sizes.is_wide), "E308_SIZE_SHAPE", "width_px", message, hint)
+
+
+class _Asked:
+    """The sizes that rows name; each distinct one is looked at once."""
+
+    def __init__(self, rows: Level, sizes: Sizes) -> None:
+        self.most = np.array([sizes.max_width_px, sizes.max_height_px])
+        self.sides = np.stack([floats(rows.column(field)) for field in ("width_px", "height_px")], axis=1)
+
+    def size(self, entry: int) -> tuple[int, int]:
+        """Width and height; of a row with one side alone it is a square."""
+        wide, high = self.sides[entry]
+        return int(np.nan_to_num(wide, nan=high)), int(np.nan_to_num(high, nan=wide))
+
+    def where(self, wrong: Callable[[int, int], bool]) -> Any:
+        """True for the rows of whose size this holds, if both sides are in range."""
+        distinct, place = np.unique(self.sides, axis=0, return_inverse=True)
+        fair = np.all((distinct > 0) & (distinct <= self.most), axis=1)
+        bad = [
+            bool(ok) and wrong(int(size[0]), int(size[1])) for ok, size in zip(fair, distinct, strict=True)
+        ]
+        return pa.array(np.asarray(bad, dtype=bool)[place.reshape(-1)])
 
 
 def _durations(levels: Levels, times: _Times, limits: Limits) -> Iterator[Finding]:
@@ -269,3 +308,20 @@ def _known_languages(languages: Level, allowed: frozenset[str]) -> Iterator[Find
     unknown = pc.invert(pc.or_(pc.is_in(tags, value_set=pa.array(known, pa.string())), empty(tags)))
     hint = f"use one of {', '.join(known)}"
     yield from languages.report(unknown, "E203_UNKNOWN_LANG", "lang", "language {v!r} is not known", hint)
+
+
+def _adapters(named: Level, allowed: frozenset[str]) -> Iterator[Finding]:
+    """Adapters that the profile has, each once in its list, at a scale that is a number."""
+    names, scales = named.column("name"), named.column("scale")
+    unknown = pc.invert(
+        pc.fill_null(pc.is_in(names, value_set=pa.array(sorted(allowed), pa.string())), False)
+    )
+    hint = f"use one of {', '.join(sorted(allowed))}" if allowed else "leave it out: the profile has none"
+    message = "the profile has no adapter {v!r}"
+    yield from named.report(unknown, "E207_UNKNOWN_ADAPTER", "name", message, hint)
+    message, hint = "adapter {v!r} is named more than once", "keep one entry for it"
+    again = repeated(named.keys("name", named.parent))
+    yield from named.report(again, "E208_DUPLICATE_ADAPTER", "name", message, hint)
+    odd = pc.invert(pc.is_finite(scales))
+    hint = "give a number, or none for the profile's own"
+    yield from named.report(odd, "E209_ADAPTER_SCALE", "scale", "a scale of {v}", hint)

@@ -63,11 +63,18 @@ class Level:
         return Level(flat, self.rows[parent], parent, self.index, self.ids, prefix)
 
     def report(
-        self, mask: Any, code: str, field: str, message: str, hint: str, *, entry: bool = False
+        self,
+        mask: Any,
+        code: str,
+        field: str,
+        message: str,
+        hint: str | Callable[[int], str],
+        *,
+        entry: bool = False,
     ) -> Iterator[Finding]:
         """A finding for every entry where `mask` is true (null is false); `{v}` in `message` is the value.
 
-        Its path is the field's, or with `entry` that of the whole entry.
+        Its path is the field's, or with `entry` that of the whole entry. A hint may be made for each entry.
         """
         wrong = pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()
         values = self.column(field) if wrong else None
@@ -76,7 +83,8 @@ class Level:
             text = message.format(v=short(values[i].as_py()))  # type: ignore[index]  # not None: there are wrong ones
             name = self.ids[row].as_py() or ""
             path = self.prefix(i) if entry else f"{self.prefix(i)}/{field}"
-            yield Finding(int(self.index[row]), name, code, path, text, hint)
+            todo = hint if isinstance(hint, str) else hint(i)
+            yield Finding(int(self.index[row]), name, code, path, text, todo)
 
 
 @dataclass(frozen=True, eq=False)

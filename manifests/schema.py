@@ -32,6 +32,12 @@ PROMPT = pa.struct(
         column("blend_s", pa.float64(), "s", "Length of the change, around start_s; null means at once."),
     ]
 )
+ADAPTER = pa.struct(
+    [
+        column("name", pa.string(), "none", "An adapter of the profile."),
+        column("scale", pa.float64(), "none", "How strongly it is added; null takes the profile's."),
+    ]
+)
 SHOT = pa.struct(
     [
         column("shot_id", pa.string(), "none", "Name of the shot, unique in its row; used in paths."),
@@ -41,6 +47,10 @@ SHOT = pa.struct(
         column("duration_frames", pa.int32(), "frames", "Length in frames; exclusive with duration_s."),
         column("duration_s", pa.float64(), "s", "Length in seconds; exclusive with duration_frames."),
         column("seed", pa.int64(), "none", "Noise seed; null derives one from row and shot."),
+        column(
+            "camera", pa.string(), "none", "How the camera moves, such as slow push in; null says nothing."
+        ),
+        column("adapters", pa.list_(ADAPTER), "none", "LoRA adapters; null takes the row's."),
         column("first_frame_uri", pa.string(), "none", "Picture that the shot starts from, a local path."),
         column("last_frame_uri", pa.string(), "none", "Picture that the shot ends with, a local path."),
         column("extend_uri", pa.string(), "none", "Clip whose end the shot goes on from, a local path."),
@@ -73,6 +83,7 @@ SCHEMA = pa.schema(
         column("seed", pa.int64(), "none", "Noise seed; null derives one from row_id."),
         column("prompt", pa.string(), "none", "Default prompt of the row's shots."),
         column("negative_prompt", pa.string(), "none", "Default negative prompt of the row's shots."),
+        column("adapters", pa.list_(ADAPTER), "none", "LoRA adapters of the row's shots."),
         column("shots", pa.list_(SHOT), "none", "The shots, in the order of the film."),
         column("languages", pa.list_(LANGUAGE), "none", "Narration languages; empty means visual only."),
     ],

@@ -300,7 +300,7 @@ def test_a_flipped_bit_anywhere_in_a_manifest_is_found(
 
 SETTINGS = [
     ("an unknown key", ["cluster.gpus=8"], "cluster.gpus"),
-    ("a value out of range", ["profiles.chalk.sampling.n_steps=0"], "n_steps=0"),
+    ("a value out of range", ["profiles.chalk.sampling.n_steps=-1"], "n_steps=-1"),
     ("a size that the model cannot do", ["profiles.chalk.picture.width_px=100"], "width_px=100 px"),
     ("a preset that would fail after denoising", ["profiles.chalk.picture.preset=quick"], "'quick'"),
     ("a model that is not there", ["profiles.chalk.model.folder=/nowhere"], "profiles.chalk.model.folder"),

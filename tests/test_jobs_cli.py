@@ -156,7 +156,7 @@ def test_a_file_that_is_no_manifest_is_one_message_and_no_traceback(tmp_path, se
 @pytest.mark.parametrize(
     "words",
     [
-        ["profiles.chalk.sampling.n_steps=0"],
+        ["profiles.chalk.sampling.n_steps=-1"],
         ["no.such.key=1"],
         ["--config", "absent.yaml"],
         ["profiles.chalk.model.folder=/"],

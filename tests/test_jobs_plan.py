@@ -12,16 +12,33 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
-from engine.families.facts import ModelFacts
+from engine.families.card import Card
+from engine.families.facts import ModelFacts, card_of, read_card
+from engine.families.published import published
 from engine.families.published_parts import SVD
-from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, settled, stock
+from jobs.plan import (
+    LANGUAGES,
+    Stock,
+    completed,
+    film_tasks,
+    fps_of,
+    frames_of,
+    limits_of,
+    plan,
+    settled,
+    stock,
+    stock_published,
+)
 from jobs.spec import Profile, SpecError, load_spec
 from manifests.schema import SCHEMA
+from manifests.sizes import Sizes
 from manifests.validate import validate
 
 RATES = st.builds(Fraction, st.integers(1, 120_000), st.integers(1, 1001))
 FACTS = ModelFacts("CogVideoXPipeline", 16, 8, 4, 2, 13, 226, 30)
-STOCK = {"chalk": Stock(Profile(), FACTS, Model("/models/chalk", "float32", "digest"))}
+CARD = Card(20, 3.0, 384, 256, 8, upscale=4)
+PROFILE = completed(Profile(), CARD, FACTS)
+STOCK = {"chalk": Stock(PROFILE, FACTS, Model("/models/chalk", "float32", "digest"))}
 
 
 def shot(**changes: Any) -> dict[str, Any]:
@@ -114,8 +131,8 @@ def test_the_model_draws_at_the_size_divided_by_the_upscale() -> None:
 
 
 def test_a_rows_rate_is_kept_exactly() -> None:
-    assert fps_of(row(fps_num=30000, fps_den=1001), Profile()) == Fraction(30000, 1001)
-    assert fps_of(row(), Profile()) == 8
+    assert fps_of(row(fps_num=30000, fps_den=1001), PROFILE) == Fraction(30000, 1001)
+    assert fps_of(row(), PROFILE) == 8
     assert sources(film(shot(duration_s=10.0), fps_num=30000, fps_den=1001))[0].shot.n_frames == 300
 
 
@@ -139,7 +156,7 @@ def test_languages_share_all_pictures_and_take_the_rows_title_where_they_have_no
 
 def test_the_model_folders_place_changes_no_key_but_its_files_do() -> None:
     def keys(model: Model) -> list[str]:
-        return list(film_tasks(row(), {"chalk": Stock(Profile(), FACTS, model)}).tasks)
+        return list(film_tasks(row(), {"chalk": Stock(PROFILE, FACTS, model)}).tasks)
 
     here, there = Model("/a", "float32", "digest"), Model("/b", "float32", "digest")
     assert keys(here) == keys(there)
@@ -187,9 +204,23 @@ def folder_of(path: Path, parts: dict[str, Any]) -> Path:
     return path
 
 
+SIZE = "picture={{width_px: {}, height_px: {}}}"
+UP = "picture={{upscale: {}, width_px: {}, height_px: {}}}"
 REFUSED = [
-    ("a size of no whole patches", "picture.width_px=400", "400 px must be a multiple of 64 px"),
-    ("no size", "picture.height_px=0", "0 px must be a multiple"),
+    ("a size of no whole patches", SIZE.format(500, 300), "multiples of 16 px.*nearest: 496 x 304 px"),
+    (
+        "a size with an upscale of no whole patches",
+        UP.format(4, 400, 256),
+        "multiples of 64 px.*nearest: 384 x 256",
+    ),
+    ("a negative size", SIZE.format(-16, 256), "width_px=-16.*nearest: 16 x 16 px"),
+    (
+        "a larger frame than it was taught",
+        SIZE.format(960, 640),
+        "at most 345,600 px in all; nearest: 720 x 480",
+    ),
+    ("a wider one", SIZE.format(640, 160), "no side above 2 times the other; nearest: 320 x 160 px"),
+    ("a longer window than it was taught", "window.size=14", "windows of up to 13; nearest: 13"),
     ("a scheduler of another model", "sampling.scheduler=euler", "'euler': its model has ddim, dpm"),
     ("an overlap as long as the model's own window", "window.overlap=13", "window.overlap=13"),
 ]
@@ -227,7 +258,11 @@ def test_windows_of_broken_patches_are_refused_before_any_row(
 
 @pytest.mark.parametrize(
     ("override", "named"),
-    [("size=36", "window.size=36 latent frames must be 5 k . 2"), ("overlap=23", "it must be at most 22")],
+    [
+        ("size=36", "window.size=36 latent frames must be 5 k . 2"),
+        ("size=107", "trained on windows of up to 102; nearest: 102"),
+        ("overlap=23", "it must be at most 22"),
+    ],
 )
 def test_windows_that_a_model_of_uneven_latent_frames_cannot_be_given_are_refused_before_any_row(
     tmp_path: Path, override: str, named: str
@@ -249,8 +284,150 @@ def test_windows_that_a_model_of_uneven_latent_frames_cannot_be_given_are_refuse
     }
     told = [f"profiles.chalk.model.folder={folder_of(tmp_path, parts)}"]
     assert stock(load_spec(None, told))["chalk"].facts.heads == 56
+    assert stock(load_spec(None, [*told, "profiles.chalk.window.size=102"]))
     with pytest.raises(SpecError, match=named):
         stock(load_spec(None, [*told, f"profiles.chalk.window.{override}"]))
+
+
+CARDS = [
+    ("CogVideoX", "CogVideoXPipeline", {}, {}, {}, (50, 6.0, 720, 480, 8)),
+    (
+        "a smaller CogVideoX",
+        "CogVideoXPipeline",
+        {"sample_width": 24, "sample_height": 16},
+        {},
+        {},
+        (50, 6.0, 192, 128, 8),
+    ),
+    ("Wan 2.1", "WanPipeline", {}, {}, {}, (50, 5.0, 832, 480, 16)),
+    ("Wan 2.2 of two experts", "WanPipeline", {}, {}, {"boundary_ratio": 0.875}, (40, 4.0, 1280, 720, 16)),
+    (
+        "Wan 2.2 of 5B",
+        "WanPipeline",
+        {},
+        {"z_dim": 48, "scale_factor_spatial": 16},
+        {},
+        (50, 5.0, 1280, 704, 24),
+    ),
+    (
+        "HunyuanVideo",
+        "HunyuanVideoPipeline",
+        {},
+        {"spatial_compression_ratio": 8},
+        {},
+        (50, 6.0, 1280, 720, 24),
+    ),
+    ("Open-Sora 2", "OpenSoraPipeline", {}, {"spatial_compression_ratio": 8}, {}, (50, 7.5, 1024, 576, 24)),
+]
+
+
+@pytest.mark.parametrize("case", CARDS, ids=[case[0] for case in CARDS])
+def test_a_profile_that_says_nothing_takes_what_its_models_card_recommends(tmp_path: Path, case: Any) -> None:
+    _, family, transformer, vae, index, told = case
+    folder = model_folder(tmp_path)
+    for name, changes in (
+        ("transformer/config", transformer),
+        ("vae/config", vae),
+        ("model_index", index | {"_class_name": family}),
+    ):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    profile = stock(load_spec(None, [f"profiles.chalk.model.folder={folder}"]))["chalk"].profile
+    sampling, picture = profile.sampling, profile.picture
+    assert (
+        *(sampling.n_steps, sampling.guidance_scale),
+        *(picture.width_px, picture.height_px, picture.fps),
+    ) == told
+    assert picture.upscale == 1
+    own = ["profiles.chalk.sampling.n_steps=7", "profiles.chalk.picture.fps_num=30"]
+    profile = stock(load_spec(None, [f"profiles.chalk.model.folder={folder}", *own]))["chalk"].profile
+    assert (profile.sampling.n_steps, profile.sampling.guidance_scale, profile.picture.fps) == (
+        7,
+        told[1],
+        30,
+    )
+
+
+def test_chalk_keeps_the_settings_that_it_always_had() -> None:
+    profile = stock(load_spec())["chalk"].profile
+    assert (profile.sampling.n_steps, profile.sampling.guidance_scale) == (20, 3.0)
+    picture = profile.picture
+    assert (picture.width_px, picture.height_px, picture.upscale, picture.fps) == (384, 256, 4, 8)
+
+
+def test_a_recommended_size_becomes_the_nearest_that_the_folder_can_draw() -> None:
+    facts = ModelFacts("CogVideoXPipeline", 16, 8, 4, 5, 13, 226, 30)  # multiples of 40 px
+    picture = completed(Profile(), Card(width_px=720, height_px=490), facts).picture
+    assert (picture.width_px, picture.height_px) == (720, 480)
+
+
+def test_a_folder_may_say_its_own_card_and_a_broken_one_is_refused_with_its_path(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    (folder / "world.json").write_text('{"card": {"n_steps": 4, "guidance_scale": 1}}')
+    card = read_card(folder)
+    assert (card.n_steps, card.guidance_scale, card.width_px) == (4, 1, 720)
+    for broken in (
+        '{"card": 3}',
+        '{"card": {"steps": 3}}',
+        '{"card": {"n_steps": 2.5}}',
+        '{"card": {"upscale": 0}}',
+    ):
+        (folder / "world.json").write_text(broken)
+        with pytest.raises(SpecError, match=r"profiles\.chalk\.model\.folder=.*world\.json: its card"):
+            stock(load_spec(None, [f"profiles.chalk.model.folder={folder}"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "transformer", "override", "named"),
+    [
+        ("HunyuanVideo", {}, "guidance_rescale=0.5", "distilled from guidance"),
+        ("Open-Sora-2", {"guidance_embed": True}, "guidance_rescale=0.5", "distilled from guidance"),
+        ("MiniMax-H3", {}, "guidance_rescale=0.5", "distilled from guidance"),
+        ("Wan2.1-14B", {}, "guidance_schedule=cosine", "CogVideoX's own: use constant or linear"),
+    ],
+)
+def test_guidance_that_the_model_has_not_is_refused_before_any_row(
+    tmp_path: Path, name: str, transformer: dict[str, Any], override: str, named: str
+) -> None:
+    checkpoint = published()[name]
+    parts = {f"{part}/config": dict(config) for part, config in checkpoint.parts.items()}
+    parts["transformer/config"] |= transformer
+    parts["model_index"] = {"_class_name": checkpoint.family}
+    told = [f"profiles.chalk.model.folder={folder_of(tmp_path, parts)}"]
+    assert stock(load_spec(None, told))
+    with pytest.raises(SpecError, match=named):
+        stock(load_spec(None, [*told, f"profiles.chalk.sampling.{override}"]))
+
+
+def test_a_profile_without_weights_takes_what_its_checkpoint_recommends_and_is_refused_the_same() -> None:
+    profile = stock_published(load_spec(), published()["Wan2.2-I2V-A14B"])["chalk"].profile
+    assert (profile.sampling.n_steps, profile.sampling.guidance_scale) == (40, 3.5)
+    picture = profile.picture
+    assert (picture.width_px, picture.height_px, picture.upscale, picture.fps) == (1280, 720, 1, 16)
+    rescaled = load_spec(None, ["profiles.chalk.sampling.guidance_rescale=0.5"])
+    assert stock_published(rescaled, published()["Wan2.1-14B"])
+    with pytest.raises(SpecError, match="distilled from guidance"):
+        stock_published(rescaled, published()["HunyuanVideo"])
+
+
+@pytest.mark.parametrize("name", published())
+def test_a_familys_card_says_of_a_published_checkpoint_what_its_own_does(name: str) -> None:
+    checkpoint = published()[name]
+    card = card_of(checkpoint.family, {part: dict(config) for part, config in checkpoint.parts.items()})
+    assert (card.n_steps, card.guidance_scale, card.fps_num) == (
+        *(checkpoint.n_steps, checkpoint.guidance_scale),
+        checkpoint.fps,
+    )
+    multiple = checkpoint.facts.size_multiple_px
+    sizes = Sizes(multiple, 1920, 1920, card.most_px, card.widest)
+    for width_px, height_px in ((card.width_px, card.height_px), (checkpoint.width_px, checkpoint.height_px)):
+        assert sizes.has(width_px - width_px % multiple, height_px - height_px % multiple)
+
+
+def test_a_distilled_folders_card_recommends_no_guidance() -> None:
+    parts = {part: dict(config) for part, config in published()["HunyuanVideo-1.5"].parts.items()}
+    for guider, scale in (({"guidance_scale": 6.0}, 6.0), ({"enabled": False}, 1.0)):
+        assert card_of("HunyuanVideo15Pipeline", parts | {"guider": guider}).guidance_scale == scale
 
 
 def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_before_any_row(
@@ -290,7 +467,7 @@ def test_a_dtype_left_open_is_that_of_the_device_before_anything_is_keyed_by_it(
 
 def test_weights_are_shared_out_over_gangs_of_several_only(tmp_path: Path) -> None:
     told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", "profiles.chalk.model.zero=true"]
-    assert stock(load_spec(None, [*told, "cluster.cfg=2"]))["chalk"].model.zero
+    assert stock(load_spec(None, [*told, "cluster.ulysses=2"]))["chalk"].model.zero
     with pytest.raises(SpecError, match=r"profiles\.chalk\.model\.zero=true .+offload=memory"):
         stock(load_spec(None, told))
 

@@ -97,8 +97,18 @@ def test_a_model_that_tells_of_no_world_is_warned_of_nowhere(words, folder, outp
     assert CODE not in said and (output == "text" or json.loads(said)["warnings"] == [])
 
 
-def test_a_damaged_world_stops_the_plan_that_needs_it_and_nothing_else(words, folder, capsys):
+def test_a_damaged_world_stops_every_command_since_its_card_may_say_how_to_render(words, folder, capsys):
     (folder / "world.json").write_text("{")
+    for command in ("plan", "validate"):
+        assert main([command, *words]) == 2
+        error = capsys.readouterr().err
+        assert str(folder / "world.json") in error and error.count("\n") == 1
+
+
+def test_a_world_whose_words_are_damaged_stops_the_plan_that_needs_them_and_nothing_else(
+    words, folder, capsys
+):
+    (folder / "world.json").write_text(json.dumps(KNOWN | {"words": 3}))
     assert main(["plan", *words]) == 2
     error = capsys.readouterr().err
     assert str(folder / "world.json") in error and error.count("\n") == 1

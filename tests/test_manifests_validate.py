@@ -18,6 +18,7 @@ from manifests.assets import ASSETS
 from manifests.bounds import whole_frames
 from manifests.findings import Finding
 from manifests.schema import SCHEMA
+from manifests.sizes import Sizes
 from manifests.store import _check_key, open_store
 from manifests.validate import Limits, validate
 
@@ -245,7 +246,10 @@ def test_segment_does_not_find_the_shot_of_another_row() -> None:
 
 
 def test_messages_have_numbers_and_units() -> None:
-    assert findings(row(width_px=1281))[0].message == "1281 px is not a multiple of 16 px"
+    assert (
+        findings(row(width_px=1281))[0].message
+        == "1281 px: the model of this profile draws multiples of 16 px"
+    )
     assert findings(row(shots=[shot(duration_s=60.5)]))[0].message == "60.5 s is longer than 60 s"
 
 
@@ -265,6 +269,39 @@ def test_rows_are_held_to_their_own_profile() -> None:
         (1, "b", "E403_DURATION_LONG"),
         (2, "c", "E301_SIZE_MULTIPLE"),
     ]
+
+
+def test_a_size_that_cannot_be_drawn_is_answered_with_the_nearest_that_can() -> None:
+    taught = replace(LIMITS, most_px=1280 * 720, widest=2.0)
+    for asked, code, nearest in (
+        ((500, 300), "E301_SIZE_MULTIPLE", (496, 304)),
+        ((4000, 1000), "E302_SIZE_RANGE", (1344, 672)),
+        ((1920, 1088), "E307_SIZE_AREA", (1280, 720)),
+        ((1024, 256), "E308_SIZE_SHAPE", (512, 256)),
+    ):
+        one = row(width_px=asked[0], height_px=asked[1])
+        found = validate(pa.Table.from_pylist([one], schema=SCHEMA), {"p": taught})
+        assert found[0].code == code and found[0].hint == f"nearest: {nearest[0]} x {nearest[1]} px"
+        better = row(width_px=nearest[0], height_px=nearest[1])
+        assert validate(pa.Table.from_pylist([better], schema=SCHEMA), {"p": taught}) == []
+
+
+@given(
+    st.builds(
+        Sizes,
+        st.sampled_from([1, 16, 40, 64]),
+        *[st.integers(64, 2000)] * 2,
+        st.sampled_from([0]) | st.integers(64 * 64, 10**6),
+        st.sampled_from([0.0, 1.0, 1.5, 2.4]),
+    ),
+    *[st.integers(-100, 10**6)] * 2,
+)
+def test_the_nearest_size_is_one_and_an_allowed_size_is_its_own_nearest(sizes: Sizes, w: int, h: int) -> None:
+    nearest = sizes.nearest(w, h)
+    assert sizes.has(*nearest)
+    assert sizes.nearest(*nearest) == nearest
+    if sizes.has(w, h):
+        assert nearest == (w, h)
 
 
 def test_unknown_profile_gets_the_list_and_no_other_profiles_limits() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.camera import STATIC
 from engine.chalk import words
 from engine.chalk.captions import vocabulary
 from engine.chalk.scenes import (
@@ -30,6 +31,8 @@ NOTE = (
     "chalk knows simple drawn lessons only, in words of English, Hindi and Tamil; any other prompt shows "
     "something of these."
 )
+# Of films: the model draws at a quarter of their size.
+CARD = {"n_steps": 20, "guidance_scale": 3.0, "width_px": 384, "height_px": 256, "fps_num": 8, "upscale": 4}
 # Words beside those of the captions that ask for nothing to be drawn. Not "no" or "behind": they do, in vain.
 IGNORED = (
     "an are be been but for has have he her his i its my on onto or our s she so some that their them then "
@@ -46,15 +49,34 @@ def write_world(folder: Path) -> None:
 
 
 def world() -> dict[str, Any]:
-    """What `engine.families.world.read_world` reads."""
+    """What `engine.families.world.read_world` and `engine.families.card.told_card` read."""
     return {
         "name": "chalk",
         "note": NOTE,
         "given_latents": 3,  # train_transformer draws 1 to 3
+        "card": CARD,
+        "camera": cameras(),
         "draws": [f"{title}: {', '.join(phrases)}" for title, phrases in draws().items()],
         "words": sorted({word for text in vocabulary() for word in words_of(text)}),
         "ignored": [word for line in IGNORED for word in line.split()],
     }
+
+
+def cameras() -> dict[str, str]:
+    """Its words for cameras; of a static one none. "Slow" it was taught as a word, not as a speed."""
+    taught = {
+        "pan left": words.CAMERA["left"]["en"][0],
+        "pan right": words.CAMERA["right"]["en"][0],
+        "zoom in": words.CAMERA["in"]["en"][0],
+        "zoom out": words.CAMERA["out"]["en"][0],
+        "slow zoom in": words.CAMERA["in"]["en"][1],
+        "slow zoom out": words.CAMERA["out"]["en"][1],
+    }
+    pushed = {"zoom in": "push in", "zoom out": "pull out"}  # it draws both alike
+    alike = {
+        text.replace(z, p): said for text, said in taught.items() for z, p in pushed.items() if z in text
+    }
+    return taught | alike | {STATIC: ""}
 
 
 def draws() -> dict[str, list[str]]:

@@ -7,7 +7,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.families.known import FAMILIES, Parts, number
+from engine.camera import Idiom
+from engine.families.card import Card, told_card, told_idiom
+from engine.families.known import FAMILIES, Known, Parts, number
 from engine.families.reading import Config, read_object
 from engine.families.world import WORLD
 from engine.takes import NOTHING, Takes
@@ -21,7 +23,8 @@ class ModelFacts:
     """Units: compression is pixels a latent (in space) and frames a latent frame (in time).
 
     With a period, one of so many latent frames is of a single pixel frame. Windows begin at multiples of
-    window_unit latent frames. A token is of patch_frames latent frames.
+    window_unit latent frames. A token is of patch_frames latent frames. A profile that names no window has
+    window_frames; longest_window are the most that the model was trained on, 0 where these are as many.
     """
 
     family: str
@@ -35,6 +38,7 @@ class ModelFacts:
     period: int = 0
     window_unit: int = 1
     patch_frames: int = 1
+    longest_window: int = 0
     takes: Takes = NOTHING
 
     @property
@@ -64,9 +68,7 @@ def read_facts(folder: Path) -> ModelFacts:
     """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
     family = family_name(folder)
     known = FAMILIES[family]
-    files = {known.denoiser: "config.json", "vae": "config.json"} | dict(known.more)
-    parts = {part: read_object(folder / part / file) for part, file in files.items()}
-    parts["pipeline"] = _index(folder)
+    parts = _parts(folder, known)
     try:
         return facts_of(family, parts)
     except ValueError as error:
@@ -81,11 +83,35 @@ def facts_of(family: str, parts: Parts) -> ModelFacts:
     return ModelFacts(family, **numbers, takes=known.takes(parts))
 
 
+def read_card(folder: Path) -> Card:
+    """What the folder's world.json, or else its family, recommends. Raises ValueError for a broken folder."""
+    family = family_name(folder)
+    return told_card(folder, card_of(family, _parts(folder, FAMILIES[family])))
+
+
+def card_of(family: str, parts: Parts) -> Card:
+    """What a family recommends for these configurations."""
+    card = FAMILIES[family].card
+    return card if isinstance(card, Card) else card(parts)
+
+
+def read_idiom(folder: Path) -> Idiom:
+    """The words that its model is told a camera in. Raises ValueError for a broken folder."""
+    return told_idiom(folder, FAMILIES[family_name(folder)].camera)
+
+
+def _parts(folder: Path, known: Known) -> Parts:
+    """The configurations of the parts that are read."""
+    files = {known.denoiser: "config.json", "vae": "config.json"} | dict(known.more)
+    parts = {part: read_object(folder / part / file) for part, file in files.items()}
+    return parts | {"pipeline": _index(folder)}
+
+
 def folder_digest(folder: Path) -> str:
     """BLAKE2b-256 over names and bytes of all files that weigh on the pictures: the model's identity.
 
-    Neither Markdown nor world.json does: they tell people of the model, and nothing is rendered from them.
-    Counting them would render every film anew for a reworded hint.
+    Neither Markdown nor world.json does: they tell people of the model. Counting them would render every film
+    anew for a reworded hint; what a profile takes from a card is part of its tasks' keys anyway.
     """
     digest = hashlib.blake2b(digest_size=32)
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and _weighs(p, folder)):

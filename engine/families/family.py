@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -50,6 +51,8 @@ class Family(ABC):
         self.mesh: Mesh | None = None  # of the gang that predicts together; see parallelise
         self.spreads: Sequence[Spread] = ()
         self.computes_on: torch.device | None = None  # where weights come to, if they lie elsewhere
+        self.adapters: OrderedDict[str, None] = OrderedDict()  # see engine.families.adapters
+        self.adapted: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def load(
@@ -202,8 +205,12 @@ class Family(ABC):
         prompt: Conditioning,
         negative: Conditioning | None,
         guidance_scale: float,
+        *,
+        prompted: bool = False,
     ) -> Tensor:
         """The prediction, of the shape of a window's latents (B, T, C, H, W).
+
+        With `prompted`, a guided one is followed by that of the prompt alone, (2 B, T, C, H, W).
 
         timestep is a canvas's, texts have the batch of the latents. As in stock, a scale of at most 1 turns
         guidance off and the negative text is then ignored. A distilled model has no use for one at any scale.
@@ -216,7 +223,8 @@ class Family(ABC):
         if negative is None:
             raise ValueError("guidance needs a negative text, be it empty")
         uncond, text = self._branches(latents, timestep, negative, prompt)
-        return uncond + guidance_scale * (text - uncond)
+        guided = uncond + guidance_scale * (text - uncond)
+        return torch.cat([guided, text]) if prompted else guided
 
     def _branches(
         self, latents: Tensor, timestep: Tensor, negative: Conditioning, prompt: Conditioning

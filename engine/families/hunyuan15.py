@@ -100,10 +100,12 @@ class HunyuanVideo15(Family):
         prompt: Conditioning,
         negative: Conditioning | None,
         guidance_scale: float,
+        *,
+        prompted: bool = False,
     ) -> Tensor:
         """As any family; a folder whose guider is off is guided at no scale, as it was distilled from it."""
         scale = guidance_scale if is_guided(self.pipeline.guider.config) else 1.0
-        return super().predict(latents, timestep, prompt, negative, scale)
+        return super().predict(latents, timestep, prompt, negative, scale, prompted=prompted)
 
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on latents (B, T, C, H, W), in the weights' dtype.

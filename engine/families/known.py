@@ -6,8 +6,11 @@ A new family is its file and its entry here.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from engine.camera import ENGLISH, Idiom
+from engine.families.card import Card
 from engine.families.reading import Config, fact
 from engine.takes import FIRST, LAST, NOTHING, SOURCE, Takes
 
@@ -39,9 +42,14 @@ class Known:
     period: Read = 0
     window_unit: Read = 1
     patch_frames: Read = 1
+    longest_window: Read = 0  # 0 where it is window_frames
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
-    more: tuple[tuple[str, str], ...] = ()  # further parts that `refuse` reads, and the file of each
+    more: tuple[tuple[str, str], ...] = ()  # further parts that are read, and the file of each
+    dynamic_guidance: bool = False  # whether its pipeline has a cosine schedule
+    adapters: bool = False  # whether LoRA adapters were proven on it
+    camera: Idiom = ENGLISH
+    card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
 
 
 def number(read: Read, parts: Parts) -> int:
@@ -84,6 +92,32 @@ def _halvings(parts: Parts) -> int:
     """An autoencoder that halves the sides between its levels."""
     halvings = len(fact(parts["vae"], "block_out_channels", list)) - 1
     return int(2**halvings)
+
+
+def _cogvideox_card(parts: Parts) -> Card:
+    """The size that its positions were made for, as the folder says it in latents; of 1.5 they have none."""
+    side, config = _halvings(parts), parts["transformer"]
+    if config.get("patch_size_t"):
+        return Card(50, 6.0, 1360, 768, 16, most_px=1360 * 768, widest=2.0)
+    width_px, height_px = (
+        config.get(f"sample_{name}", n) * side for name, n in (("width", 90), ("height", 60))
+    )
+    return Card(50, 6.0, width_px, height_px, 8, most_px=720 * 480, widest=2.0)
+
+
+def _wan_card(parts: Parts) -> Card:
+    """Wan 2.2 of 5B has a deeper autoencoder; 2.2 of two experts says where the second takes over."""
+    wan = partial(Card, most_px=1280 * 720, widest=2.0)
+    if parts["vae"].get("z_dim") == 48:
+        return wan(50, 5.0, 1280, 704, 24)
+    experts = parts["pipeline"].get("boundary_ratio")
+    return wan(40, 4.0, 1280, 720, 16) if experts else wan(50, 5.0, 832, 480, 16)
+
+
+def _wan_image_card(parts: Parts) -> Card:
+    """As for text, but two experts are guided less."""
+    card = _wan_card(parts)
+    return replace(card, guidance_scale=3.5) if parts["pipeline"].get("boundary_ratio") else card
 
 
 def _opensora_channels(parts: Parts) -> int:
@@ -190,6 +224,12 @@ def _hunyuan15_variants(parts: Parts) -> None:
         _other_guiders(parts["guider"])
 
 
+def _hunyuan15_card(parts: Parts) -> Card:
+    """Of a folder that was distilled from guidance, none."""
+    guided = is_guided(parts.get("guider", {}))
+    return Card(50, 6.0 if guided else 1.0, 832, 480, 24, most_px=1280 * 720, widest=2.0)
+
+
 def _other_guiders(guider: Config) -> None:
     if (kind := guider.get("_class_name")) != "ClassifierFreeGuidance":
         raise ValueError(f"its guider is a {kind}: only ClassifierFreeGuidance is read yet")
@@ -198,6 +238,11 @@ def _other_guiders(guider: Config) -> None:
             raise ValueError(f"its guider's {key} is {value}: only {plain} is read yet")
 
 
+# Of the moves that its training captions were labelled with (arXiv:2412.03603, "camera movement types").
+_HUNYUAN_CAMERA = Idiom(
+    {move: move for move in ("zoom in", "zoom out", "pan left", "pan right", "tilt up", "tilt down")}
+    | {"orbit": "around right", "static": "static shot"}
+)
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -208,6 +253,9 @@ FAMILIES = {
         window_unit=_cogvideox_patch,
         patch_frames=_cogvideox_patch,
         takes=lambda parts: NOTHING if parts["transformer"].get("patch_size_t") else UNTAUGHT,
+        dynamic_guidance=True,
+        adapters=True,
+        card=_cogvideox_card,
     ),
     "CogVideoXImageToVideoPipeline": Known(
         "engine.families.cogvideox:CogVideoXImageToVideo",
@@ -218,6 +266,8 @@ FAMILIES = {
         spatial_compression=_halvings,
         refuse=_cogvideox_1_5,
         takes=lambda parts: PICTURE,
+        dynamic_guidance=True,
+        card=_cogvideox_card,
     ),
     "WanPipeline": Known(
         "engine.families.wan:Wan",
@@ -227,6 +277,8 @@ FAMILIES = {
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
         takes=_wan_takes,
+        adapters=True,
+        card=_wan_card,
     ),
     "WanImageToVideoPipeline": Known(
         "engine.families.wan:WanImageToVideo",
@@ -237,6 +289,7 @@ FAMILIES = {
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
         takes=_wan_image_takes,
+        card=_wan_image_card,
     ),
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",
@@ -244,12 +297,15 @@ FAMILIES = {
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
         latent_channels=_opensora_channels,
+        card=Card(50, 7.5, 1024, 576, 24, most_px=768 * 768, widest=2.4),
     ),
     "HunyuanVideoPipeline": Known(
         "engine.families.hunyuan:HunyuanVideo",
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
+        card=Card(50, 6.0, 1280, 720, 24, most_px=1280 * 720, widest=2.0),
+        camera=_HUNYUAN_CAMERA,
     ),
     "StableVideoDiffusionPipeline": Known(
         "engine.families.svd:StableVideoDiffusion",
@@ -263,6 +319,7 @@ FAMILIES = {
         patch=1,
         heads=1,
         shared=False,
+        card=Card(25, 3.0, 1024, 576, 7, most_px=1024 * 576, widest=2.0),
         takes=lambda parts: Takes(may=frozenset({FIRST}), must=frozenset({FIRST})),
         refuse=_svd,
     ),
@@ -274,6 +331,7 @@ FAMILIES = {
         spatial_compression=_ltx_ratio("spatial_compression_ratio", "patch_size"),
         temporal_compression=_ltx_ratio("temporal_compression_ratio", "patch_size_t"),
         refuse=_ltx_patches,
+        card=Card(50, 3.0, 704, 480, 24, most_px=1280 * 720, widest=2.0),
     ),
     "MochiPipeline": Known(
         "engine.families.mochi:Mochi",
@@ -282,35 +340,42 @@ FAMILIES = {
         max_text_tokens="transformer.max_sequence_length",
         spatial_compression=_product("vae.spatial_expansions"),
         temporal_compression=_product("vae.temporal_expansions"),
+        card=Card(64, 4.5, 848, 480, 30, most_px=848 * 480, widest=2.0),
     ),
     "MiniMaxH3ModularPipeline": Known(
         "engine.families.minimax_h3:MiniMaxH3",
         schedulers=("euler",),
-        window_frames=37,  # 124 pixel frames; trained on 5 to 15 s, which are 37 to 102 latent frames
+        window_frames=37,  # 124 pixel frames; trained on 5 to 15 s
+        longest_window=102,
         max_text_tokens=512,
         spatial_compression=_product("vae.spatial_downsample_factors"),
         temporal_compression=_product("vae.temporal_downsample_factors"),
         period=5,
         window_unit=15,
         refuse=_minimax_h3,
+        card=Card(8, 1.0, 1344, 768, 24, most_px=1344 * 768, widest=2.0),
     ),
     "SkyReelsV2Pipeline": Known(
         "engine.families.skyreels:SkyReels",
         schedulers=("unipc",),
         window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        longest_window=31,
         max_text_tokens=512,
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
         refuse=_skyreels_variants,
+        card=Card(50, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
     ),
     "SkyReelsV2DiffusionForcingPipeline": Known(
         "engine.families.skyreels:SkyReelsForcing",
         schedulers=("unipc",),
         window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        longest_window=31,
         max_text_tokens=512,
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
         refuse=_skyreels_variants,
+        card=Card(30, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
     ),
     "HunyuanVideo15Pipeline": Known(
         "engine.families.hunyuan15:HunyuanVideo15",
@@ -322,5 +387,6 @@ FAMILIES = {
         temporal_compression=_or("vae.temporal_compression_ratio", 4),
         refuse=_hunyuan15_variants,
         more=(("guider", "guider_config.json"),),
+        card=_hunyuan15_card,
     ),
 }

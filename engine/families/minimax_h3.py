@@ -143,6 +143,8 @@ class MiniMaxH3(Family):
         prompt: Conditioning,
         negative: Conditioning | None,
         guidance_scale: float,
+        *,
+        prompted: bool = False,
     ) -> Tensor:
         """The prediction for pictures and sound, of the shape of a window's latents, without guidance."""
         return self.forward(latents, timestep, prompt)

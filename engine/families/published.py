@@ -6,11 +6,12 @@ defaults are those of the model cards on the hub. Decides: nothing that a run ne
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.families import published_parts as parts
-from engine.families.facts import ModelFacts, facts_of
+from engine.families.card import Card
+from engine.families.facts import ModelFacts, card_of, facts_of
 from engine.families.known import FAMILIES
 from engine.families.published_parts import Config
 
@@ -70,7 +71,23 @@ class Published:
     @property
     def facts(self) -> ModelFacts:
         """What planning must know. Raises ValueError where its family does not read it, or not yet."""
-        return facts_of(self.family, {name: dict(config) for name, config in self.parts.items()})
+        return facts_of(self.family, self._configurations)
+
+    @property
+    def card(self) -> Card:
+        """What a profile takes from it: its family's card, with what is known of this checkpoint."""
+        return replace(
+            card_of(self.family, self._configurations),
+            n_steps=self.n_steps,
+            guidance_scale=self.guidance_scale,
+            width_px=self.width_px,
+            height_px=self.height_px,
+            fps_num=self.fps,
+        )
+
+    @property
+    def _configurations(self) -> dict[str, dict[str, Any]]:
+        return {name: dict(config) for name, config in self.parts.items()}
 
 
 def published() -> dict[str, Published]:

@@ -105,10 +105,13 @@ class StableVideoDiffusion(Family):
         prompt: Conditioning,
         negative: Conditioning | None,
         guidance_scale: float,
+        *,
+        prompted: bool = False,
     ) -> Tensor:
         """The prediction, of the shape of a window's latents (B, T, C, H, W); negative is never read.
 
-        The prompt holds what `give` made of a picture. A scale of at most 1 turns guidance off.
+        The prompt holds what `give` made of a picture. A scale of at most 1 turns guidance off. With
+        `prompted`, a guided one is followed by that with the picture alone.
         """
         if "first" not in prompt:
             raise ValueError(f"Stable Video Diffusion starts from a picture: give the shot a {FIRST}")
@@ -118,7 +121,8 @@ class StableVideoDiffusion(Family):
         without, with_picture = self._branches(latents, timestep, nothing, prompt)
         scale_T = torch.linspace(_LEAST_GUIDANCE, guidance_scale, latents.shape[1])
         scale_1T111 = scale_T.to(latents).to(without.device).view(1, -1, 1, 1, 1)
-        return without + scale_1T111 * (with_picture - without)
+        guided = without + scale_1T111 * (with_picture - without)
+        return torch.cat([guided, with_picture]) if prompted else guided
 
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the UNet on latents (B, T, C, H, W) as the scheduler scales them for it."""

@@ -1,0 +1,83 @@
+"""LoRA adapters that a profile allows: found, checked against its model, named by their bytes, stored.
+
+Decides which adapters a shot has, and at which scales. Does not decide how they are set
+(`engine.families.adapters`).
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.tasks import Adapter, FilmTasks
+from engine.camera import Camera
+from engine.families.adapter_files import check_fit, is_converted, shapes_of, weights_of
+from engine.families.known import FAMILIES
+from jobs.spec import Profile, SpecError
+from manifests.assets import find_asset
+from manifests.store import Store
+
+Row = Mapping[str, Any]
+FAULTS = {
+    "E310_ASSET_404": "no such file",
+    "E311_ASSET_OUTSIDE": "it is outside the allowed roots: name its folder in roots=[FOLDER]",
+    "E312_ASSET_SCHEME": "only local paths are read",
+}
+
+
+def stocked_adapters(
+    name: str, profile: Profile, folder: Path, family: str, roots: tuple[Path, ...]
+) -> dict[str, Adapter]:
+    """The profile's adapters by name.
+
+    Raises SpecError for one that is absent, pickled or of another model.
+    """
+    found = {}
+    for adapter, spec in profile.adapters.items():
+        where = f"profiles.{name}.adapters.{adapter}"
+        if not FAMILIES[family].adapters or (folder / "transformer_2").is_dir():
+            able = ", ".join(key for key, known in FAMILIES.items() if known.adapters)
+            raise SpecError(f"{where}: its model takes no adapters; models of one transformer of {able} do")
+        if profile.model.zero or profile.model.offload:
+            raise SpecError(
+                f"{where}: adapters are added to weights that a rank holds whole: leave model.zero and "
+                "model.offload out, or the adapters"
+            )
+        path = find_asset(spec.path, roots)
+        if isinstance(path, str):
+            raise SpecError(f"{where}.path={spec.path}: {FAULTS[path]}")
+        try:
+            shapes = shapes_of(path)
+            if is_converted(shapes):
+                check_fit(shapes, weights_of(folder))
+        except ValueError as error:
+            raise SpecError(f"{where}.path={spec.path}: {error}") from error
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+        found[adapter] = Adapter(digest, spec.scale, str(path))
+    return found
+
+
+def shot_adapters(
+    row: Row, shot: Row, allowed: Mapping[str, Adapter], camera: Camera | None
+) -> tuple[Adapter, ...]:
+    """Those that the shot names, or else its row, and behind them the one named for its camera's move."""
+    asked = shot.get("adapters") if shot.get("adapters") is not None else row.get("adapters")
+    scales = {each["name"]: each.get("scale") for each in asked or []}
+    if camera is not None:
+        moves = [name for name in allowed if name.replace("-", " ").replace("_", " ") == camera.direction]
+        scales |= {name: None for name in moves if name not in scales}
+    return tuple(
+        Adapter(allowed[name].artefact, allowed[name].scale if scale is None else scale, allowed[name].path)
+        for name, scale in scales.items()
+    )
+
+
+def with_adapters(films: Iterable[FilmTasks], store: Store) -> Iterator[FilmTasks]:
+    """The films, each once its adapters are in the store, where every rank finds them."""
+    for film in films:
+        for segment in film.master.segments:
+            for adapter in segment.source.adapters:
+                if store.has_artefact(adapter.artefact) is None:
+                    store.put_file(Path(adapter.path))
+        yield film
