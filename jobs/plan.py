@@ -37,7 +37,6 @@ from engine.families.published import Published
 from engine.families.weights import check_weights
 from engine.families.world import read_world
 from engine.film import voice
-from engine.numerics import default_device
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from engine.timeline import AHEAD, PromptSpan, Shot
 from jobs.adapters import shot_adapters, stocked_adapters
@@ -144,6 +143,10 @@ def settled(spec: JobSpec) -> JobSpec:
 
     Before anything is planned or recorded, as a dtype is part of what a film is.
     """
+    if all(one.model.dtype != "auto" for one in spec.profiles.values()):
+        return spec
+    from engine.numerics import default_device  # loads torch, for which other plans have no use
+
     device = default_device() if spec.cluster.device == "auto" else spec.cluster.device
     dtype = "bfloat16" if device == "cuda" else "float32"
     profiles = {

@@ -3,7 +3,7 @@
 from dataclasses import FrozenInstanceError
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.spec import JobSpec, SpecError, as_plain, load_spec
@@ -117,6 +117,7 @@ def test_the_plain_form_gives_the_same_spec_again(steps: int, gangs: int, crf: i
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
+@example("[")
 def test_any_override_is_taken_or_refused_and_never_an_error_of_the_tool(text: str) -> None:
     try:
         assert isinstance(load_spec(None, [text]), JobSpec)
