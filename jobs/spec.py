@@ -280,13 +280,7 @@ def load_spec(
         spec = OmegaConf.to_object(OmegaConf.merge(base, *layers))
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
-    except (
-        OmegaConfBaseException,
-        YAMLError,
-        IndexError,
-        TypeError,
-        ValueError,
-    ) as error:  # "[" is an IndexError
+    except (OmegaConfBaseException, YAMLError, IndexError, TypeError, ValueError) as error:  # IndexError: "["
         raise SpecError(" ".join(str(error).split())) from error
     assert isinstance(spec, JobSpec)
     return spec

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.tasks import (
+    Adapter,
     Asset,
     FilmTasks,
     GivenTask,
@@ -123,6 +124,14 @@ def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
     places = {f"{of}{place}" for of in ("", ".given[0]") for place in WHERE_WEIGHTS_LIE}
     assert same == places | {".shot.n_frames", ".given[0].assets[0].path"}
+
+
+def test_a_shot_is_another_with_an_adapter_or_at_another_scale_wherever_its_file_lies():
+    shot = shot_task(adapters=(Adapter("a" * 64, 0.5, "/adapters/a.safetensors"),))
+    both = dataclasses.replace(shot, given=(given_task(FIRST),))
+    assert len({each.key for each in (shot, both, shot_task(), shot_task(given=both.given))}) == 4
+    same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
+    assert same == {*WHERE_WEIGHTS_LIE, ".shot.n_frames", ".adapters[0].path"}
 
 
 def test_the_end_of_a_clip_lies_on_the_canvas_before_what_is_shown_and_delays_its_prompts():

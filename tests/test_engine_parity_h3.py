@@ -139,7 +139,17 @@ def test_a_long_text_is_cut_and_an_empty_one_has_no_tokens(folder):
 
 def test_the_facts_are_those_of_the_folder(folder):
     assert read_facts(folder) == ModelFacts(
-        "MiniMaxH3ModularPipeline", CHANNELS, 4, 4, 2, WINDOW, 512, 3, period=5, window_unit=15
+        "MiniMaxH3ModularPipeline",
+        CHANNELS,
+        4,
+        4,
+        2,
+        WINDOW,
+        512,
+        3,
+        period=5,
+        window_unit=15,
+        longest_window=102,
     )
 
 

@@ -204,6 +204,14 @@ def test_a_folder_that_was_distilled_from_guidance_is_guided_at_no_scale(folders
     assert torch.equal(ours(folder, torch.float32, 6.0, (PROMPT, NEGATIVE)), want)
 
 
+@pytest.mark.parametrize(("kind", "branches"), [("guided", 2), ("distilled", 1)])
+def test_the_prediction_of_the_prompt_alone_comes_where_there_are_two_branches(folders, kind, branches):
+    family, canvas = load_part(folders[kind], "transformer", "float32"), open_canvas(folders[kind])
+    texts = embeds_of(folders[kind], torch.float32, (PROMPT, NEGATIVE))
+    asked = family.predict(canvas.latents, canvas.timestep, *texts, 6.0, prompted=True)
+    assert len(asked) == branches * len(canvas.latents)
+
+
 def test_streamed_frames_are_those_of_the_whole_decode_but_for_rounding(folders):
     """Stock decodes all at once, here latent frames come one by one: sums over other shapes."""
     family = load_part(folders["guided"], "vae", "float32")

@@ -93,6 +93,16 @@ def test_guidance_rises_over_the_frames_of_a_window_from_none_at_its_first(folde
     assert rise[0] < 1e-5 < rise[1] < rise[-1]
 
 
+def test_behind_a_guided_prediction_comes_that_with_the_picture_alone_where_it_is_wanted(folder):
+    family, picture = load_part(folder, "transformer", "float32"), given(folder)
+    canvas = open_canvas(folder)
+    at = canvas.slice(plan_windows(FRAMES, FRAMES, 0)[0]), canvas.timestep
+    guided, alone = family.predict(*at, picture, None, 3.0, prompted=True).chunk(2)
+    assert torch.equal(guided, family.predict(*at, picture, None, 3.0))
+    torch.testing.assert_close(alone, family.predict(*at, picture, None, 1.0), rtol=0, atol=1e-5)
+    assert len(family.predict(*at, picture, None, 1.0, prompted=True)) == 1
+
+
 def test_streamed_frames_are_those_of_the_whole_decode(folder):
     n_frames = CHUNK + 3
     latents = stock(folder, torch.float32, n_frames=n_frames)
