@@ -40,6 +40,8 @@ judge: setup
 	$(PY) -m engine.chalk.long_shots --out out/judge
 
 bench: setup
+	$(PY) -m pip install -q -c constraints.txt -e ".[dev,bench]"
+	$(PY) tests/bench/bench_gang.py
 	$(PY) tests/bench/bench_memory.py
 
 lint: setup

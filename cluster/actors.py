@@ -109,7 +109,7 @@ class RankHandle:
         return self.actor.form.remote(host, port, prefix, rank, axes, timeout_s, *living)
 
     def predict(self, request: Ref, window: Window) -> list[Ref]:
-        """The seconds that it took, and the prediction: the driver looks at the first alone."""
+        """How it went, and the prediction: the driver looks at the first alone."""
         return _listed(self.actor.predict.options(num_returns=2, name=_label(window)).remote(request))
 
     def kill(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
+from engine.parallel.axes import Axes
 
 
 @dataclass(frozen=True, order=True)
@@ -46,11 +47,21 @@ class Turned:
 
 
 @dataclass(frozen=True)
+class Fared:
+    """How a prediction went on a rank: its seconds, the device by its name, and its gang's axes."""
+
+    seconds: float
+    device: str
+    axes: Axes
+
+
+@dataclass(frozen=True)
 class Predicted:
     """A gang has predicted a window."""
 
     gang: str
     window: Window
+    fared: Fared | None = None  # None where the answer itself is lost
 
 
 @dataclass(frozen=True)

@@ -99,5 +99,5 @@ class LocalCrew:
         return self._turn(task, opening, self.conductor.advance(task.key, opening, *predictions))
 
     def _predict(self, gang: str, window: Window) -> Event:
-        _, self.predictions[window] = self.rank.predict(self.requests.pop(window))
-        return Predicted(gang, window)
+        fared, self.predictions[window] = self.rank.predict(self.requests.pop(window))
+        return Predicted(gang, window, fared)

@@ -5,10 +5,12 @@ from collections import OrderedDict
 from typing import Any
 
 from cluster.conductor import Request
+from cluster.events import Fared
 from cluster.once import found_file
 from cluster.stages import LoadedPart
+from engine.numerics import device_name
 from engine.parallel.attention import load_ulysses
-from engine.parallel.axes import Axes
+from engine.parallel.axes import ALONE, Axes
 from engine.parallel.gang import Mesh, form_mesh
 from engine.parallel.spread import parallelise
 from engine.takes import BESIDE
@@ -23,7 +25,7 @@ class Rank:
 
     def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
         self.store = open_store(store_url)
-        self.transformer = LoadedPart("transformer", device, threads)
+        self.transformer, self.device = LoadedPart("transformer", device, threads), device_name(device)
         self.embeddings: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.mesh: Mesh | None = None  # None is a gang of one
 
@@ -35,8 +37,8 @@ class Rank:
         if self.mesh is not None and self.mesh.ulysses is not None:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
 
-    def predict(self, request: Request) -> tuple[float, Packed]:
-        """Seconds, and the prediction of a window; a gang's ranks are all asked at once."""
+    def predict(self, request: Request) -> tuple[Fared, Packed]:
+        """How it went, and the prediction of a window; a gang's ranks are all asked at once."""
         began = time.monotonic()
         family = self.transformer.of(request.model)
         if family.mesh is not self.mesh:
@@ -49,7 +51,9 @@ class Rank:
             self._embedding("prompt", request.negative) | given,
             request.guidance_scale,
         )
-        return time.monotonic() - began, pack(prediction)
+        packed = pack(prediction)  # a GPU has computed it only when it is copied
+        axes = self.mesh.axes if self.mesh else ALONE
+        return Fared(time.monotonic() - began, self.device, axes), packed
 
     def _given(self, request: Request) -> dict[str, Any]:
         """What the shot is given, as far as it is part of both texts."""

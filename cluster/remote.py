@@ -22,6 +22,7 @@ from cluster.events import (
     Done,
     Drop,
     Event,
+    Fared,
     Hired,
     Lost,
     Open,
@@ -61,7 +62,7 @@ class RayCrew:
     """Conductors, encoder, decoders and finishers as actors; gangs in placement groups."""
 
     def __init__(self, setup: Setup) -> None:
-        self.setup = fit(setup, _living_nodes())
+        self.setup = fit(setup, living_nodes())
         self.stages: dict[str, StageHandle] = {}
         self.gangs: dict[str, Gang] = {}
         self.pending: dict[Ref, Call] = {}
@@ -165,10 +166,10 @@ class RayCrew:
         """Ask all ranks of a gang at once; the request is kept until one gang has answered."""
         fared, prediction = self.gangs[gang].predict(self.requests[window], window)
 
-        def answer(_: Any) -> Event:
+        def answer(fared: Fared) -> Event:
             if self.requests.pop(window, None) is not None:  # else its canvas was given up meanwhile
                 self.predictions[window] = prediction
-            return Predicted(gang, window)
+            return Predicted(gang, window, fared)
 
         self._await(fared, Call(gang, shot.key, answer, window))
 
@@ -234,7 +235,7 @@ class RayCrew:
         self.predictions = {window: ref for window, ref in self.predictions.items() if window.shot != key}
 
 
-def _living_nodes() -> list[dict[str, float]]:
+def living_nodes() -> list[dict[str, float]]:
     """What every node of the cluster has."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 

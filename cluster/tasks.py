@@ -177,6 +177,11 @@ class ShotTask(Task):
         return latent_frames(self.hidden_frames + self.shot.n_frames, self.layout.temporal_compression)
 
     @property
+    def steps_taken(self) -> int:
+        """Steps of denoising."""
+        return self.sampling.n_steps - self.first_step
+
+    @property
     def canvas_frames(self) -> int:
         """Pixel frames of the canvas; those that are shown, and some more."""
         return self.layout.temporal_compression * (self.n_latent - 1) + 1

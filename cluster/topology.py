@@ -3,12 +3,15 @@
 A gang lies on one node: its ranks exchange gigabytes a step, where windows exchange megabytes.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cluster.crew import Setup
+from cluster.machine import BETWEEN_GB_S, GPUS, LATENCY_S, Machine
 
 Resources = Mapping[str, float]
+KIND = "accelerator_type:"  # what Ray calls a node's kind of GPU begins so
 
 
 class TooSmall(Exception):
@@ -24,6 +27,29 @@ def gangs_on(node: Resources, setup: Setup) -> int:
     """How many gangs fit on a node."""
     ranks = min(int(node.get(name, 0.0) // amount) for name, amount in rank_needs(setup).items())
     return ranks // setup.axes.ranks
+
+
+def machine_of(nodes: Sequence[Resources]) -> Machine | None:
+    """The cluster as the cost model sees it, by its largest group of equal nodes; None without GPUs.
+
+    Ray names the kind of a node's GPUs. Raises TooSmall for a kind of which nothing is known.
+    """
+    groups: Counter[tuple[str, int]] = Counter()
+    for node in nodes:
+        if gpus := int(node.get("GPU", 0.0)):
+            kind = next((name.removeprefix(KIND) for name in node if name.startswith(KIND)), "")
+            groups[kind, gpus] += 1
+    if not groups:
+        return None
+    (kind, gpus), n_nodes = max(groups.items(), key=lambda group: group[0][1] * group[1])
+    if kind not in GPUS:
+        raise TooSmall(
+            f"nothing is known of the GPU {kind!r}, so no gang can be chosen: set cluster.cfg, cluster.ring "
+            "and cluster.ulysses to what longtake plan --explain says with --farm FILE that describes it"
+        )
+    gpu = GPUS[kind]
+    speeds = gpu.memory_gib, gpu.tflops, gpu.efficiency, gpu.link_gb_s
+    return Machine(n_nodes, gpus, *speeds, BETWEEN_GB_S, LATENCY_S, kind)
 
 
 def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:

@@ -17,6 +17,11 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_name(device: str) -> str:
+    """What a device is called by its maker, "cpu" for the processor."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def versions() -> dict[str, str]:
     """Versions of the libraries whose kernels and loops decide the bits."""
     return {name: version(name) for name in NUMERICS}

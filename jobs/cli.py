@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_previews(verbs)
     _add_run(verbs)
     _add_submit(verbs)
+    _add_models(verbs)
     _add_status(verbs)
     _add_verify(verbs)
     _add_quality(verbs)
@@ -110,6 +111,19 @@ def _add_previews(verbs: Verbs) -> None:
     plan.add_argument(
         "--out", type=_place, metavar="URL", help="folder or s3:// URL of the films: what it holds is reused"
     )
+    plan.add_argument("--explain", action="store_true", help="which gangs pay, what they take, and why")
+    plan.add_argument(
+        "--farm",
+        type=Path,
+        metavar="FILE",
+        help="the farm, for --explain; three examples if left out",
+    )
+    plan.add_argument(
+        "--latency", action="store_true", help="for --explain: how soon one film is there, not films an hour"
+    )
+    plan.add_argument(
+        "--model", metavar="NAME", help="plan for this published checkpoint; `longtake models` lists them"
+    )
     for parser in (check, plan):
         _add_job(parser)
         _add_output(parser)
@@ -135,6 +149,17 @@ def _add_submit(verbs: Verbs) -> None:
     )
     submit.add_argument("--python", default="python", help="the interpreter on the cluster's head")
     submit.add_argument("--wait", action="store_true", help="show its log, and exit with its exit code")
+
+
+def _add_models(verbs: Verbs) -> None:
+    models = _verb(
+        verbs,
+        "models",
+        "jobs.models:models",
+        "the published checkpoints that can be rendered, or a folder's",
+    )
+    models.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="of a model, to look at")
+    _add_output(models)
 
 
 def _add_status(verbs: Verbs) -> None:

@@ -174,9 +174,23 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             hire = RayCrew
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
+            job = with_open_axes(job, arguments.out)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
         account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
         return run(job, arguments.out, hire, account)
+
+
+def with_open_axes(job: "Job", out: str) -> "Job":
+    """The job with the axes of its gangs, chosen for the cluster where its configuration leaves them open."""
+    if all((job.spec.cluster.cfg, job.spec.cluster.ring, job.spec.cluster.ulysses)):
+        return job
+    from cluster.remote import living_nodes
+    from cluster.topology import machine_of
+    from jobs.axes import with_axes
+
+    job, reason = with_axes(job, machine_of(living_nodes()), opened(out))
+    print(f"gangs  {reason}")
+    return job
 
 
 def _closing(result: JobResult, command: list[str]) -> str:

@@ -26,8 +26,10 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.families.denoiser import read_denoiser
 from engine.families.facts import ModelFacts, folder_digest, read_facts
 from engine.families.known import FAMILIES
+from engine.families.published import Published
 from engine.families.world import read_world
 from engine.film import voice
 from engine.takes import CLIP, FIRST, SOURCE, Takes
@@ -88,6 +90,17 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
         stocked[name] = Stock(profile, *models[key], _given_latents(folder), roots)
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
+        _check_branches(name, stocked[name], spec.cluster.cfg)
+    return stocked
+
+
+def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
+    """Every profile with a published checkpoint in its model's place, to plan without its weights."""
+    stocked = {}
+    for name, profile in spec.profiles.items():
+        model = Model(checkpoint.hub, profile.model.dtype, checkpoint.hub)
+        stocked[name] = Stock(profile, checkpoint.facts, model, roots=roots_of(spec))
+        _check(name, stocked[name])
     return stocked
 
 
@@ -131,6 +144,25 @@ def _check_heads(name: str, heads: int, ulysses: int) -> None:
         raise SpecError(
             f"cluster.ulysses={ulysses} ranks cannot share the {heads} attention heads of "
             f"profiles.{name}.model: set it to {heads} or less, and cluster.ring or cluster.cfg for the rest"
+        )
+
+
+def _check_branches(name: str, one: Stock, cfg: int) -> None:
+    """Refuse two ranks for the branches of guidance where there is one branch: the other rank would idle."""
+    if cfg < 2:
+        return
+    scale = one.profile.sampling.guidance_scale
+    if scale <= 1:
+        raise SpecError(
+            f"cluster.cfg={cfg} shares the two branches of guidance, and profiles.{name}.sampling."
+            f"guidance_scale={scale:g} turns guidance off (it is on above 1): half of every gang would idle; "
+            "set cluster.cfg=1"
+        )
+    if read_denoiser(Path(one.model.folder)).told:
+        raise SpecError(
+            f"cluster.cfg={cfg} shares the two branches of guidance, and the model of profiles.{name} is "
+            "distilled from guidance and has one: half of every gang would idle; set cluster.cfg=1, and "
+            "cluster.ulysses for the rest"
         )
 
 

@@ -16,7 +16,10 @@ from jobs.places import opened
 
 if TYPE_CHECKING:  # what a command loads, it loads when it is called
     from cluster.tasks import FilmTasks, Task
+    from engine.families.published import Published
+    from jobs.explain import Explanation
     from jobs.run import Job
+    from jobs.sketch import Load
     from jobs.spec import JobSpec
     from manifests.findings import Finding
     from manifests.store import Store
@@ -87,24 +90,69 @@ def _group(code: str, group: Sequence["Finding"]) -> Iterator[str]:
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Print how much there is to render, with --out how much of it is there already, and the warnings."""
+    """Print how much there is to render, with --out how much of it is there already, and the warnings.
+
+    With --explain also which gangs pay on a farm, with --model for a checkpoint that is not here.
+    """
+    from jobs.models import checkpoint_of, defaults_of
     from jobs.run import Invalid, prepare
+    from jobs.spec import load_spec
     from jobs.world import as_json, as_text, outside, worlds
 
+    _check_asked(arguments)
     store = opened(arguments.out) if arguments.out else None
+    checkpoint = checkpoint_of(arguments.model) if arguments.model else None
+    spec = load_spec(arguments.config, arguments.overrides, defaults_of(checkpoint) if checkpoint else None)
     try:
-        job = prepare(arguments.manifest, spec_of(arguments))
+        job = prepare(arguments.manifest, spec, checkpoint=checkpoint)
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
-    warnings, size = outside(job.rows, worlds(job.stocked)), forecast(job.films, store)
+    warnings = [] if checkpoint else list(outside(job.rows, worlds(job.stocked)))
+    size = forecast(job.films, store)
+    explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None
     if arguments.output == "json":
         facts = _facts(job, arguments.out, size) | {"warnings": [as_json(warning) for warning in warnings]}
-        print(json.dumps(facts, ensure_ascii=False, indent=1))
-    else:
-        _print_plan(job, arguments.out, size)
-        for warning in warnings:
-            print(as_text(warning))
+        print(json.dumps(facts | (explained.json if explained else {}), ensure_ascii=False, indent=1))
+        return DONE
+    _print_plan(job, arguments.out, size)
+    for warning in warnings:
+        print(as_text(warning))
+    if explained:
+        explained.show()
     return DONE
+
+
+def _check_asked(arguments: argparse.Namespace) -> None:
+    """Refuse what only --explain has a use for."""
+    from jobs.refusal import Refused
+
+    if not arguments.explain and (arguments.farm or arguments.latency):
+        raise Refused("--farm and --latency are for --explain: add it, or leave them out")
+
+
+def _explain(
+    job: "Job",
+    size: "Size",
+    store: "Store | None",
+    checkpoint: "Published | None",
+    arguments: argparse.Namespace,
+) -> "Explanation":
+    """What --explain says of the job on every farm that is asked for."""
+    from cluster.calibration import measured
+    from jobs.explain import Explanation, farms
+    from jobs.sketch import sketches, work_of
+
+    models = sketches(job.stocked, checkpoint)
+    return Explanation.of(
+        farms(arguments.farm),
+        work_of(size.loads, models),
+        work_of(size.longest, models),
+        n_films=size.to_do["films"],
+        film_s=float(size.to_do["film_s"]),
+        cluster=job.spec.cluster,
+        objective="latency" if arguments.latency else "films",
+        measured=measured(store) if store else {},
+    )
 
 
 def _refuse(findings: Sequence["Finding"], n_rows: int, output: str) -> int:
@@ -124,6 +172,8 @@ class Size:
 
     total: "Counter[str]" = field(default_factory=Counter)
     to_do: "Counter[str]" = field(default_factory=Counter)
+    loads: "Counter[Load]" = field(default_factory=Counter)  # shots to do, by what their cost depends on
+    longest: "Counter[Load]" = field(default_factory=Counter)  # those of the film with most to do
 
 
 def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
@@ -144,7 +194,21 @@ def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
                 size.total.update(_task(task))
             if key in left and _first(key, begun):
                 size.to_do.update(_task(task))
+                size.loads.update(_loads([task]))
+        loads = _loads(task for key, task in film.tasks.items() if key in left)
+        size.longest = max(size.longest, loads, key=_window_steps)
     return size
+
+
+def _loads(tasks: Iterable["Task"]) -> "Counter[Load]":
+    from cluster.tasks import ShotTask
+    from jobs.sketch import load_of
+
+    return Counter(load_of(task) for task in tasks if isinstance(task, ShotTask))
+
+
+def _window_steps(loads: "Counter[Load]") -> int:
+    return sum(n * load.n_windows * load.n_steps for load, n in loads.items())
 
 
 def _first(key: str, seen: set[int]) -> bool:
@@ -170,7 +234,7 @@ def _task(task: "Task") -> Mapping[str, int]:
             return {"prompts": 1}
         case ShotTask():
             windows = len(task.parts[0])
-            return {"shots": 1, "windows": windows, "window_steps": windows * task.sampling.n_steps}
+            return {"shots": 1, "windows": windows, "window_steps": windows * task.steps_taken}
         case VersionTask():
             return {"versions": 1}
         case _:

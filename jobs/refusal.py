@@ -16,6 +16,7 @@ CODES = (
     ("manifests.places", "StoreError", UNREACHABLE),
     ("cluster.connect", "Unreachable", UNREACHABLE),
     ("cluster.topology", "TooSmall", FAILED),
+    ("cluster.choose", "NoFit", FAILED),
     ("cluster.remote", "CrewError", FAILED),
 )
 

@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from cluster.calibration import Stopwatch, keep
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
 from cluster.once import marker_key
 from cluster.tasks import FilmTasks, Outcome
+from engine.families.published import Published
 from engine.numerics import versions
 from engine.parallel.axes import Axes
 from jobs.assets import with_assets
@@ -34,7 +36,7 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
-from jobs.plan import Stock, plan, stock
+from jobs.plan import Stock, plan, stock, stock_published
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
@@ -99,9 +101,12 @@ class Job:
         return self.manifest.n_rows - len(faulty_rows(self.findings))
 
 
-def prepare(source: str, spec: JobSpec, job_id: str = "") -> Job:
-    """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left."""
-    manifest, stocked = read_source(source), stock(spec)
+def prepare(source: str, spec: JobSpec, job_id: str = "", checkpoint: Published | None = None) -> Job:
+    """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left.
+
+    With a published checkpoint, that stands in for every model: such a job can be planned only.
+    """
+    manifest, stocked = read_source(source), stock_published(spec, checkpoint) if checkpoint else stock(spec)
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):
@@ -120,7 +125,7 @@ def setup_of(job: Job, store: Store) -> Setup:
         threads=cluster.threads,
         checkpoint_every=cluster.checkpoint_every,
         gangs=cluster.gangs,
-        axes=Axes.of_gang(cluster.cfg, cluster.ring, cluster.ulysses),
+        axes=Axes.of_gang(cluster.cfg or 1, cluster.ring or 1, cluster.ulysses or 1),
         conductors=cluster.conductors,
         decoders=cluster.decoders,
         finishers=cluster.finishers,
@@ -164,8 +169,11 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             spool.add([_invalid(finding)])
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
 
+        stopwatch = Stopwatch()
+
         def watch(event: Event, state: State) -> None:
             _note(ledger, event)
+            stopwatch.watch(event, state)
             show.event(event, state)
 
         limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
@@ -174,6 +182,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             publish(store, film)
             spool.add(list(rows_of(film)))
             show.film(film)
+        keep(store, stopwatch.table())
         result = _conclude(job, store, spool, time.monotonic() - began)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result

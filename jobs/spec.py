@@ -4,7 +4,7 @@ The result is frozen; cross-field rules sit in the smallest dataclass that sees 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -153,7 +153,8 @@ class ClusterSpec:
     """The workers. gangs=0 takes as many as the cluster has room for.
 
     A gang has cfg × ring × ulysses ranks, which predict one window together: cfg=2 gives each branch of
-    guidance its own, ulysses shares out the sequence and attention heads, ring the sequence alone.
+    guidance its own, ulysses shares out the sequence and attention heads, ring the sequence alone. Where one
+    of them is 0 the cost model chooses it when the job begins, by the cluster's GPUs and the job's windows.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
     each decoder take, 0 for the CPU.
     """
@@ -174,13 +175,15 @@ class ClusterSpec:
     group_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
-        counts = ("cfg", "ring", "ulysses", "conductors", "decoders", "finishers", "threads")
+        counts = ("conductors", "decoders", "finishers", "threads")
         for name in (*counts, "checkpoint_every", "max_canvases", "max_films"):
             if getattr(self, name) < 1:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must be at least 1")
         if self.cfg > 2:
-            raise SpecError(f"cluster.cfg={self.cfg} must be 1 or 2: guidance has two branches")
-        for name in ("gangs", "stage_gpus"):
+            raise SpecError(
+                f"cluster.cfg={self.cfg} must be 1 or 2, or 0 to be chosen: guidance has two branches"
+            )
+        for name in ("gangs", "cfg", "ring", "ulysses", "stage_gpus"):
             if getattr(self, name) < 0:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative")
         if self.device not in ("auto", "cpu", "cuda"):
@@ -204,14 +207,21 @@ class JobSpec:
             raise SpecError(f"on_invalid={self.on_invalid!r} must be reject or skip")
 
 
-def load_spec(path: Path | None = None, overrides: Sequence[str] = ()) -> JobSpec:
-    """The job's configuration. Raises SpecError that names the key, for anything unknown or out of range."""
+def load_spec(
+    path: Path | None = None, overrides: Sequence[str] = (), profile: Mapping[str, Any] | None = None
+) -> JobSpec:
+    """The job's configuration. Raises SpecError that names the key, for anything unknown or out of range.
+
+    `profile` is what every profile says unless the file or an override does.
+    """
     try:
-        layers: list[Any] = [OmegaConf.structured(JobSpec)]
-        if path is not None:
-            layers.append(OmegaConf.load(path))
+        base = OmegaConf.structured(JobSpec)
+        layers: list[Any] = [OmegaConf.load(path)] if path is not None else []
         layers.append(OmegaConf.from_dotlist(list(overrides)))
-        spec = OmegaConf.to_object(OmegaConf.merge(*layers))
+        if profile is not None:
+            names = OmegaConf.merge(base, *layers).profiles
+            layers.insert(0, {"profiles": {name: dict(profile) for name in names}})
+        spec = OmegaConf.to_object(OmegaConf.merge(base, *layers))
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
     except (OmegaConfBaseException, YAMLError, TypeError, ValueError) as error:

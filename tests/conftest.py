@@ -150,7 +150,7 @@ def ray_here() -> Iterator[None]:
     ray.init(
         address="local",
         include_dashboard=False,
-        num_cpus=3,
+        num_cpus=4,
         object_store_memory=10**8,
         log_to_driver=False,
         _temp_dir=folder,
@@ -162,20 +162,21 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def on_ray(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int, int], Lent]]:
-    """The crew of so many gangs of such a size; asking for another ends it, as this machine is small."""
+def on_ray(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lent]]:
+    """The crew of so many gangs of ring × ulysses; asking for another ends it, as this machine is small."""
     from cluster.remote import RayCrew
 
     folder = tmp_path_factory.mktemp("ray")
-    now: dict[tuple[int, int], Lent] = {}
+    now: dict[tuple[int, Axes], Lent] = {}
 
     def close() -> None:
         for lent in now.values():
             lent.crew.close()
         now.clear()
 
-    def crew(gangs: int, gang_size: int) -> Lent:
-        shape = (gangs, gang_size)
+    def crew(gangs: int, ulysses: int, ring: int = 1) -> Lent:
+        axes = Axes.of_gang(1, ring, ulysses)
+        shape = (gangs, axes)
         if shape not in now:
             close()
             setup = Setup(
@@ -183,7 +184,7 @@ def on_ray(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 str(folder / "identity"),
                 device="cpu",
                 gangs=gangs,
-                axes=Axes(gang_size, ulysses=gang_size),
+                axes=axes,
                 checkpoint_every=2,
                 group_timeout_s=5.0,
             )

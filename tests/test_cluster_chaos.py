@@ -7,9 +7,11 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections import Counter
 
 import pytest
+import ray
 
 from cluster.events import Done, Lost
 from cluster.tasks import Outcome
@@ -47,6 +49,27 @@ class Killer:
     def made(self):
         """How often each task was made anew."""
         return Counter(event.key for event in self.done if not event.outcome.reused)
+
+
+class Interrupter(Killer):
+    """Stops a rank until its peers have waited for it in a collective, and kills it there."""
+
+    struck_at = 0.0
+
+    def strike(self, worker):
+        pids, gang = self.living(self.crew.crew), worker.partition("/")[0]
+        out = [ref for ref, call in self.crew.crew.pending.items() if call.worker == gang and call.window]
+        if worker not in pids or not out:
+            return
+        os.kill(pids[worker], signal.SIGSTOP)
+        time.sleep(1.0)  # a window of this film takes its ranks a tenth of that
+        answered, _ = ray.wait(out, num_returns=len(out), timeout=0)
+        if answered:  # stopped behind its last collective: another window, then
+            os.kill(pids[worker], signal.SIGCONT)
+            return
+        self.struck_at = time.monotonic()
+        os.kill(pids[worker], signal.SIGKILL)
+        self.struck.append(worker)
 
 
 def plan_of(seed, gangs, gang_size):
@@ -89,6 +112,18 @@ def test_a_frozen_rank_is_found_by_the_timeout_and_its_gang_replaced(on_ray, mak
     assert set(killer.lost) == {"gang-0"}
     assert bits(struck) == bits(calm)
     assert not os.path.exists(f"/proc/{frozen}")
+
+
+def test_a_rank_killed_in_a_collective_costs_a_gang_of_four_less_than_half_a_minute(
+    on_ray, make_film, bits, living
+):
+    crew = on_ray(1, 2, ring=2)
+    killer = Interrupter(crew, living, [(20, "gang-0/3")])
+    calm, struck = calm_and_struck(crew, make_film, 97, killer)
+    took_s = time.monotonic() - killer.struck_at
+    assert killer.struck == ["gang-0/3"] and killer.lost == ["gang-0"]
+    assert bits(struck) == bits(calm)
+    assert took_s < 30, f"from the death to the end of the film: {took_s:.1f} s"
 
 
 @pytest.mark.parametrize("gangs, gang_size", [(1, 2), (3, 1)], ids=["gang of two", "gangs of one"])

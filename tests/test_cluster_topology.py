@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.crew import Setup
-from cluster.topology import TooSmall, fit, gangs_on, rank_needs
+from cluster.topology import TooSmall, fit, gangs_on, machine_of, rank_needs
 from engine.parallel.axes import Axes
 
 SETUP = Setup("/store", "/identity")
@@ -95,3 +95,22 @@ def test_auto_is_the_gpus_where_the_cluster_has_any_and_else_the_cpus(setup, clu
         except TooSmall as refusal:
             results.append(str(refusal))
     assert results[0] == results[1]
+
+
+def gpu_node(kind, gpus):
+    return {"CPU": 8.0, "GPU": float(gpus), f"accelerator_type:{kind}": 1.0}
+
+
+def test_a_cluster_is_the_machine_of_its_largest_group_of_equal_nodes():
+    nodes = [{"CPU": 4.0}, gpu_node("L4", 8), *[gpu_node("H100", 8)] * 3, gpu_node("H100", 4)]
+    farm = machine_of(nodes)
+    assert (farm.nodes, farm.gpus, farm.gpu) == (3, 8, "H100")
+    assert farm.memory_gib == 79.6 and farm.n_gpus == 24
+
+
+def test_a_cluster_without_gpus_is_no_machine_and_an_unknown_gpu_is_refused():
+    assert machine_of([{"CPU": 4.0}]) is None
+    with pytest.raises(
+        TooSmall, match=r"nothing is known of the GPU 'T4', so no gang can be chosen: set cluster\.cfg"
+    ):
+        machine_of([gpu_node("T4", 2)])

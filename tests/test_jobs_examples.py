@@ -18,7 +18,7 @@ from jobs.spec import load_spec
 from manifests.source import read_source
 
 EXAMPLES = Path(__file__).parent.parent / "jobs" / "examples"
-MANIFESTS = sorted(EXAMPLES.glob("*.yaml"))
+MANIFESTS = sorted(set(EXAMPLES.glob("*.yaml")) - set(EXAMPLES.glob("farm_*.yaml")))
 FPS, SIZE = Fraction(8), (384, 256)  # of the profile chalk
 COMFORTABLE = 0.85  # of its shot, that a narration may last at the voice's own pace
 

@@ -29,7 +29,7 @@ REFUSED = [
     ("limit that no row can meet", "profiles.chalk.limits.max_shot_s=-1", "max_shot_s=-1"),
     ("limit that bounds nothing", "profiles.chalk.limits.max_film_s=inf", "max_film_s=inf"),
     ("no decoder", "cluster.decoders=0", "cluster.decoders=0"),
-    ("gang of none", "cluster.ulysses=0", "cluster.ulysses=0"),
+    ("gang of none", "cluster.ulysses=-1", "cluster.ulysses=-1"),
     ("guidance of three", "cluster.cfg=3", "two branches"),
     ("negative gangs", "cluster.gangs=-1", "cluster.gangs=-1"),
     ("checkpoint at no step", "cluster.checkpoint_every=0", "cluster.checkpoint_every=0"),

@@ -16,6 +16,7 @@ A step is a function of (seed, step): a resumed run takes the same steps as an u
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch._inductor.config
 from diffusers import CogVideoXPipeline
 from torch import Tensor, nn
 from torch.backends.cpu import get_cpu_capability
@@ -196,11 +198,15 @@ def train_transformer(
     learner.resume(work / "transformer.ckpt")
     if plan.compiled:
         torch._dynamo.config.recompile_limit = 64  # beyond it, blocks would run uncompiled
+        if get_cpu_capability() == "AVX2":  # as asked for, or found: kernels of two kinds together give NaN
+            torch._inductor.config.cpp.simdlen = 256
         for block in pipeline.transformer.transformer_blocks:
             block.compile(dynamic=True)  # one compilation for blocks, sizes and lengths
     since = time.monotonic()
     while learner.step < plan.last:
         loss = round(learner.train_step(latents), 5)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"step {learner.step - 1} has the loss {loss}: nothing of it is saved")
         seconds = round(time.monotonic() - since, 1)
         append_line(work / "transformer.jsonl", {"step": learner.step - 1, "seconds": seconds, "loss": loss})
         if learner.step % plan.every == 0 or learner.step == plan.last:

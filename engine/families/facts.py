@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.families.known import FAMILIES, number
+from engine.families.known import FAMILIES, Parts, number
 from engine.families.reading import read_object
 from engine.families.world import WORLD
 from engine.takes import NOTHING, Takes
@@ -53,11 +53,17 @@ def read_facts(folder: Path) -> ModelFacts:
     parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
     parts["pipeline"] = read_object(folder / "model_index.json")
     try:
-        known.refuse(parts)
-        numbers = {name: number(getattr(known, name), parts) for name in _NUMBERS}
-        return ModelFacts(family, **numbers, takes=known.takes(parts))
+        return facts_of(family, parts)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def facts_of(family: str, parts: Parts) -> ModelFacts:
+    """The facts that a family's configurations say. Raises ValueError for what is absent or refused."""
+    known = FAMILIES[family]
+    known.refuse(parts)
+    numbers = {name: number(getattr(known, name), parts) for name in _NUMBERS}
+    return ModelFacts(family, **numbers, takes=known.takes(parts))
 
 
 def folder_digest(folder: Path) -> str:

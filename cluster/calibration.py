@@ -1,0 +1,93 @@
+"""What window steps took, as ranks measured them, kept in a job's store for the next plan there.
+
+    calibration/000007.json   {"windows": [[KEY, {"seconds": median, "n": how many}], …]}, newest last
+
+KEY is `cost.measure_key`. A later file holds what an earlier one did, so that the last says it all. It is
+scratch: losing it costs an estimate. Decides: what is measured and kept. Does not decide: what it means.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from statistics import median
+from typing import Any
+
+from cluster.cost import Measured, measure_key
+from cluster.events import Event, Predicted
+from cluster.machine import kind_of
+from cluster.state import State
+from manifests.store import Store, StoreError
+
+FOLDER = "calibration"
+KINDS = 64  # of windows that are kept, the latest ones
+SAMPLES = 99  # of each kind, the latest ones, of which the median counts: a first one loads the weights
+
+
+class Stopwatch:
+    """Collects the seconds of window steps, in constant memory, from the events of a job."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, deque[float]] = {}
+
+    def watch(self, event: Event, state: State) -> None:
+        """Take up a prediction; `state` is the one that followed from it, whose canvases name its model."""
+        if not isinstance(event, Predicted) or event.fared is None:
+            return
+        canvas = state.canvases.get(event.window.shot)
+        if canvas is None:  # given up meanwhile
+            return
+        task, fared = canvas.task, event.fared
+        size = (min(task.n_latent, task.layout.size), task.height_px, task.width_px)
+        guided = task.sampling.guidance_scale > 1
+        key = measure_key(
+            task.model.digest, task.model.dtype, size, guided, fared.axes, kind_of(fared.device)
+        )
+        kept = self.seconds.pop(key, deque(maxlen=SAMPLES))
+        kept.append(fared.seconds)
+        self.seconds[key] = kept
+        if len(self.seconds) > KINDS:
+            del self.seconds[next(iter(self.seconds))]
+
+    def table(self) -> dict[str, Any]:
+        """The windows that were measured more than once, the first having loaded the weights."""
+        kept = {key: seconds for key, seconds in self.seconds.items() if len(seconds) > 1}
+        return {key: {"seconds": round(median(s), 6), "n": len(s)} for key, s in kept.items()}
+
+
+def keep(store: Store, table: Mapping[str, Any]) -> None:
+    """Put what was measured beside what is known, newest last; one older file stays for who reads it now."""
+    if not table:
+        return
+    keys = store.list_keys(FOLDER)
+    before = _read(store, keys)
+    merged = {**{key: entry for key, entry in before.items() if key not in table}, **table}
+    windows = dict(list(merged.items())[-KINDS:])
+    number = int(keys[-1].removeprefix(f"{FOLDER}/").removesuffix(".json")) + 1 if keys else 1
+    store.put_marker(f"{FOLDER}/{number:06}.json", {"windows": [[key, windows[key]] for key in windows]})
+    for key in keys[:-1]:
+        store.remove(key)
+
+
+def measured(store: Store) -> Measured:
+    """Seconds a window step that jobs of this store measured; none where the file cannot be read."""
+    return {key: entry["seconds"] for key, entry in _read(store, store.list_keys(FOLDER)).items()}
+
+
+def _read(store: Store, keys: list[str]) -> dict[str, Any]:
+    """The entries of the latest file, as far as they are what is put there."""
+    body = None
+    with suppress(StoreError):
+        body = store.read_marker(keys[-1]) if keys else None
+    entries = body.get("windows") if body else None
+    if not isinstance(entries, list):
+        return {}
+    return {entry[0]: entry[1] for entry in entries if _is_entry(entry)}
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether it is [key, {"seconds": positive, …}]."""
+    if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+        return False
+    seconds = entry[1].get("seconds") if isinstance(entry[1], dict) else None
+    return isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0

@@ -1,0 +1,274 @@
+"""Which axes a job's gangs should have on a farm, how long the job will take with them, and why. Pure.
+
+Every legal gang is a candidate, one model a GPU among them. A step of a shot ends when its last window is
+predicted, so one shot alone leaves gangs idle; windows of several open shots fill the pool.
+Decides: cfg, ring and ulysses of all gangs. Does not decide: how many films are under way (dispatch.Limits).
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cluster.cost import BYTES, GIB, Measured, Memory, Shape, Step, memory, window_step
+from cluster.machine import Machine
+from engine.parallel.axes import Axes
+
+Objective = Literal["films", "latency"]  # films an hour, or how soon one film is there
+NEAR = 1.05  # times that differ by less are one time to this model, and the smaller gang is taken
+
+
+@dataclass(frozen=True)
+class Strand:
+    """Shots that cost alike: each step predicts so many windows, then waits for all of them."""
+
+    shape: Shape
+    n_windows: int
+    n_steps: int
+
+
+Work = Mapping[Strand, int]  # how many shots of each
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The axes that were set, 0 where the choice is free."""
+
+    cfg: int = 0
+    ring: int = 0
+    ulysses: int = 0
+
+    def allows(self, axes: Axes) -> bool:
+        """Whether a gang is as asked."""
+        wanted = zip((self.cfg, self.ring, self.ulysses), (axes.cfg, axes.ring, axes.ulysses), strict=True)
+        return all(want in (0, have) for want, have in wanted)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a job takes with gangs of these axes.
+
+    seconds are those of all windows on the farm, film_s those of the longest film alone; gpu_s counts the
+    GPUs that are predicting, idle is the share of all `gpus` that do not.
+    """
+
+    axes: Axes
+    gangs: int
+    gpus: int
+    steps: Mapping[Shape, Step]
+    memory: Memory
+    gpu_s: float
+    seconds: float
+    film_s: float
+
+    @property
+    def idle(self) -> float:
+        """Share of the farm's GPUs, while the job lasts."""
+        return max(0.0, 1.0 - self.gpu_s / (self.seconds * self.gpus)) if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The forecast that was chosen, in one line why, and all that were possible, the best first."""
+
+    best: Forecast
+    reason: str
+    candidates: tuple[Forecast, ...]
+
+
+class NoFit(Exception):
+    """No gang of this farm can predict the job's windows; the message has the numbers and what to do."""
+
+
+def choose(
+    work: Work,
+    film: Work,
+    machine: Machine,
+    *,
+    open_shots: int,
+    asked: Asked = Asked(),
+    objective: Objective = "films",
+    measured: Measured | None = None,
+) -> Choice:
+    """The axes under which the job ends first, or its longest film alone. Raises NoFit.
+
+    film is the longest film's part of the work; open_shots are as many as may be under way at once.
+    """
+    shapes = list(dict.fromkeys(strand.shape for strand in work))
+    legal = [axes for axes in gangs_of(machine.gpus, shapes) if asked.allows(axes)]
+    if not legal:
+        raise NoFit(_illegal(asked, machine, shapes))
+    fitting = [axes for axes in legal if _largest(shapes, axes).gib <= machine.memory_gib]
+    if not fitting:
+        raise NoFit(_too_large(shapes, legal, machine))
+    forecasts = [forecast(work, film, axes, machine, open_shots, measured) for axes in fitting]
+    goal = _film_s if objective == "latency" else _seconds
+    least = min(map(goal, forecasts))
+    near = [one for one in forecasts if goal(one) <= least * NEAR]
+    # where all else is near, the axis that needs fewer things to go well: ulysses rather than a ring
+    best = min(near, key=lambda one: (one.axes.ranks, one.axes.ring, goal(one)))
+    others = sorted(
+        (one for one in forecasts if one is not best), key=lambda one: (goal(one), one.axes.ranks)
+    )
+    return Choice(best, _reason(best, others, len(legal), objective), (best, *others))
+
+
+def gangs_of(gpus: int, shapes: Sequence[Shape]) -> list[Axes]:
+    """All gangs that a node of so many GPUs can hold and these windows can be shared by, small ones first."""
+    cfg = (1, 2) if all(shape.branches == 2 for shape in shapes) else (1,)
+    heads = min((shape.denoiser.heads for shape in shapes), default=1)
+    most = min((shape.tokens for shape in shapes), default=1)
+    shared = all(shape.denoiser.shared for shape in shapes)
+    sizes = [
+        (branches, ring, ulysses)
+        for branches, ring, ulysses in itertools.product(cfg, range(1, gpus + 1), range(1, gpus + 1))
+        if branches * ring * ulysses <= gpus
+        and ulysses <= heads
+        and ring * ulysses <= most
+        and (shared or ring * ulysses == 1)
+    ]
+    return [Axes.of_gang(*size) for size in sorted(sizes, key=lambda size: (math.prod(size), size))]
+
+
+def forecast(
+    work: Work,
+    film: Work,
+    axes: Axes,
+    machine: Machine,
+    open_shots: int,
+    measured: Measured | None = None,
+) -> Forecast:
+    """What the work takes on as many gangs of these axes as the farm holds."""
+    shapes = list(dict.fromkeys(strand.shape for strand in work))
+    steps = {shape: window_step(shape, axes, machine, measured) for shape in shapes}
+    gangs = machine.nodes * (machine.gpus // axes.ranks)
+    gang_s = sum(n * _gang_s(strand, steps) for strand, n in work.items())
+    return Forecast(
+        axes,
+        gangs,
+        machine.n_gpus,
+        steps,
+        _largest(shapes, axes),
+        gang_s * axes.ranks,
+        span(work, steps, gangs, open_shots),
+        span(film, steps, gangs, open_shots),
+    )
+
+
+def span(work: Work, steps: Mapping[Shape, Step], gangs: int, open_shots: int) -> float:
+    """Seconds until all windows are predicted, by the larger of two bounds that hold for any order.
+
+    No shot is quicker than its steps one after another; and all together are no quicker than the windows that
+    open shots have ready keep gangs at work. One shot at a time has no other's windows to fill up with.
+    """
+    chains = {strand: _chain_s(strand, steps, gangs) for strand in work}
+    longest = max(chains.values(), default=0.0)
+    open_shots = min(open_shots, sum(work.values()))
+    if open_shots <= 1:
+        return sum(n * chains[strand] for strand, n in work.items())
+    gang_s = sum(n * _gang_s(strand, steps) for strand, n in work.items())
+    alone_s = sum(n * strand.n_steps * steps[strand.shape].seconds for strand, n in work.items())
+    ready = open_shots * gang_s / alone_s  # windows of the open shots, by how long they are open
+    return max(longest, gang_s / min(gangs, ready))
+
+
+def open_shots_for(work: Work, gangs: int) -> int:
+    """How many shots, of all there are, must be under way for their windows to keep so many gangs at work."""
+    windows = sum(n * strand.n_windows * strand.n_steps for strand, n in work.items())
+    alone = sum(n * strand.n_steps for strand, n in work.items())
+    return min(-(-gangs * alone // windows), sum(work.values())) if windows else 1
+
+
+def _chain_s(strand: Strand, steps: Mapping[Shape, Step], gangs: int) -> float:
+    """One shot alone."""
+    return strand.n_steps * -(-strand.n_windows // gangs) * steps[strand.shape].seconds
+
+
+def _gang_s(strand: Strand, steps: Mapping[Shape, Step]) -> float:
+    """Seconds of a gang for all windows of one shot."""
+    return strand.n_steps * strand.n_windows * steps[strand.shape].seconds
+
+
+def _seconds(one: Forecast) -> float:
+    return one.seconds
+
+
+def _film_s(one: Forecast) -> float:
+    return one.film_s
+
+
+def _largest(shapes: Sequence[Shape], axes: Axes) -> Memory:
+    """The memory of the window that needs most."""
+    return max((memory(shape, axes) for shape in shapes), key=lambda needed: needed.gib, default=Memory(0, 0))
+
+
+# What is said to people.
+
+
+def named(axes: Axes) -> str:
+    """A gang in few words: "cfg 2 × ulysses 4"."""
+    sizes = (("cfg", axes.cfg), ("ring", axes.ring), ("ulysses", axes.ulysses))
+    return " × ".join(f"{name} {size}" for name, size in sizes if size > 1) or "one model a GPU"
+
+
+def _reason(best: Forecast, others: Sequence[Forecast], n_legal: int, objective: Objective) -> str:
+    """Why this gang, in one line."""
+    if n_legal == 1:
+        return f"{named(best.axes)}: no other gang is possible here"
+    goal = _film_s if objective == "latency" else _seconds
+    what = "the longest film" if objective == "latency" else "the job"
+    if best.axes.ranks == 1:
+        rivals = [
+            f"; {named(one.axes)} takes {goal(one) / goal(best):.2f} times as long" for one in others[:1]
+        ]
+        busy = f"it fits, and {1 - best.idle:.0%} of the GPUs are at work"
+        return f"{named(best.axes)}: {busy}{''.join(rivals)}"
+    alone = next((one for one in others if one.axes.ranks == 1), None)
+    if alone is None:
+        return (
+            f"{named(best.axes)}: one GPU alone does not hold it; of the gangs that do this ends {what} first"
+        )
+    gain = f"{goal(alone) / goal(best):.2f} times as fast as one model a GPU"
+    return f"{named(best.axes)}: {what} is {gain}, which leaves {alone.idle:.0%} of the GPUs idle"
+
+
+def _illegal(asked: Asked, machine: Machine, shapes: Sequence[Shape]) -> str:
+    """No gang of this farm is as asked."""
+    cfg, ring, ulysses = asked.cfg or 1, asked.ring or 1, asked.ulysses or 1
+    heads = min((shape.denoiser.heads for shape in shapes), default=1)
+    branches = min((shape.branches for shape in shapes), default=1)
+    return (
+        f"cluster.cfg={cfg} × ring={ring} × ulysses={ulysses} = {cfg * ring * ulysses} ranks: "
+        f"no node of {machine.gpus} GPUs holds such a gang, or no window can be shared by it ({heads} heads, "
+        f"{branches} branches of guidance); 0 leaves the choice free"
+    )
+
+
+def _too_large(shapes: Sequence[Shape], legal: Sequence[Axes], machine: Machine) -> str:
+    """What does not fit, by how much, and what would help."""
+    axes = min(legal, key=lambda one: _largest(shapes, one).gib)
+    shape = max(shapes, key=lambda one: memory(one, axes).gib)
+    needed = memory(shape, axes)
+    bare_gib = needed.weights_gib + needed.reserve_gib
+    parts = (
+        f"weights {needed.weights_gib:.1f}, activations {needed.activations_gib:.1f}, "
+        f"reserve {needed.reserve_gib:.1f}; {named(axes)}"
+    )
+    return (
+        f"{shape.name} needs {needed.gib:.1f} GiB on each GPU ({parts}), the GPU has "
+        f"{machine.memory_gib:.1f} GiB: {'; '.join(_remedies(shape, bare_gib, machine))}"
+    )
+
+
+def _remedies(shape: Shape, bare_gib: float, machine: Machine) -> list[str]:
+    """What could be done about too little memory."""
+    said = []
+    if BYTES[shape.dtype] > 2:
+        said.append(f"set model.dtype=bfloat16, with weights of {shape.parameters * 2 / GIB:.1f} GiB")
+    if bare_gib > machine.memory_gib:
+        said.append("cluster.ulysses and cluster.ring do not help, they share activations and no weights")
+    else:
+        shared = "share activations by more GPUs a node, or " if shape.denoiser.shared else ""
+        said.append(f"{shared}take a smaller window.size or picture")
+    return [*said, "or take a larger GPU or a smaller model"]

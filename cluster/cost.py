@@ -1,0 +1,169 @@
+"""What a window step takes of a gang: seconds and memory, by arithmetic or as measured. No torch, no Ray.
+
+S tokens of a window with its text, D width of attention, u ulysses and r ring ranks, N = r u that share a
+sequence, b bytes of a number. Sent by a rank in a forward of L blocks (Ulysses arXiv:2309.14509, ring
+arXiv:2310.01889, both together arXiv:2405.07719):
+
+    ulysses  4 (S D / N) (u - 1) / u b L        ring  2 (S D / N) (r - 1) b L, behind the attention meanwhile
+
+Decides: what one window step costs. Does not decide: which axes pay (choose).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cluster.machine import Machine
+from engine.families.denoiser import Denoiser
+from engine.parallel.axes import Axes, shares
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+GIB = 1 << 30
+# Hidden states (S D) that a forward holds at once: HunyuanVideo's README says 60 GB at 720x1280x129 and 45 GB
+# at 544x960x129, whose difference is 47 of them; Wan 2.1's README agrees, with 8.2 GB for 1.3B at 480p.
+HELD = 47
+RESERVE_GIB = 1.5  # CUDA's context and the buffers of collectives
+LATENT_BYTES = 4  # windows travel in float32
+RING_SPEED = (
+    0.9  # of attention that a ring cuts into smaller kernels and merges: ConsisID's ring of 3 shows it
+)
+BLOCK_S = 2e-4  # that a block lasts at least: the host starts its twenty kernels or so one after another
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A window to be predicted: of which model, T x H x W latents of so many channels, under how much text.
+
+    name tells people which; digest is the model's identity; parameters are those of all that a rank loads;
+    scale is pixels a latent. guided says that guidance is on: a model which is not told it has two branches.
+    """
+
+    name: str
+    digest: str
+    denoiser: Denoiser
+    parameters: int
+    dtype: str
+    frames: int
+    height: int
+    width: int
+    channels: int
+    scale: int
+    text_tokens: int
+    guided: bool
+
+    @property
+    def branches(self) -> int:
+        """Forwards of a step."""
+        return 2 if self.guided and not self.denoiser.told else 1
+
+    @property
+    def tokens(self) -> int:
+        """Of the video."""
+        return self.denoiser.tokens(self.frames, self.height, self.width)
+
+    @property
+    def sequence(self) -> int:
+        """Tokens that attend to each other: text too, where some block joins it."""
+        joined = any(blocks.joint for blocks in self.denoiser.blocks)
+        return self.tokens + self.text_tokens * joined
+
+    @property
+    def latent_bytes(self) -> int:
+        """Of the window as it travels."""
+        return LATENT_BYTES * self.channels * self.frames * self.height * self.width
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of one window step: computing, sending what nothing hides, waiting for collectives."""
+
+    compute_s: float
+    exchange_s: float = 0.0
+    wait_s: float = 0.0
+    measured: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """In all."""
+        return self.compute_s + self.exchange_s + self.wait_s
+
+
+Measured = Mapping[str, float]  # seconds a window step, by measure_key
+
+
+def measure_key(
+    digest: str, dtype: str, size: tuple[int, int, int], guided: bool, axes: Axes, device: str
+) -> str:
+    """What measured seconds hold for: T latents x H x W pixels of a model, on a gang with these axes."""
+    window = f"{dtype} {'x'.join(map(str, size))} {'guided' if guided else 'unguided'}"
+    return f"{digest[:16]} {window} cfg{axes.cfg} ring{axes.ring} ulysses{axes.ulysses} {device}"
+
+
+def window_step(shape: Shape, axes: Axes, machine: Machine, measured: Measured | None = None) -> Step:
+    """What a gang takes for a window: as ranks measured it on this kind of machine, else by arithmetic."""
+    size = (shape.frames, shape.height * shape.scale, shape.width * shape.scale)
+    key = measure_key(shape.digest, shape.dtype, size, shape.guided, axes, machine.gpu)
+    if measured and key in measured:
+        return Step(measured[key], measured=True)
+    forwards = shape.branches / min(axes.cfg, shape.branches)
+    compute_s, attention_s = _computing(shape, axes, machine)
+    sent_s, wait_s = _sequence(shape, axes, machine, attention_s)
+    moved_s, paused_s = _around(shape, axes, machine)
+    return Step(forwards * compute_s, forwards * sent_s + moved_s, forwards * wait_s + paused_s)
+
+
+def _computing(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
+    """Seconds of one forward on the busiest rank, and those of its attention."""
+    matrices, attention = shape.denoiser.operations(shape.tokens, shape.text_tokens)
+    speed = machine.operations_s(shape.dtype)
+    of_tokens = max(shares(shape.sequence, axes.sequence)) / shape.sequence
+    heads = shape.denoiser.heads
+    of_heads = max(shares(heads, axes.ulysses)) / heads / axes.ring
+    attention_s = attention * of_heads / speed / (RING_SPEED if axes.ring > 1 else 1.0)
+    compute_s = matrices * of_tokens / speed + attention_s
+    drawn_out = max(1.0, shape.denoiser.n_blocks * BLOCK_S / compute_s)
+    return compute_s * drawn_out, attention_s * drawn_out
+
+
+def _sequence(shape: Shape, axes: Axes, machine: Machine, attention_s: float) -> tuple[float, float]:
+    """Seconds that one forward's ulysses and ring send beyond what attention hides, and wait."""
+    blocks, ring, ulysses = shape.denoiser.n_blocks, axes.ring, axes.ulysses
+    share = shape.sequence * shape.denoiser.width / axes.sequence * BYTES[shape.dtype] * blocks
+    link = machine.inside_gb_s * 1e9
+    traded_s = 4 * share * (ulysses - 1) / ulysses / link
+    rotated_s = 2 * share * (ring - 1) / link
+    hidden_s = attention_s * (ring - 1) / ring  # a place attends to what it has while the next comes
+    collectives = blocks * (4 * (ulysses > 1) + (ring - 1))
+    return traded_s + max(0.0, rotated_s - hidden_s), collectives * machine.latency_s
+
+
+def _around(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
+    """Seconds of a step beside its forwards: the window comes and goes, branches of guidance are gathered."""
+    split = axes.cfg > 1
+    link = machine.inside_gb_s if machine.nodes == 1 else min(machine.inside_gb_s, machine.between_gb_s)
+    if machine.n_gpus == 1:
+        return 0.0, 0.0
+    moved_s = 2 * shape.latent_bytes / (link * 1e9)
+    return moved_s + split * shape.latent_bytes / (machine.inside_gb_s * 1e9), split * machine.latency_s
+
+
+@dataclass(frozen=True)
+class Memory:
+    """GiB that each rank of a gang needs."""
+
+    weights_gib: float
+    activations_gib: float
+    reserve_gib: float = field(default=RESERVE_GIB)
+
+    @property
+    def gib(self) -> float:
+        """In all."""
+        return self.weights_gib + self.activations_gib + self.reserve_gib
+
+
+def memory(shape: Shape, axes: Axes) -> Memory:
+    """What a rank holds: all weights, whatever the axes, and its share of what a forward makes on the way."""
+    size = BYTES[shape.dtype]
+    batch = 2 if shape.branches == 2 and shape.denoiser.one_batch and axes.cfg == 1 else 1
+    tokens = max(shares(shape.sequence, axes.sequence))
+    held = HELD * batch * tokens * shape.denoiser.width * size
+    return Memory(shape.parameters * size / GIB, held / GIB)

@@ -1,0 +1,197 @@
+"""The `models` verb: the families there are with their published checkpoints, or what a folder's model is.
+
+Decides: what is said of a checkpoint. Does not decide: what is true of it (engine.families.published).
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from cluster.cost import BYTES, GIB, Shape, memory
+from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
+from engine.families.facts import ModelFacts, read_facts
+from engine.families.parameters import decoding, denoising, encoding, read_weights
+from engine.families.published import Published, published
+from engine.parallel.axes import ALONE
+from jobs.columns import aligned
+from jobs.outcome import DONE
+from jobs.refusal import Refused
+
+PRECISIONS = ("bfloat16", "float32")
+
+
+def checkpoint_of(name: str) -> Published:
+    """A published checkpoint by its name or its place on the hub. Raises Refused that names the nearest."""
+    checkpoints = published()
+    wanted = {
+        key.lower(): checkpoint
+        for checkpoint in checkpoints.values()
+        for key in (checkpoint.name, checkpoint.hub)
+    }
+    if name.lower() in wanted:
+        return wanted[name.lower()]
+    near = get_close_matches(name.lower(), wanted, n=3, cutoff=0.3)
+    names = list(dict.fromkeys(wanted[key].name for key in near)) or list(checkpoints)
+    raise Refused(f"no checkpoint {name!r} is known: {', '.join(names)} are; `longtake models` lists all")
+
+
+def defaults_of(checkpoint: Published) -> dict[str, Any]:
+    """What a profile says for a checkpoint, unless it says otherwise: what the model card does."""
+    return {
+        "model": {"dtype": "bfloat16"},
+        "sampling": {"n_steps": checkpoint.n_steps, "guidance_scale": checkpoint.guidance_scale},
+        "picture": {
+            "width_px": checkpoint.width_px,
+            "height_px": checkpoint.height_px,
+            "upscale": 1,
+            "fps_num": checkpoint.fps,
+            "fps_den": 1,
+        },
+    }
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """Print all checkpoints, or what is in a folder."""
+    if arguments.folder is not None:
+        entries = [_folder(arguments.folder)]
+    else:
+        entries = [_entry(checkpoint) for checkpoint in published().values()]
+    if arguments.output == "json":
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+    else:
+        print("\n".join(_lines(entries, in_full=arguments.folder is not None)))
+    return DONE
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The trained window: latent frames, and the size in pixels."""
+
+    frames: int
+    width_px: int
+    height_px: int
+
+
+def _entry(checkpoint: Published) -> dict[str, Any]:
+    """A published checkpoint, as scripts read it."""
+    facts, denoiser = checkpoint.facts, denoiser_of(dict(checkpoint.denoiser))
+    window = _Window(facts.window_frames, checkpoint.width_px, checkpoint.height_px)
+    return {
+        "name": checkpoint.name,
+        "hub": checkpoint.hub,
+        "family": checkpoint.family,
+        "does": list(checkpoint.does),
+        "parameters_b": {
+            "denoiser": checkpoint.denoiser_b,
+            "text": checkpoint.text_b,
+            "vae": checkpoint.vae_b,
+        },
+        "trained": {
+            "width_px": checkpoint.width_px,
+            "height_px": checkpoint.height_px,
+            "frames": checkpoint.frames,
+            "fps": checkpoint.fps,
+            "latent_frames": facts.window_frames,
+        },
+        "steps": checkpoint.n_steps,
+        "guidance_scale": checkpoint.guidance_scale,
+        "licence": checkpoint.licence,
+        "open_source": checkpoint.is_open_source,
+        **_sizes(checkpoint.parameters, facts, denoiser, window),
+    }
+
+
+def _sizes(parameters: int, facts: ModelFacts, denoiser: Denoiser, window: _Window) -> dict[str, Any]:
+    """GiB of the weights by precision, the least GPU for a trained window, and which axes apply."""
+    scale = facts.spatial_compression
+    shape = Shape(
+        facts.family, "", denoiser, parameters, "bfloat16", window.frames, window.height_px // scale,
+        window.width_px // scale, facts.latent_channels, scale, facts.max_text_tokens, guided=True,
+    )  # fmt: skip
+    return {
+        "weights_gib": {dtype: round(parameters * BYTES[dtype] / GIB, 2) for dtype in PRECISIONS},
+        "least_gpu_gib": round(memory(shape, ALONE).gib, 1),
+        "axes": [
+            *(["cfg"] if shape.branches == 2 else []),
+            *(["ring", "ulysses"] if denoiser.shared else []),
+        ],
+        "heads": denoiser.heads,
+    }
+
+
+def _folder(folder: Path) -> dict[str, Any]:
+    """A folder's model, by its files. Raises Refused that says what is wrong with it."""
+    try:
+        facts, denoiser, parts = read_facts(folder), read_denoiser(folder), read_weights(folder)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
+    parameters = denoising(parts)
+    counts = {"denoiser": parameters, "text": encoding(parts), "vae": decoding(parts)}
+    return {
+        "name": folder.resolve().name,
+        "family": facts.family,
+        "parameters_b": {name: round(count / 1e9, 6) for name, count in counts.items()},
+        "latent_frames": facts.window_frames,
+        "size_multiple_px": facts.size_multiple_px,
+        "heads": denoiser.heads,
+        "axes": [*([] if denoiser.told else ["cfg"]), *(["ring", "ulysses"] if denoiser.shared else [])],
+        "weights_gib": {dtype: round(parameters * BYTES[dtype] / GIB, 6) for dtype in PRECISIONS},
+        "parts": {
+            name: {"parameters": part.parameters, "bytes": part.bytes, "dtype": part.dtype}
+            for name, part in parts.items()
+        },
+        "bytes": sum(part.bytes for part in parts.values()),
+    }
+
+
+# For people.
+
+_HEAD = ("", "from", "B net+text+vae", "GiB bf16", "GPU", "trained on", "fps", "axes", "licence")
+
+
+def _lines(entries: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[str]:
+    return _folder_lines(entries[0]) if in_full else _table(entries)
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        *aligned([_HEAD, *(_row(entry) for entry in entries)], len(_HEAD)),
+        "",
+        "GiB bf16: the denoiser's weights, twice that in float32. GPU: GiB that one alone needs.",
+        "axes: those that a gang can have, c cfg, r ring, u ulysses. *: not open source. -o json says more.",
+    ]
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    billions, trained = entry["parameters_b"], entry["trained"]
+    return (
+        entry["name"],
+        "+".join(entry["does"]),
+        f"{billions['denoiser']:.1f}+{billions['text']:.1f}+{billions['vae']:.1f}",
+        f"{entry['weights_gib']['bfloat16']:.1f}",
+        f"{entry['least_gpu_gib']:.0f}",
+        f"{trained['width_px']}x{trained['height_px']}x{trained['frames']}",
+        str(trained["fps"]),
+        "".join(axis[0] for axis in entry["axes"]),
+        entry["licence"].removesuffix(" licence") + ("" if entry["open_source"] else "*"),
+    )
+
+
+def _folder_lines(entry: Mapping[str, Any]) -> list[str]:
+    billions, gib = entry["parameters_b"], entry["weights_gib"]
+    parts = [
+        f"  {name:<16}{part['parameters']:>16,} parameters {part['bytes']:>16,} bytes  {part['dtype']}"
+        for name, part in entry["parts"].items()
+    ]
+    return [
+        f"{entry['name']}: {entry['family']}, {entry['heads']} heads, windows of {entry['latent_frames']} "
+        f"latent frames, sides of {entry['size_multiple_px']} px",
+        *parts,
+        f"  a gang loads {billions['denoiser']:.3g} billion parameters: "
+        + ", ".join(f"{gib[dtype]:.2f} GiB in {dtype}" for dtype in PRECISIONS)
+        + f"; axes {', '.join(entry['axes']) or 'none'}",
+    ]

@@ -1,0 +1,240 @@
+"""Claims about choosing axes: only legal gangs, none better left out, one model a GPU where that is best."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from cluster.choose import (
+    NEAR,
+    Asked,
+    NoFit,
+    Strand,
+    choose,
+    forecast,
+    gangs_of,
+    named,
+    open_shots_for,
+    span,
+)
+from cluster.cost import Shape, Step
+from cluster.machine import Machine
+from engine.families.denoiser import Blocks, Denoiser, denoiser_of
+from engine.families.published import TABLE
+from engine.parallel.axes import ALONE, Axes
+
+CHECKPOINTS = {checkpoint.name: checkpoint for checkpoint in TABLE}
+ONE_24 = Machine(1, 1, 24.0, 165.0, 0.65, 8.0, 1.25, 1e-4)
+EIGHT_80 = Machine(1, 8, 79.6, 989.0, 0.335, 300.0, 12.5, 1e-4)
+FOUR_NODES = replace(EIGHT_80, nodes=4)
+PCIE = replace(EIGHT_80, inside_gb_s=8.0)
+
+
+def shape_of(name, frames=0, dtype="bfloat16", guided=True):
+    one, facts = CHECKPOINTS[name], CHECKPOINTS[name].facts
+    scale = facts.spatial_compression
+    return Shape(
+        name, name, denoiser_of(dict(one.denoiser)), one.parameters, dtype, frames or facts.window_frames,
+        one.height_px // scale, one.width_px // scale, facts.latent_channels, scale, facts.max_text_tokens,
+        guided,
+    )  # fmt: skip
+
+
+def of(name, n_windows=1, n_shots=1, n_steps=50, **more):
+    return {Strand(shape_of(name, **more), n_windows, n_steps): n_shots}
+
+
+def best(work, machine, open_shots=64, **more):
+    return choose(work, work, machine, open_shots=open_shots, **more).best
+
+
+denoisers = st.builds(
+    lambda heads, count, shared: Denoiser(
+        heads,
+        heads * 64,
+        (1, 2, 2),
+        (Blocks(count, 12 * (heads * 64) ** 2, joint=True),),
+        True,
+        shared=shared,
+    ),
+    st.integers(1, 48),
+    st.integers(1, 40),
+    st.booleans(),
+)
+shapes = st.builds(
+    lambda denoiser, frames, side, guided, parameters: Shape(
+        "m", "d", denoiser, parameters, "bfloat16", frames, side, side, 16, 8, 64, guided
+    ),
+    denoisers,
+    st.integers(1, 20),
+    st.integers(2, 60),
+    st.booleans(),
+    st.integers(10**6, 10**10),
+)
+works = st.dictionaries(
+    st.builds(Strand, shapes, st.integers(1, 20), st.integers(1, 50)),
+    st.integers(1, 100),
+    min_size=1,
+    max_size=3,
+)
+machines = st.builds(
+    lambda nodes, gpus, link: replace(EIGHT_80, nodes=nodes, gpus=gpus, inside_gb_s=link),
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.floats(1, 600),
+)
+
+
+@given(works, machines)
+def test_every_gang_is_legal_and_all_legal_ones_are_candidates(work, machine):
+    found = gangs_of(machine.gpus, [strand.shape for strand in work])
+    assert ALONE in found and len(set(found)) == len(found)
+    for axes in found:
+        assert axes.ranks == math.prod(axes.sizes) <= machine.gpus and axes.window == 1
+        for strand in work:
+            shape = strand.shape
+            assert axes.cfg <= shape.branches and axes.ulysses <= shape.denoiser.heads
+            assert axes.sequence <= shape.tokens and (shape.denoiser.shared or axes.sequence == 1)
+    if all(s.shape.denoiser.shared and s.shape.denoiser.heads >= 9 and s.shape.tokens >= 9 for s in work):
+        pairs = [(r, u) for r in range(1, 10) for u in range(1, 10) if r * u <= machine.gpus]
+        assert len([axes for axes in found if axes.cfg == 1]) == len(pairs)
+
+
+@given(works, machines, st.integers(1, 40), st.sampled_from(["films", "latency"]))
+def test_no_candidate_is_better_than_the_best_by_more_than_what_counts_as_near(
+    work, machine, open_shots, objective
+):
+    choice = choose(work, work, machine, open_shots=open_shots, objective=objective)
+    least = min(one.film_s if objective == "latency" else one.seconds for one in choice.candidates)
+    chosen = choice.best.film_s if objective == "latency" else choice.best.seconds
+    assert chosen <= least * NEAR and choice.candidates[0] is choice.best
+    assert choice.best.gangs * choice.best.axes.ranks <= machine.n_gpus
+
+
+@given(works, machines, st.integers(1, 40))
+def test_a_faster_link_or_another_node_never_makes_the_best_job_longer(work, machine, open_shots):
+    assume(machine.n_gpus > 1)  # else windows do not travel, and then they do
+    before = min(one.seconds for one in choose(work, work, machine, open_shots=open_shots).candidates)
+    for better in (
+        replace(machine, inside_gb_s=machine.inside_gb_s * 2),
+        replace(machine, nodes=machine.nodes * 2, between_gb_s=1e9),
+    ):
+        after = min(one.seconds for one in choose(work, work, better, open_shots=open_shots).candidates)
+        assert after <= before * (1 + 1e-9)
+
+
+@given(works, machines, st.integers(1, 40))
+def test_gpus_are_never_at_work_for_longer_than_the_job_lasts(work, machine, open_shots):
+    for one in choose(work, work, machine, open_shots=open_shots).candidates:
+        assert 0 <= one.idle <= 1 and one.gpu_s <= one.seconds * one.gpus * (1 + 1e-9)
+
+
+@given(st.integers(1, 13), st.integers(1, 20), st.integers(1, 9))
+def test_one_shot_at_a_time_ends_every_step_with_its_last_window(n_windows, n_steps, gangs):
+    """engines.md §2.4: n windows on g gangs run at n / (g ceil(n / g))."""
+    strand = Strand(shape_of("CogVideoX-2B"), n_windows, n_steps)
+    steps = {strand.shape: Step(2.0)}
+    assert span({strand: 3}, steps, gangs, 1) == 3 * n_steps * math.ceil(n_windows / gangs) * 2.0
+    assert span({strand: 1}, steps, gangs, 8) == n_steps * math.ceil(n_windows / gangs) * 2.0
+
+
+def test_windows_of_many_shots_fill_a_pool_that_one_shot_leaves_idle():
+    strand = Strand(shape_of("CogVideoX-2B"), 9, 10)
+    steps = {strand.shape: Step(1.0)}
+    alone, many = (span({strand: 64}, steps, 8, n) for n in (1, 8))
+    assert alone / many == pytest.approx(2 / (9 / 8))  # 56 % against all of them
+
+
+@given(works, st.integers(1, 40))
+def test_as_many_open_shots_as_are_named_keep_the_gangs_at_work(work, gangs):
+    steps = {strand.shape: Step(1.0) for strand in work}
+    n_open = open_shots_for(work, gangs)
+    assert 1 <= n_open <= sum(work.values())
+    assert span(work, steps, gangs, max(2, n_open)) <= span(work, steps, gangs, 10**6) * 1.001
+
+
+# Golden: what is chosen on the three example farms.
+GOLDEN = [
+    ("CogVideoX-5B", ONE_24, 64, "one model a GPU"),
+    ("Wan2.1-1.3B", ONE_24, 64, "one model a GPU"),
+    ("CogVideoX-5B", EIGHT_80, 64, "one model a GPU"),
+    ("Wan2.1-14B", EIGHT_80, 64, "one model a GPU"),
+    ("HunyuanVideo", EIGHT_80, 64, "one model a GPU"),
+    ("HunyuanVideo", EIGHT_80, 1, "ulysses 8"),
+    ("Wan2.1-14B", EIGHT_80, 1, "cfg 2 × ulysses 4"),
+    ("Wan2.1-14B", EIGHT_80, 4, "cfg 2"),
+    ("Wan2.2-A14B", EIGHT_80, 64, "ulysses 2"),  # 89 GiB do not fit alone
+    ("Wan2.1-14B", FOUR_NODES, 64, "one model a GPU"),
+    ("Wan2.1-14B", FOUR_NODES, 16, "cfg 2"),
+    ("CogVideoX-5B", PCIE, 1, "cfg 2 × ulysses 4"),
+]
+
+
+@pytest.mark.parametrize(("name", "machine", "n_shots", "gang"), GOLDEN)
+def test_the_gang_that_is_chosen(name, machine, n_shots, gang):
+    assert named(best(of(name, n_shots=n_shots), machine).axes) == gang
+
+
+def test_one_film_sooner_and_more_films_an_hour_are_different_choices():
+    work, film = of("Wan2.1-14B", n_shots=64), of("Wan2.1-14B")
+    films, latency = (
+        choose(work, film, EIGHT_80, open_shots=64, objective=objective).best
+        for objective in ("films", "latency")
+    )
+    assert films.axes.ranks == 1 and latency.axes.ranks == 8
+    assert latency.film_s < films.film_s / 5 and films.seconds < latency.seconds
+
+
+def test_a_model_that_is_told_its_guidance_is_never_shared_by_branches():
+    assert all(axes.cfg == 1 for axes in gangs_of(8, [shape_of("HunyuanVideo")]))
+    assert any(axes.cfg == 2 for axes in gangs_of(8, [shape_of("Wan2.1-14B")]))
+    assert all(axes.cfg == 1 for axes in gangs_of(8, [shape_of("Wan2.1-14B", guided=False)]))
+
+
+def test_what_is_asked_for_is_kept():
+    assert best(of("Wan2.1-14B", n_shots=64), EIGHT_80, asked=Asked(ulysses=2)).axes == Axes.of_gang(1, 1, 2)
+    message = r"cluster\.cfg=2 × ring=1 × ulysses=8 = 16 ranks: no node of 8 GPUs holds such a gang"
+    with pytest.raises(NoFit, match=message):
+        best(of("Wan2.1-14B"), EIGHT_80, asked=Asked(2, 1, 8))
+
+
+def test_weights_that_do_not_fit_are_refused_with_both_numbers_and_what_would_help():
+    with pytest.raises(
+        NoFit, match=r"Wan2\.1-14B needs 62\.0 GiB on each GPU .*, the GPU has 24\.0 GiB"
+    ) as error:
+        best(of("Wan2.1-14B"), ONE_24)
+    assert "cluster.ulysses and cluster.ring do not help, they share activations and no weights" in str(
+        error.value
+    )
+    with pytest.raises(NoFit, match=r"set model\.dtype=bfloat16, with weights of 10\.4 GiB"):
+        best(of("CogVideoX-5B", dtype="float32"), ONE_24)
+    with pytest.raises(NoFit, match=r"share activations by more GPUs a node, or take a smaller window\.size"):
+        best(of("CogVideoX-5B"), replace(ONE_24, memory_gib=14.0))
+
+
+def test_activations_that_do_not_fit_alone_are_shared_and_that_is_why():
+    choice = choose(of("Wan2.2-A14B", n_shots=64), {}, EIGHT_80, open_shots=64)
+    assert choice.reason.startswith("ulysses 2: one GPU alone does not hold it")
+
+
+def test_reasons_say_what_the_alternative_costs():
+    many = choose(of("Wan2.1-14B", n_shots=64), {}, EIGHT_80, open_shots=64).reason
+    assert many.startswith("one model a GPU: it fits, and 100% of the GPUs are at work; ")
+    few = choose(of("Wan2.1-14B", n_shots=4), {}, EIGHT_80, open_shots=4).reason
+    assert few == "cfg 2: the job is 2.00 times as fast as one model a GPU, which leaves 50% of the GPUs idle"
+    assert choose(of("CogVideoX-5B"), {}, ONE_24, open_shots=4).reason.endswith(
+        "no other gang is possible here"
+    )
+
+
+def test_measured_seconds_decide_where_there_are_any():
+    from cluster.cost import measure_key
+
+    machine, work = replace(EIGHT_80, gpu="H100"), of("Wan2.1-14B", n_shots=64)
+    (shape,) = (strand.shape for strand in work)
+    size = (shape.frames, shape.height * 8, shape.width * 8)
+    slow = {measure_key(shape.digest, shape.dtype, size, True, ALONE, "H100"): 1000.0}
+    assert best(work, machine, measured=slow).axes != ALONE
+    assert forecast(work, work, ALONE, machine, 64, slow).steps[shape] == Step(1000.0, measured=True)

@@ -1,0 +1,280 @@
+"""Claims about `plan --explain`: farms that are read, what is told of them, and what ranks measured."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.calibration import FOLDER, KINDS, SAMPLES, Stopwatch, keep, measured
+from cluster.choose import NoFit
+from cluster.dispatch import Canvas, State
+from cluster.events import Fared, Predicted, Window
+from engine.parallel.axes import ALONE, Axes
+from jobs.axes import with_axes
+from jobs.cli import main
+from jobs.drive import with_open_axes
+from jobs.farm import EXAMPLES, load_farm
+from jobs.refusal import code_of
+from jobs.run import prepare
+from jobs.spec import SpecError, load_spec
+from manifests.store import open_store
+
+NIGHTLY = str(Path(__file__).parent.parent / "jobs" / "examples" / "nightly.yaml")
+FILM = """
+- row_id: {row}
+  profile: chalk
+  width_px: 128
+  height_px: 128
+  shots:
+    - {{shot_id: s1, prompt: rain falls over green hills, duration_frames: 100}}
+"""
+
+
+def explained(words, capsys):
+    assert main(["plan", *words, "--explain", "-o", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_example_farms_are_what_their_names_say():
+    shapes = [(m.nodes, m.gpus, round(m.memory_gib)) for m in map(load_farm, EXAMPLES)]
+    assert shapes == [(1, 1, 24), (1, 8, 80), (4, 8, 80)]
+    assert load_farm(EXAMPLES[2]).between_gb_s == 12.5  # 100 Gb/s
+
+
+def test_a_gpu_without_a_name_is_described_by_its_numbers(tmp_path):
+    path = tmp_path / "farm.yaml"
+    path.write_text("{gpus: 2, memory_gib: 16, tflops: 50, inside_gb_s: 6, latency_us: 30}")
+    farm = load_farm(path)
+    assert (farm.memory_gib, farm.tflops, farm.inside_gb_s, farm.gpu) == (16.0, 50.0, 6.0, "")
+    assert farm.latency_s == pytest.approx(30e-6) and 0 < farm.efficiency < 1
+    path.write_text("{gpu: H100, memory_gib: 94}")
+    assert (load_farm(path).memory_gib, load_farm(path).tflops) == (94.0, 989.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{gpu: H100, gpus: many}", "gpus"),
+        ("{gpu: H100, nodes: 0}", "nodes=0 must be at least 1"),
+        ("{gpu: H100, gpu_count: 8}", "Key 'gpu_count' not in 'FarmSpec'"),
+        ("{gpu: T4}", "memory_gib is not given, and gpu='T4' is none of A10G"),
+        ("{gpus: 2, memory_gib: 16, tflops: 50}", "inside_gb_s is not given"),
+        ("{gpu: H100, efficiency: 1.5}", "efficiency=1.5 must be at most 1"),
+        ("{gpu: H100, tflops: -1}", "tflops=-1.0 must be 0 or more"),
+        ("{gpu: H100, between_gb_s: 0}", "between_gb_s=0.0 must be above 0"),
+        ("[1, 2]", "farm.yaml"),
+        ("gpu: [", "farm.yaml"),
+    ],
+)
+def test_a_bad_farm_is_refused_with_its_file_and_field(tmp_path, text, said, capsys):
+    path = tmp_path / "farm.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=re.escape(said)):
+        load_farm(path)
+    assert main(["plan", NIGHTLY, "--explain", "--farm", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error and error.count("\n") == 1
+
+
+def test_a_farm_that_is_not_there_is_refused(tmp_path, capsys):
+    assert main(["plan", NIGHTLY, "--explain", "--farm", str(tmp_path / "no.yaml")]) == 2
+    assert "cannot read the farm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--farm", str(EXAMPLES[0])], ["--latency"]])
+def test_what_only_an_explanation_needs_is_refused_without_one(words, capsys):
+    assert main(["plan", NIGHTLY, *words]) == 2
+    assert "--explain" in capsys.readouterr().err
+
+
+def test_a_published_checkpoint_is_planned_at_its_own_size_without_its_weights(tmp_path, capsys):
+    manifest = tmp_path / "film.yaml"
+    manifest.write_text("- {row_id: a, profile: chalk, shots: [{shot_id: s, prompt: rain, duration_s: 5}]}")
+    words = [str(manifest), "--model", "wan2.1-14b", "--farm", str(EXAMPLES[1])]
+    plan = explained(words, capsys)
+    (shape,) = plan["shapes"].items()
+    assert shape[0] == "Wan2.1-14B in bfloat16 at 1280x720 px"
+    assert shape[1] == {"latent_frames": 21, "tokens": 75600, "branches": 2, "weights_gib": 26.617}
+    (farm,) = plan["farms"]
+    assert farm["best"]["axes"] == {"cfg": 2, "ring": 1, "ulysses": 4} and farm["refusal"] == ""
+    assert farm["settings"] == ["cluster.cfg=2", "cluster.ring=1", "cluster.ulysses=4"]
+    assert farm["configured"]["axes"] == {"cfg": 1, "ring": 1, "ulysses": 1}
+    best = farm["best"]
+    assert best["seconds"] == pytest.approx(50 * best["window_step_s"][shape[0]], rel=1e-3)
+    assert best["gpu_s"] == pytest.approx(8 * best["seconds"], rel=1e-3)
+    assert best["films_an_hour"] == pytest.approx(3600 / best["seconds"], rel=1e-3)
+    smaller = explained(
+        [*words, "profiles.chalk.picture.width_px=832", "profiles.chalk.picture.height_px=480"], capsys
+    )
+    assert "Wan2.1-14B in bfloat16 at 832x480 px" in smaller["shapes"]
+
+
+def test_an_explanation_for_people_has_the_gangs_aligned_the_settings_and_the_reason(capsys):
+    assert main(["plan", NIGHTLY, "--explain", "--model", "Wan2.1-14B"]) == 0
+    text = capsys.readouterr().out
+    small, box, farm = re.split(r"^farm_\w+\.yaml: ", text, flags=re.M)[1:]
+    assert "cannot be rendered there: Wan2.1-14B in bfloat16 at 1280x720 px needs 62.0 GiB" in small
+    assert "the GPU has 24.0 GiB" in " ".join(small.split())
+    for each in (box, farm):
+        table = [line for line in each.splitlines() if re.match(r"  (gang|cfg|ring|ulysses|one model)", line)]
+        assert len({len(line) for line in table[:4]}) == 1 and "s/window step" in table[0]
+    assert "cluster.cfg=2 cluster.ring=1 cluster.ulysses=1" in box and "as configured, one model a GPU" in box
+    assert (
+        "times as fast as one model a GPU" in " ".join(farm.split())
+        and max(map(len, text.splitlines())) <= 110
+    )
+
+
+def test_more_shots_under_way_are_advised_where_they_would_fill_idle_gpus(tmp_path, capsys):
+    manifest = tmp_path / "films.yaml"
+    shots = "[{shot_id: s, prompt: rain, duration_s: 3}]"
+    manifest.write_text("".join(f"- {{row_id: a{n}, profile: chalk, shots: {shots}}}\n" for n in range(64)))
+    words = [str(manifest), "--model", "CogVideoX-2B", "--farm", str(EXAMPLES[2])]
+    (farm,) = explained(words, capsys)["farms"]
+    assert farm["advice"].startswith("cluster.max_canvases=32 cluster.max_films=32 cluster.conductors=4 ")
+    better = [*words, *farm["advice"].split(" would")[0].split()]
+    (after,) = explained(better, capsys)["farms"]
+    assert after["best"]["seconds"] < farm["best"]["seconds"] and after["advice"] == ""
+    assert after["best"]["axes"] == {"cfg": 1, "ring": 1, "ulysses": 1}
+
+
+def test_an_unknown_checkpoint_is_refused_with_those_that_are_near(capsys):
+    assert main(["plan", NIGHTLY, "--model", "wan-14b"]) == 2
+    error = capsys.readouterr().err
+    assert "no checkpoint 'wan-14b' is known" in error and "Wan2.1-14B" in error
+
+
+# What ranks measured.
+
+
+def predicted(film, seconds, axes=ALONE, device="NVIDIA H100 80GB HBM3"):
+    """A prediction of the film's first shot, and the state that follows from it."""
+    task = film.master.segments[0].source
+    state = State(canvases={task.key: Canvas(task, "conduct-0", 1)})
+    return Predicted("gang-0", Window(task.key, 1, 0, 0), Fared(seconds, device, axes)), state
+
+
+def test_the_median_of_what_was_measured_is_kept_in_the_store_and_read_again(tmp_path, make_film):
+    store, watch = open_store(str(tmp_path)), Stopwatch()
+    for seconds in (90.0, 2.0, 2.2, 2.1, 2.0):  # the first has loaded the weights
+        watch.watch(*predicted(make_film("a"), seconds))
+    watch.watch(*predicted(make_film("a"), 1.0, Axes(2, cfg=2)))  # once only: it has loaded the weights
+    keep(store, watch.table())
+    ((key, seconds),) = measured(store).items()
+    assert seconds == 2.1 and key == "a float32 4x64x64 guided cfg1 ring1 ulysses1 H100"
+
+
+def test_what_is_kept_is_bounded_and_the_latest_wins(tmp_path):
+    store = open_store(str(tmp_path))
+    for job in range(5):
+        keep(store, {f"window {job} {n}": {"seconds": 1.0 + job, "n": 9} for n in range(KINDS // 2)})
+    keep(store, {"window 4 0": {"seconds": 7.0, "n": 9}})
+    known = measured(store)
+    assert len(known) == KINDS and known["window 4 0"] == 7.0 and known["window 3 1"] == 4.0
+    assert not any(key.startswith("window 0") for key in known)
+    assert len(store.list_keys(FOLDER)) <= 2
+
+
+def test_a_stopwatch_takes_constant_memory(make_film):
+    watch = Stopwatch()
+    for number in range(KINDS + 10):
+        watch.watch(*predicted(make_film("a", digest=f"model {number}"), 1.0))
+    for _ in range(SAMPLES + 10):
+        watch.watch(*predicted(make_film("a"), 1.0))
+    assert len(watch.seconds) == KINDS and max(map(len, watch.seconds.values())) == SAMPLES
+
+
+@pytest.mark.parametrize("data", [b"no json", b"{}", b'{"windows": [["a", {"seconds": -1}], ["b"], 3]}'])
+def test_a_damaged_measurement_is_as_good_as_none(tmp_path, data):
+    store = open_store(str(tmp_path))
+    store.put_new(f"{FOLDER}/000001.json", data)
+    assert measured(store) == {}
+    keep(store, {"a": {"seconds": 2.0, "n": 3}})
+    assert measured(store) == {"a": 2.0}
+
+
+def test_a_job_measures_and_the_next_plan_of_its_store_counts_with_that(tmp_path, tiny_folder, capsys):
+    (tmp_path / "one.yaml").write_text(FILM.format(row="one"))
+    (tmp_path / "two.yaml").write_text(FILM.format(row="two"))
+    (tmp_path / "farm.yaml").write_text("{gpu: cpu, memory_gib: 8, tflops: 1}")
+    settings = [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.sampling.n_steps=4"]
+    out, farm = ["--out", str(tmp_path / "out")], ["--farm", str(tmp_path / "farm.yaml")]
+    run = ["run", str(tmp_path / "one.yaml"), *out, "--local", f"identity={tmp_path / 'identity'}", *settings]
+    assert main(run) == 0
+    capsys.readouterr()
+    (after,) = explained([str(tmp_path / "two.yaml"), *out, *farm, *settings], capsys)["farms"]
+    assert after["best"]["measured"]
+    ((_, seconds),) = measured(open_store(out[1])).items()
+    assert list(after["best"]["window_step_s"].values()) == [seconds]
+    (before,) = explained([str(tmp_path / "two.yaml"), *farm, *settings], capsys)["farms"]
+    assert not before["best"]["measured"]
+    assert main(["plan", str(tmp_path / "two.yaml"), "--explain", *out, *farm, *settings]) == 0
+    assert "measured" in capsys.readouterr().out
+    (none,) = explained([str(tmp_path / "one.yaml"), *out, *farm, *settings], capsys)["farms"]
+    assert none["best"]["seconds"] == 0
+
+
+# Axes that are left open.
+
+
+def many_films(tmp_path, n):
+    path = tmp_path / f"{n}.yaml"
+    path.write_text("".join(FILM.format(row=f"film-{number}") for number in range(n)))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "n_films", "axes"),
+    [
+        ([], 1, (2, 1, 1)),  # one shot of one window in two branches
+        (["cluster.cfg=1"], 1, (1, 1, 1)),  # so small that sharing its tokens only sends them about
+        (["cluster.cfg=1", "cluster.ulysses=2"], 1, (1, 1, 2)),
+        (["cluster.max_canvases=8"], 16, (1, 1, 1)),
+    ],
+)
+def test_axes_that_are_left_open_are_chosen_for_the_job_and_the_others_kept(
+    tmp_path, tiny_folder, words, n_films, axes
+):
+    open_axes = [f"cluster.{name}=0" for name in ("cfg", "ring", "ulysses")]
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", *open_axes, *words])
+    job = prepare(many_films(tmp_path, n_films), spec)
+    chosen, reason = with_axes(job, load_farm(EXAMPLES[1]), open_store(str(tmp_path / "out")))
+    cluster = chosen.spec.cluster
+    assert (cluster.cfg, cluster.ring, cluster.ulysses) == axes and reason
+    assert (chosen.job_id, chosen.spec.profiles) == (job.job_id, job.spec.profiles)
+
+
+def test_a_driver_chooses_for_the_gpus_that_ray_tells_of_and_says_why(
+    tmp_path, tiny_folder, monkeypatch, capsys
+):
+    node = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
+    monkeypatch.setattr("cluster.remote.living_nodes", lambda: [node])
+    folder = f"profiles.chalk.model.folder={tiny_folder}"
+    job = prepare(many_films(tmp_path, 1), load_spec(None, [folder, "cluster.cfg=0"]))
+    assert with_open_axes(job, str(tmp_path / "out")).spec.cluster.cfg == 2
+    assert re.match(r"gangs  cfg 2: the job is \d\.\d\d times as fast", capsys.readouterr().out)
+    settled = prepare(many_films(tmp_path, 1), load_spec(None, [folder]))
+    assert with_open_axes(settled, str(tmp_path / "out")) is settled
+
+
+def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.ulysses=0"])
+    chosen, _ = with_axes(prepare(many_films(tmp_path, 1), spec), None, open_store(str(tmp_path / "out")))
+    assert chosen.spec.cluster.ulysses == 1
+    words = [
+        f"profiles.chalk.model.folder={tiny_folder}",
+        "profiles.chalk.sampling.n_steps=2",
+        "cluster.cfg=0",
+    ]
+    words += ["--out", str(tmp_path / "out"), f"identity={tmp_path / 'identity'}"]
+    assert main(["run", many_films(tmp_path, 1), "--local", *words]) == 0
+
+
+def test_a_job_that_no_gpu_of_the_cluster_holds_ends_before_it_begins(tmp_path, tiny_folder):
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.ulysses=0"])
+    job, small = prepare(many_films(tmp_path, 1), spec), replace(load_farm(EXAMPLES[0]), memory_gib=1.0)
+    with pytest.raises(NoFit, match=r"the GPU has 1\.0 GiB") as error:
+        with_axes(job, small, open_store(str(tmp_path / "out")))
+    assert code_of(error.value) == 5
