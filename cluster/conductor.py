@@ -106,7 +106,7 @@ class Conductor:
             folder,
             seed=task.shot.seed,
             shot=task.shot.shot_id,
-            n_frames=task.n_latent,
+            n_frames=task.n_before + task.n_latent,
             frame_shape=(facts.latent_channels, task.height_px // scale, task.width_px // scale),
             dtype=task.model.dtype,
             n_steps=task.sampling.n_steps,
@@ -140,7 +140,8 @@ class Conductor:
     def _close(self, shot: OpenShot, latents: Any) -> Answer:
         """Store the latents, put the marker, let the canvas and its checkpoints go."""
         task = shot.task
-        stored = {"latents": self.store.put_artefact(to_bytes({"latents": latents}))}
+        shown = latents[:, task.n_before :]
+        stored = {"latents": self.store.put_artefact(to_bytes({"latents": shown}))}
         facts = {
             "windows": len(task.parts[0]),
             "steps": task.steps_taken,

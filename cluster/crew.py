@@ -59,5 +59,6 @@ def judge(error: BaseException) -> tuple[Failure, bool]:
     code = getattr(error, "code", None) or ("E801_STORE" if isinstance(error, OSError) else "E900_RENDER")
     final = isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError))
     message = str(error) or type(error).__name__
-    hint = "" if final else "run the same command again; what is done stays done"
+    again = "run the same command again; what is done stays done"
+    hint = getattr(error, "hint", "" if final else again)
     return Failure(code, f"{type(error).__name__}: {message}"[:500], hint), final

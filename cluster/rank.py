@@ -13,6 +13,7 @@ from engine.parallel.attention import load_ulysses
 from engine.parallel.axes import ALONE, Axes
 from engine.parallel.gang import Mesh, form_mesh
 from engine.parallel.spread import parallelise
+from engine.parallel.zero import share_weights
 from engine.takes import BESIDE
 from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
@@ -33,6 +34,8 @@ class Rank:
         self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, *living: object
     ) -> None:
         """Become `rank` of a gang with these axes; all its ranks are called, once all are `living`."""
+        if self.transformer.model is not None and self.transformer.model.zero:
+            self.transformer.forget()  # a lost rank took its part of the weights with it
         self.mesh = form_mesh(host, port, prefix, rank, axes, timeout_s)
         if self.mesh is not None and self.mesh.ulysses is not None:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
@@ -43,6 +46,8 @@ class Rank:
         family = self.transformer.of(request.model)
         if family.mesh is not self.mesh:
             parallelise(family, self.mesh)
+            if request.model.zero:
+                share_weights(family, self.transformer.device)
         given = self._given(request)
         prediction = family.predict(
             unpack(request.latents),

@@ -6,13 +6,16 @@ A stage loads what it needs at its first task, inside its own process, so weight
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from threading import RLock, Timer
 from typing import Any
 
 from cluster.once import Made, done_once, found_file
 from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
-from engine.families.loading import load_part
+from engine.families.loading import give_memory_back, load_part
+from engine.families.offload import offload
 from engine.film.encode import encode_segment
 from engine.film.finish import Line, Version, make_version
 from engine.film.join import count_frames, join_segments
@@ -25,31 +28,54 @@ from engine.takes import CANVAS, CLIP, SOURCE
 from engine.tensors import from_bytes, to_bytes
 from manifests.store import open_store
 
+IDLE_S = 60.0  # after which an encoder's weights go: a text encoder may be larger than all the rest
+
 
 class LoadedPart:
-    """One part of one model, kept until another model is asked for."""
+    """One part of one model, kept until another model is asked for, or nobody asks for `idle_s` seconds."""
 
-    def __init__(self, part: str, device: str, threads: int) -> None:
+    def __init__(self, part: str, device: str, threads: int, idle_s: float | None = None) -> None:
         set_threads(threads)
-        self.part, self.device = part, device
+        self.part, self.device, self.idle_s = part, device, idle_s
+        self.lock, self.timer = RLock(), Timer(0.0, self.forget)
         self.model: Model | None = None
         self.family: Any = None
 
     def of(self, model: Model) -> Any:
         """The family that holds this part of `model`."""
-        if model != self.model:
-            self.model = self.family = None  # let the old weights go before the new ones come, if they do
-            self.family = load_part(Path(model.folder), self.part, model.dtype, self.device)
-            self.model = model
-        return self.family
+        if self.part != "transformer":
+            model = replace(model, zero=False, offload="")  # of transformers alone: reload nothing for them
+        with self.lock:
+            self.timer.cancel()
+            if model != self.model:
+                self._load(model)
+            if self.idle_s is not None:
+                self.timer = Timer(self.idle_s, self.forget)
+                self.timer.daemon = True
+                self.timer.start()
+            return self.family
+
+    def _load(self, model: Model) -> None:
+        self.forget()  # let the old weights go before the new ones come, if they do
+        device = "cpu" if model.zero or model.offload else self.device  # from where they are shared out
+        self.family = load_part(Path(model.folder), self.part, model.dtype, device)
+        if model.offload:
+            offload(self.family, model.offload, self.device)
+        self.model = model
+
+    def forget(self) -> None:
+        """Let the weights go, until they are asked for again. Who computes with them keeps them."""
+        with self.lock:
+            self.model = self.family = None
+            give_memory_back()
 
 
 class Encoder:
     """Turns texts into embeddings, and what shots are given into what their canvases begin with."""
 
     def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
-        self.store, self.text = open_store(store_url), LoadedPart("text", device, threads)
-        self.given = LoadedPart("given", device, threads)
+        self.store, self.text = open_store(store_url), LoadedPart("text", device, threads, IDLE_S)
+        self.given = LoadedPart("given", device, threads, IDLE_S)
 
     def run(self, task: PromptTask | GivenTask) -> Outcome:
         """Encode one text, or one thing that is given."""

@@ -17,8 +17,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from engine.takes import CLIP
-from engine.timeline import Part, Shot, delayed, latent_frames, parts_of, prompt_weights
-from engine.windows import Weights, blend_weights, plan_windows
+from engine.timeline import Part, Shot, delayed, first_pixel, latent_frames, parts_of, prompt_weights
+from engine.windows import Weights, Window, blend_weights, plan_windows
 
 RENDERING = 1  # raised when a change of the code changes artefacts, so that older ones are not reused
 VISUAL_ONLY = "und"  # the language tag of a film without a language (BCP-47: undetermined)
@@ -39,15 +39,20 @@ def _fraction(value: object) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint: its folder on every node, the dtype it runs in, the digest of its files."""
+    """A checkpoint: its folder on every node, the dtype it runs in, the digest of its files.
+
+    `zero` and `offload` say where the transformer's weights lie between forwards.
+    """
 
     folder: str
     dtype: str
     digest: str
+    zero: bool = False
+    offload: str = ""
 
     @property
     def identity(self) -> list[str]:
-        """The folder's place does not change a picture; its files and the dtype do."""
+        """The folder's place does not change a picture, nor where weights lie; its files and the dtype do."""
         return [self.digest, self.dtype]
 
 
@@ -62,12 +67,30 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Layout:
-    """Windows in latent frames, and the compression that turns pixels into latents."""
+    """Windows in latent frames, and how those lie in time: period, unit and patch_frames as in ModelFacts."""
 
     size: int
     overlap: int
     lead_in: int
     temporal_compression: int = 4
+    period: int = 0
+    unit: int = 1
+    patch_frames: int = 1
+
+    @property
+    def identity(self) -> dict[str, int]:
+        """All of it; what most models have no use for only where it says something."""
+        nothing = {"period": 0, "unit": 1, "patch_frames": 1}
+        return {name: value for name, value in asdict(self).items() if nothing.get(name) != value}
+
+    @property
+    def clock(self) -> tuple[int, int]:
+        """Pixel frames of a latent frame, and after how many latent frames one is of a single one."""
+        return self.temporal_compression, self.period
+
+    def windows(self, n_latent: int) -> tuple[Window, ...]:
+        """Of a canvas of so many latent frames."""
+        return plan_windows(n_latent, self.size, self.overlap, self.unit)
 
 
 @dataclass(frozen=True)
@@ -169,12 +192,22 @@ class ShotTask(Task):
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
         given = [[task.key for task in self.given], self.first_step] if self.given or self.first_step else []
-        return [self.model.identity, shot, asdict(self.sampling), asdict(self.layout), size, *given]
+        return [self.model.identity, shot, asdict(self.sampling), self.layout.identity, size, *given]
 
     @cached_property
     def n_latent(self) -> int:
-        """Latent frames of the canvas."""
-        return latent_frames(self.hidden_frames + self.shot.n_frames, self.layout.temporal_compression)
+        """Latent frames of the shot: with n_before, they are those of a canvas that windows can cover."""
+        least = latent_frames(self.hidden_frames + self.shot.n_frames, *self.layout.clock)
+        before = -least % self.layout.patch_frames
+        return least + -max(before + least - self.layout.size, 0) % self.layout.unit
+
+    @property
+    def n_before(self) -> int:
+        """Latent frames that the canvas has before the shot's, to be of whole patches; let go at last.
+
+        Before them, as in diffusers: so the shot's first is the one that a decoder takes for a single frame.
+        """
+        return -self.n_latent % self.layout.patch_frames
 
     @property
     def steps_taken(self) -> int:
@@ -183,8 +216,8 @@ class ShotTask(Task):
 
     @property
     def canvas_frames(self) -> int:
-        """Pixel frames of the canvas; those that are shown, and some more."""
-        return self.layout.temporal_compression * (self.n_latent - 1) + 1
+        """Pixel frames of the shot's latents; those that are shown, and some more."""
+        return first_pixel(self.n_latent, *self.layout.clock)
 
     @cached_property
     def hidden_frames(self) -> int:
@@ -215,12 +248,17 @@ class ShotTask(Task):
 
     @cached_property
     def parts(self) -> tuple[tuple[Part, ...], Weights]:
-        """The predictions of every step, and their weights (parts, latent frames)."""
-        windows = plan_windows(self.n_latent, self.layout.size, self.layout.overlap)
-        weights = blend_weights(windows, self.n_latent, self.layout.lead_in)
+        """The predictions of every step, and their weights (parts, latent frames of the canvas)."""
         shot = delayed(self.shot, self.hidden_frames)
-        prompts = prompt_weights(shot, self.n_latent, self.layout.temporal_compression)
-        return parts_of(windows, weights, prompts)
+        prompts = prompt_weights(shot, self.n_latent, *self.layout.clock, self.n_before)
+        return parts_of(*self.windows, prompts)
+
+    @cached_property
+    def windows(self) -> tuple[tuple[Window, ...], Weights]:
+        """The canvas's windows, and their weights (windows, latent frames of the canvas)."""
+        n_canvas = self.n_before + self.n_latent
+        windows = self.layout.windows(n_canvas)
+        return windows, blend_weights(windows, n_canvas, self.layout.lead_in)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,13 @@ from engine.windows import Window
 _TIME = 1  # the latent-frame axis of z_BTCHW
 
 
+class NotFinite(ValueError):
+    """A prediction, or a picture, has values that are no numbers; the message says where."""
+
+    code = "E621_NOT_FINITE"
+    hint = "try model.dtype=float32 or another seed; if neither helps, the weights are damaged"
+
+
 class Canvas:
     """A shot's latents z_BTCHW (batch, latent frames, channels, height, width) and what steps them.
 
@@ -60,7 +67,7 @@ class Canvas:
 
     @property
     def timestep(self) -> torch.Tensor:
-        """The timestep of the step to come, a tensor of shape ()."""
+        """The timestep of the step to come, of shape (); (n,) of a scheduler that is n of them in one."""
         timestep: torch.Tensor = self.scheduler.timesteps[self.step_index]
         return timestep
 
@@ -114,10 +121,14 @@ class Canvas:
         return None if self.beside is None else self.beside[:, window.start : window.stop].contiguous()
 
     def slice(self, window: Window) -> torch.Tensor:
-        """The window's latents, (B, stop - start, C, H, W)."""
+        """The window's latents, (B, stop - start, C, H, W), scaled as the scheduler has models see them."""
         if not 0 <= window.start < window.stop <= self.n_frames:
             raise ValueError(f"{window} does not lie on a canvas of {self.n_frames} frames")
-        return self.latents[:, window.start : window.stop].contiguous()
+        latents = self.latents[:, window.start : window.stop].contiguous()
+        if not hasattr(self.scheduler, "scale_model_input"):  # those of flow matching
+            return latents
+        scaled: torch.Tensor = self.scheduler.scale_model_input(latents, self.timestep)
+        return scaled
 
     def blend(
         self,
@@ -129,8 +140,20 @@ class Canvas:
 
         weights is (n_windows, n_frames). The sum runs in window order, however the predictions were
         computed, because float addition is not associative; in float32, or in float64 if the canvas is.
+        Raises NotFinite where a prediction is NaN or infinite: a black film would come of it.
         """
         self._check_predictions(predictions, windows, weights)
+        blended = self._blended(predictions, windows, weights)
+        if not bool(blended.isfinite().all()):  # weights of zero hide nothing: 0 × NaN is NaN
+            raise NotFinite(self._not_finite(predictions, windows))
+        return blended
+
+    def _blended(
+        self,
+        predictions: Sequence[torch.Tensor],
+        windows: Sequence[Window],
+        weights: npt.NDArray[np.float64],
+    ) -> torch.Tensor:
         if len(windows) == 1:
             return predictions[0]  # stock arithmetic: a pass through float32 and weights could change bits
         exact = torch.promote_types(self.latents.dtype, torch.float32)
@@ -140,6 +163,16 @@ class Canvas:
             part = prediction.to(total)
             total[:, window.start : window.stop] += weight.view(1, -1, 1, 1, 1) * part
         return total.to(predictions[0].dtype)
+
+    def _not_finite(self, predictions: Sequence[torch.Tensor], windows: Sequence[Window]) -> str:
+        """Which windows, and how many of their values, are NaN or infinite at the step to come."""
+        bad = [
+            f"{count:,} of {prediction.numel():,} values of latent frames {window.start} to {window.stop - 1}"
+            for prediction, window in zip(predictions, windows, strict=True)
+            if (count := int((~prediction.isfinite()).sum()))
+        ]
+        where = "; ".join(bad) or "the sum of all windows"  # float16 may overflow in it
+        return f"step {self.step_index} of {self.n_steps}: NaN or infinite predictions: {where}"
 
     def _check_predictions(
         self,

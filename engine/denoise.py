@@ -15,7 +15,7 @@ from engine.timeline import Part
 
 @dataclass(frozen=True, eq=False)
 class WindowRequest:
-    """One part of one step: timestep has shape (), latents (B, stop - start, C, H, W).
+    """One part of one step: timestep is the canvas's, latents (B, stop - start, C, H, W).
 
     `beside` are the channels that are seen beside the latents, (B, stop - start, C', H, W), if the canvas has
     such: they go to Family.predict in both texts, under the name BESIDE.

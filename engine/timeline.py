@@ -16,6 +16,8 @@ import numpy as np
 
 from engine.windows import Weights, Window
 
+AHEAD = 2  # latent frames behind those of whole periods
+
 
 @dataclass(frozen=True)
 class PromptSpan:
@@ -67,29 +69,44 @@ def delayed(shot: Shot, n_frames: int) -> Shot:
     return replace(shot, n_frames=shot.n_frames + n_frames, prompts=(shot.prompts[0], *later))
 
 
-def latent_frames(n_frames: int, c: int = 4) -> int:
+def first_pixel(latent: int, c: int, period: int = 0) -> int:
+    """The first pixel frame of a latent frame: 0, then 1, c + 1, 2 c + 1, ... (a causal VAE's layout).
+
+    With a period, every so many latent frames another one is of a single pixel frame, as the first is.
+    """
+    single = -(-latent // period) if period else min(latent, 1)
+    return c * latent - (c - 1) * single
+
+
+def latent_frames(n_frames: int, c: int = 4, period: int = 0) -> int:
     """The least odd number of latent frames that decodes to at least `n_frames` pixel frames.
 
     Odd, because a causal VAE with pairs of latent frames decodes an even number to another layout
-    (engine.decode); the surplus frames at the end are not shown.
+    (engine.decode); the surplus frames at the end are not shown. With one pixel frame to a latent frame any
+    number will do. With a period, the least number of whole periods and the two latent frames that a decoder
+    looks ahead.
     """
-    least = -(-(n_frames - 1) // c) + 1
-    return least + (least % 2 == 0)
+    if not period:
+        least = -(-(n_frames - 1) // c) + 1
+        return least + (least % 2 == 0 and c > 1)
+    ahead = first_pixel(AHEAD, c, period)
+    periods = -(-(n_frames - ahead) // first_pixel(period, c, period))
+    return period * max(periods, 1) + AHEAD
 
 
-def prompt_weights(shot: Shot, n_latent: int, c: int = 4) -> Weights:
+def prompt_weights(shot: Shot, n_latent: int, c: int = 4, period: int = 0, n_before: int = 0) -> Weights:
     """Weights (s, F) of the shot's prompts at every latent frame; each column sums to one.
 
     Raised-cosine cross-fades in time, as differences of smooth steps: they telescope to one. A latent frame
-    stands at the mean time of its pixel frames, 0 for the first and c i - (c - 1) / 2 for frame i.
+    stands at the mean time of its pixel frames. Those of n_before latent frames before the first are its.
     """
-    index = np.arange(n_latent)
-    time = np.where(index == 0, 0.0, c * index - (c - 1) / 2)
-    steps = [np.ones(n_latent)]
+    starts = np.array([first_pixel(latent, c, period) for latent in range(n_latent + 1)])
+    time = np.pad((starts[:-1] + starts[1:] - 1) / 2, (n_before, 0), "edge")
+    steps = [np.ones(n_before + n_latent)]
     for span in shot.prompts[1:]:
         u = (time - span.start) / span.blend + 0.5 if span.blend else (time >= span.start).astype(float)
         steps.append(np.sin(np.pi / 2 * np.clip(u, 0.0, 1.0)) ** 2)
-    return np.asarray(-np.diff(np.stack([*steps, np.zeros(n_latent)]), axis=0), dtype=np.float64)
+    return np.asarray(-np.diff(np.stack([*steps, np.zeros(n_before + n_latent)]), axis=0), dtype=np.float64)
 
 
 def parts_of(

@@ -26,12 +26,12 @@ class Window:
         return self.stop - self.start
 
 
-def plan_windows(n_frames: int, size: int, overlap: int) -> tuple[Window, ...]:
+def plan_windows(n_frames: int, size: int, overlap: int, unit: int = 1) -> tuple[Window, ...]:
     """Cover latent frames [0, n_frames) with windows of `size`; neighbours share at least `overlap`.
 
     Balanced: all windows have the same length (one compiled shape, the trained length) and overlaps
-    differ by at most one frame. A shot no longer than `size` is one window of its own length. Raises
-    ValueError where the numbers cannot make a layout.
+    differ by at most one unit. Windows begin at multiples of `unit` frames. A shot no longer than `size` is
+    one window of its own length. Raises ValueError where the numbers cannot make a layout.
     """
     if n_frames < 1:
         raise ValueError(f"n_frames={n_frames} latent frames: a shot has at least 1")
@@ -39,11 +39,17 @@ def plan_windows(n_frames: int, size: int, overlap: int) -> tuple[Window, ...]:
         raise ValueError(f"overlap={overlap} latent frames must lie in [0, size={size})")
     if n_frames <= size:
         return (Window(0, n_frames),)
-    slack = n_frames - size
-    gaps = max(1, -(-slack // (size - overlap)))
+    slack, odd = divmod(n_frames - size, unit)
+    most = (size - overlap) // unit
+    if odd or not most:
+        raise ValueError(
+            f"windows of size={size} and overlap={overlap} latent frames that begin at multiples of {unit} "
+            f"do not cover n_frames={n_frames}: give size + {unit} k frames, overlap at most size - {unit}"
+        )
+    gaps = max(1, -(-slack // most))
     # floor(k * slack / gaps + 1/2) in integers: floats would round differently on long shots
     starts = [(2 * k * slack + gaps) // (2 * gaps) for k in range(gaps + 1)]
-    return tuple(Window(start, start + size) for start in starts)
+    return tuple(Window(unit * start, unit * start + size) for start in starts)
 
 
 def blend_weights(windows: Sequence[Window], n_frames: int, lead_in: int = 1) -> Weights:

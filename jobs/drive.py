@@ -160,10 +160,12 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
+    from jobs.plan import check_models
     from jobs.run import prepare, run
     from jobs.show import make_show
 
     job = prepare(arguments.manifest, spec, account.job_id)
+    check_models(job.stocked)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
     with ExitStack() as stack:
         hire: Any = LocalCrew

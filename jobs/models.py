@@ -150,7 +150,7 @@ def _folder(folder: Path) -> dict[str, Any]:
 
 # For people.
 
-_HEAD = ("", "from", "B net+text+vae", "GiB bf16", "GPU", "trained on", "fps", "axes", "licence")
+_HEAD = ("", "from", "B parameters", "GiB bf16", "GPU", "trained on", "fps", "axes", "licence")
 
 
 def _lines(entries: Sequence[Mapping[str, Any]], *, in_full: bool) -> list[str]:
@@ -161,7 +161,8 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         *aligned([_HEAD, *(_row(entry) for entry in entries)], len(_HEAD)),
         "",
-        "GiB bf16: the denoiser's weights, twice that in float32. GPU: GiB that one alone needs.",
+        "B parameters: billions of denoiser + text and image encoders + autoencoder. GiB bf16: weights of",
+        "the denoiser, twice that in float32. GPU: GiB that one alone needs.",
         "axes: those that a gang can have, c cfg, r ring, u ulysses. *: not open source. -o json says more.",
     ]
 
@@ -177,8 +178,15 @@ def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
         f"{trained['width_px']}x{trained['height_px']}x{trained['frames']}",
         str(trained["fps"]),
         "".join(axis[0] for axis in entry["axes"]),
-        entry["licence"].removesuffix(" licence") + ("" if entry["open_source"] else "*"),
+        _brief(entry["licence"]) + ("" if entry["open_source"] else "*"),
     )
+
+
+def _brief(licence: str) -> str:
+    """A licence's name without the words that most of them share."""
+    for word in (" licence", " community", " weights"):
+        licence = licence.removesuffix(word)
+    return licence
 
 
 def _folder_lines(entry: Mapping[str, Any]) -> list[str]:

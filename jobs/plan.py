@@ -30,12 +30,14 @@ from engine.families.denoiser import read_denoiser
 from engine.families.facts import ModelFacts, folder_digest, read_facts
 from engine.families.known import FAMILIES
 from engine.families.published import Published
+from engine.families.weights import check_weights
 from engine.families.world import read_world
 from engine.film import voice
+from engine.numerics import default_device
 from engine.takes import CLIP, FIRST, SOURCE, Takes
-from engine.timeline import PromptSpan, Shot
+from engine.timeline import AHEAD, PromptSpan, Shot
 from jobs.assets import asset_of, clip_frames, column_of, given_of
-from jobs.spec import JobSpec, Profile, SpecError
+from jobs.spec import ClusterSpec, JobSpec, Profile, SpecError
 from manifests.validate import Limits
 
 STRENGTH = 0.8  # of a source video whose shot leaves it out
@@ -78,6 +80,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
     Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
     """
     models: dict[tuple[str, str], tuple[ModelFacts, Model]] = {}
+    spec = settled(spec)
     stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
         folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
@@ -87,9 +90,12 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _given_latents(folder), roots)
+        facts, model = models[key]
+        model = replace(model, zero=profile.model.zero, offload=profile.model.offload)
+        stocked[name] = Stock(profile, facts, model, _given_latents(folder, facts), roots)
         _check(name, stocked[name])
-        _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
+        _check_zero(name, profile.model.zero, spec.cluster)
+        _check_gang(name, facts, spec.cluster)
         _check_branches(name, stocked[name], spec.cluster.cfg)
     return stocked
 
@@ -104,13 +110,38 @@ def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
     return stocked
 
 
+def settled(spec: JobSpec) -> JobSpec:
+    """The spec with every dtype that was left open, as this machine or cluster.device decides it.
+
+    Before anything is planned or recorded, as a dtype is part of what a film is.
+    """
+    device = default_device() if spec.cluster.device == "auto" else spec.cluster.device
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    profiles = {
+        name: replace(one, model=replace(one.model, dtype=dtype)) if one.model.dtype == "auto" else one
+        for name, one in spec.profiles.items()
+    }
+    return replace(spec, profiles=profiles)
+
+
+def check_models(stocked: Mapping[str, Stock]) -> None:
+    """Refuse damaged weights before a film is begun; a plan needs none. Raises SpecError."""
+    for name, one in stocked.items():
+        try:
+            check_weights(Path(one.model.folder))
+        except (OSError, ValueError) as error:
+            raise SpecError(f"profiles.{name}.model.folder={one.profile.model.folder}: {error}") from error
+
+
 def roots_of(spec: JobSpec) -> tuple[Path, ...]:
     """The folders that given files may come from."""
     return tuple(Path(root).expanduser() for root in spec.roots)
 
 
-def _given_latents(folder: Path) -> int:
+def _given_latents(folder: Path, facts: ModelFacts) -> int:
     """The first latent frames that the folder says its model goes on from; a broken world says none."""
+    if facts.patch_frames > 1:
+        return 0  # in a patch of several frames the first has no token of its own that could be kept
     try:
         world = read_world(folder)
     except ValueError:
@@ -136,14 +167,62 @@ def _check(name: str, one: Stock) -> None:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
         )
+    _check_clock(name, one.facts, size, window.overlap)
+    _check_patches(name, one, size)
 
 
-def _check_heads(name: str, heads: int, ulysses: int) -> None:
-    """Refuse a gang whose ranks could not each hold a head."""
-    if ulysses > heads:
+def _check_zero(name: str, zero: bool, cluster: ClusterSpec) -> None:
+    """Refuse to share weights out over a gang of one."""
+    if zero and cluster.cfg * cluster.ring * cluster.ulysses == 1:
         raise SpecError(
-            f"cluster.ulysses={ulysses} ranks cannot share the {heads} attention heads of "
-            f"profiles.{name}.model: set it to {heads} or less, and cluster.ring or cluster.cfg for the rest"
+            f"profiles.{name}.model.zero=true shares weights out over a gang, which has one rank: raise "
+            f"cluster.cfg, cluster.ring or cluster.ulysses, or use profiles.{name}.model.offload=memory"
+        )
+
+
+def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:
+    """Refuse windows that a model whose latent frames are uneven in time could not be given."""
+    if facts.period and size % facts.period != AHEAD:
+        raise SpecError(
+            f"profiles.{name}.window.size={size} latent frames must be {facts.period} k + {AHEAD}"
+        )
+    if overlap > size - facts.window_unit:
+        raise SpecError(
+            f"profiles.{name}.window.overlap={overlap} latent frames: its model's windows begin at multiples "
+            f"of {facts.window_unit}, so it must be at most {size - facts.window_unit}, or window.size larger"
+        )
+
+
+def _check_patches(name: str, one: Stock, size: int) -> None:
+    """Refuse windows of broken patches, for models whose patches are of several latent frames."""
+    patch, overlap = one.facts.patch_frames, one.profile.window.overlap
+    if size % patch:
+        raise SpecError(f"profiles.{name}.window.size={size} latent frames must be a multiple of {patch}")
+    if overlap < 2 * _lead_in(one):
+        raise SpecError(
+            f"profiles.{name}.window.overlap={overlap} latent frames must be at least {2 * _lead_in(one)}: "
+            f"its model's patches are of {patch}, and each side leaves out window.lead_in in whole ones"
+        )
+
+
+def _lead_in(one: Stock) -> int:
+    """Latent frames that windows leave out at their edges, in whole patches: a patch is predicted as one."""
+    lead_in = one.profile.window.lead_in
+    return lead_in + -lead_in % one.facts.patch_frames
+
+
+def _check_gang(name: str, facts: ModelFacts, cluster: ClusterSpec) -> None:
+    """Refuse a gang that cannot share a window, or whose ranks could not each hold a head."""
+    if not FAMILIES[facts.family].shared and cluster.ring * cluster.ulysses > 1:
+        raise SpecError(
+            f"cluster.ring={cluster.ring} and cluster.ulysses={cluster.ulysses} ranks cannot share a window "
+            f"of profiles.{name}.model: set both to 1, and cluster.cfg to 2 or cluster.gangs higher"
+        )
+    if cluster.ulysses > facts.heads:
+        raise SpecError(
+            f"cluster.ulysses={cluster.ulysses} ranks cannot share the {facts.heads} attention heads of "
+            f"profiles.{name}.model: set it to {facts.heads} or less, and cluster.ring or cluster.cfg for "
+            "the rest"
         )
 
 
@@ -253,7 +332,15 @@ def _shot_task(asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask
         model=one.model,
         shot=shot,
         sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
-        layout=Layout(one.window_frames, window.overlap, window.lead_in, facts.temporal_compression),
+        layout=Layout(
+            one.window_frames,
+            window.overlap,
+            _lead_in(one),
+            facts.temporal_compression,
+            facts.period,
+            facts.window_unit,
+            facts.patch_frames,
+        ),
         height_px=height_px,
         width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
@@ -312,6 +399,7 @@ def _limits(one: Stock) -> Limits:
         fps_num=picture.fps_num,
         fps_den=picture.fps_den,
         temporal_compression=one.facts.temporal_compression,
+        period=one.facts.period,
         takes=frozenset(map(column_of, one.takes.may)),
         needs=frozenset(map(column_of, one.takes.must)),
         max_shot_frames=_window_px(one) if one.takes.one_window else None,

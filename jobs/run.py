@@ -36,7 +36,7 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
-from jobs.plan import Stock, plan, stock, stock_published
+from jobs.plan import Stock, plan, settled, stock, stock_published
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
@@ -106,6 +106,7 @@ def prepare(source: str, spec: JobSpec, job_id: str = "", checkpoint: Published 
 
     With a published checkpoint, that stands in for every model: such a job can be planned only.
     """
+    spec = settled(spec)
     manifest, stocked = read_source(source), stock_published(spec, checkpoint) if checkpoint else stock(spec)
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)

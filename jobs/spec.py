@@ -25,7 +25,8 @@ PRESETS = (
     "slower",
     "veryslow",
 )  # x264's
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+OFFLOADS = ("", "memory", "disk")
 CHALK = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 
 
@@ -39,12 +40,24 @@ class SpecError(Exception):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A diffusers folder, at the same path on every node; "chalk" is the embedded model."""
+    """A diffusers folder, at the same path on every node; "chalk" is the embedded model.
+
+    dtype=auto is bfloat16 where cluster.device computes on GPUs, float32 on CPUs. Two ways for weights that
+    do not fit a GPU, neither of which changes a bit: zero shares the transformer's weights out over the ranks
+    of a gang (DeepSpeed's ZeRO-3); offload keeps them in main memory ("memory") or in files ("disk") and
+    brings them to the GPU layer by layer.
+    """
 
     folder: str = "chalk"
     dtype: str = "float32"
+    zero: bool = False
+    offload: str = ""
 
     def __post_init__(self) -> None:
+        if self.offload not in OFFLOADS:
+            raise SpecError(f"model.offload={self.offload!r} must be memory, disk or empty")
+        if self.zero and self.offload:
+            raise SpecError(f"model.zero=true and model.offload={self.offload!r} exclude each other: use one")
         if self.dtype not in DTYPES:
             raise SpecError(f"model.dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
 

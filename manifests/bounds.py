@@ -41,6 +41,7 @@ class Limits:
     max_prompt_chars: int = 2000
     roots: tuple[Path, ...] = ()
     temporal_compression: int = 4  # pixel frames to a latent frame
+    period: int = 0  # latent frames after which one is of a single pixel frame, as the first is; 0 for never
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def bound_findings(levels: Levels, profile: str, limits: Limits) -> Iterator[Fin
     yield from _rates(levels.rows, times, limits.max_fps)
     yield from _clocks(levels.rows, times)
     yield from _durations(levels, times, limits)
-    yield from _prompts(levels.prompts, _spans(levels.prompts, times), limits.temporal_compression)
+    yield from _prompts(levels.prompts, _spans(levels.prompts, times), limits)
     yield from _prompt_lengths(levels, limits.max_prompt_chars)
     yield from _known_languages(levels.languages, limits.languages)
     yield from asset_findings(levels.shots, profile, limits.takes, limits.needs, limits.roots)
@@ -193,7 +194,7 @@ def _spans(prompts: Level, times: _Times) -> _Spans:
     )
 
 
-def _prompts(prompts: Level, spans: _Spans, compression: int) -> Iterator[Finding]:
+def _prompts(prompts: Level, spans: _Spans, limits: Limits) -> Iterator[Finding]:
     """Later prompts start in order inside their shot; their blends neither overlap nor leave it; all show."""
     start, blend, length = spans.start, spans.blend, spans.length
     wrong = ~((spans.seconds >= 0) & np.isfinite(spans.seconds))
@@ -215,25 +216,40 @@ def _prompts(prompts: Level, spans: _Spans, compression: int) -> Iterator[Findin
         yield from prompts.report(pa.array(bad & spans.known), "E405_PROMPT_TIME", field, message, hint)
     faulty = ~spans.known | outside | (start <= before) | wrong | ~apart
     sound = ~np.isin(prompts.parent, prompts.parent[faulty])  # a faulty neighbour says nothing of this one
+    compression = limits.temporal_compression
     message = f"the prompt from {{v}} s on holds at no latent frame, which are {compression} frames apart"
     hint = f"let it hold for at least {compression} frames, or start it earlier"
-    unseen = pa.array(sound & _unseen(spans, compression))
+    unseen = pa.array(sound & _unseen(spans, compression, limits.period))
     yield from prompts.report(unseen, "E406_PROMPT_UNSEEN", "start_s", message, hint, entry=True)
 
 
-def _unseen(spans: _Spans, c: int) -> Any:
+def _unseen(spans: _Spans, c: int, period: int) -> Any:
     """Prompts without weight at any latent frame, numpy bool; those of shots without faults are right.
 
     Latent frame 0 stands at pixel frame 0 and is the first prompt's; frame i stands at c i - (c - 1) / 2.
+    With a period, that is so anew after every so many latent frames.
     """
+    cycle = c * (period - 1) + 1 if period else np.inf  # pixel frames
     low = spans.start - spans.blend / 2
     high = np.where(np.append(spans.follows[1:], False), np.roll(spans.start + spans.blend / 2, -1), np.inf)
-    place = (low + (c - 1) / 2) / c
+    before = np.floor(low / cycle)
+    inside = low - (before * cycle if period else 0)
+    place = (inside + (c - 1) / 2) / c
     # A blend has no weight where it begins; a change at once has all of it there.
     first = np.maximum(1, np.where(spans.blend > 0, np.floor(place) + 1, np.ceil(place)))
-    least = np.ceil((spans.length - 1) / c) + 1
-    n_latent = least + (least % 2 == 0)  # odd: the decoder takes latent frames in pairs after the first
-    return (first >= n_latent) | (c * first - (c - 1) / 2 >= high)
+    if period:
+        first = np.where((inside == 0) & (spans.blend == 0), 0, first)
+        before, first = before + (first == period), first % period
+    time = (before * cycle if period else 0) + np.where(first > 0, c * first - (c - 1) / 2, 0)
+    return (before * period + first >= _latents(spans.length, c, period)) | (time >= high)
+
+
+def _latents(length: Any, c: int, period: int) -> Any:
+    """Latent frames of shots of so many pixel frames, numpy: what the engine makes of them."""
+    if period:  # whole periods and the two latent frames behind them, of c + 1 pixel frames
+        return period * np.maximum(np.ceil((length - c - 1) / (c * (period - 1) + 1)), 1) + 2
+    least = np.ceil((length - 1) / c) + 1
+    return least + ((least % 2 == 0) & (c > 1))  # odd, where decoders take pairs of them after the first
 
 
 def _prompt_lengths(levels: Levels, most: int) -> Iterator[Finding]:

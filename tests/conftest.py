@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_film(tiny_folder: Path) -> Callable[..., FilmTasks]:
-    """Films of two shots, of 2.1 and 3.1 s. The digest, or the row, is part of every key and of no bit."""
+    """Films of two shots, of 2.1 and 3.1 s. The digest, or the row, is part of every key and of no bit.
+
+    `kept` says where the transformer's weights are.
+    """
 
     def make(
         row_id: str,
@@ -63,10 +67,11 @@ def make_film(tiny_folder: Path) -> Callable[..., FilmTasks]:
         digest: str = "",
         folder: Path = tiny_folder,
         spoken: tuple[tuple[str, str], ...] = IN_SILENCE,
+        **kept: Any,
     ) -> FilmTasks:
         rain, sun = (PromptSpan(f"rain {seed}"), PromptSpan(f"sun {seed}", start=16, blend=4))
         shots = (Shot("s0", 17, (rain,), "", seed), Shot("s1", 25, (rain, sun), "", seed))
-        model = Model(str(folder), "float32", digest or row_id)
+        model = Model(str(folder), "float32", digest or row_id, **kept)
         sources = (ShotTask(model, shot, SAMPLING, LAYOUT, 64, 64, 32) for shot in shots)
         segments = tuple(SegmentTask(source, PICTURE) for source in sources)
         versions = (

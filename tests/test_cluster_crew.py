@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cluster.dispatch import Limits
 from cluster.events import Done, Hired, Replace, Run
@@ -72,8 +73,26 @@ def test_a_film_whose_weights_are_cut_short_fails_in_the_gang_and_fails_alone(
     assert isinstance(done["broken"].results[broken.master.segments[0].source.negative.key], Outcome)
     for task in broken.wanted:
         failure = failure_of(done["broken"], task)
-        assert failure.code == "E801_STORE"  # reading a disk again may help: it was tried again
-        assert str(folder) in failure.message
+        assert failure.code == "E622_WEIGHTS" and "every node" in failure.hint  # another gang had a try too
+        assert str(folder) in failure.message and "cut short" in failure.message
+    assert all(isinstance(result, Outcome) for result in done["sound"].results.values())
+
+
+def test_a_film_of_predictions_that_are_no_numbers_fails_by_step_and_window_and_is_not_black(
+    crew, make_film, tiny_folder, tmp_path
+):
+    folder = tmp_path / "nan"
+    shutil.copytree(tiny_folder, folder)
+    (weights,) = (folder / "transformer").glob("*.safetensors")
+    tensors = load_file(weights)
+    tensors["proj_out.bias"] = tensors["proj_out.bias"] * float("nan")
+    save_file(tensors, weights, metadata={"format": "pt"})
+    broken = make_film("broken", seed=8, digest="nan", folder=folder)
+    done = crew.render([broken, make_film("sound", seed=8)])
+    for task in broken.wanted:
+        failure = failure_of(done["broken"], task)
+        assert failure.code == "E621_NOT_FINITE" and "float32" in failure.hint
+        assert "step 0 of 3" in failure.message and "latent frames 0 to" in failure.message
     assert all(isinstance(result, Outcome) for result in done["sound"].results.values())
 
 
@@ -98,6 +117,21 @@ def test_two_films_that_share_everything_render_it_once(crew, make_film):
     done = crew.render(twins, watch)
     assert sorted(done) == ["one", "two"]
     assert len(outcomes) == len({event.key for event in outcomes}) == len(twins[0].tasks)
+
+
+def test_where_weights_lie_changes_no_bit_of_a_film(one_process, make_film, bits):
+    films = [make_film("memory", 9, offload="memory"), make_film("disk", 9, offload="disk")]
+    done = one_process.render([make_film("whole", 9), *films])
+    reference = bits(done["whole"])
+    assert len(set(reference.values())) == 4
+    assert bits(done["memory"]) == bits(done["disk"]) == reference
+
+
+def test_a_gang_that_shares_its_weights_out_leaves_the_bits_of_one_that_does_not(on_ray, make_film, bits):
+    crew = on_ray(1, 2)
+    done = crew.render([make_film("whole", 9), make_film("shared", 9, zero=True)])
+    assert bits(done["whole"]) == bits(done["shared"])
+    assert len(set(bits(done["shared"]).values())) == 4
 
 
 def test_any_number_of_gangs_and_one_process_leave_the_same_bits(one_process, on_ray, make_film, bits):

@@ -23,7 +23,7 @@ from cluster.tasks import (
     VersionTask,
 )
 from engine.takes import CLIP, FIRST
-from engine.timeline import PromptSpan, Shot
+from engine.timeline import PromptSpan, Shot, first_pixel
 
 GOLDEN = {
     "prompt": "26b8f9368a35227df0b5e82724ff0e4f",
@@ -69,6 +69,9 @@ def one_of_each():
     return shot.prompts[0], shot, version.segments[0], MasterTask(version.segments), version
 
 
+WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload")
+
+
 def changed_leaves(value, path=""):
     """Every way to change one leaf of nested dataclasses and tuples, as (path, changed value)."""
     if dataclasses.is_dataclass(value):
@@ -95,9 +98,9 @@ def _if_possible(where, make):
 
 
 @pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
-def test_a_key_changes_with_every_field_but_the_folder_of_the_model_and_frames_that_share_a_latent(task):
+def test_a_key_changes_with_every_field_but_where_weights_lie_and_frames_that_share_a_latent(task):
     same = {path for path, changed in changed_leaves(task) if changed.key == task.key}
-    folder = {path for path, _ in changed_leaves(task) if path.endswith("model.folder")}
+    folder = {path for path, _ in changed_leaves(task) if path.endswith(WHERE_WEIGHTS_LIE)}
     assert folder
     assert same == folder | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
 
@@ -118,8 +121,8 @@ def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_
     shot = shot_task(given=(picture,))
     assert shot.key != shot_task().key and picture.key in shot.needs
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
-    unseen = {".given[0].model.folder", ".given[0].assets[0].path"}
-    assert same == {".model.folder", ".shot.n_frames", *unseen}
+    places = {f"{of}{place}" for of in ("", ".given[0]") for place in WHERE_WEIGHTS_LIE}
+    assert same == places | {".shot.n_frames", ".given[0].assets[0].path"}
 
 
 def test_the_end_of_a_clip_lies_on_the_canvas_before_what_is_shown_and_delays_its_prompts():
@@ -171,7 +174,7 @@ def test_text_cannot_slip_from_one_field_into_the_next():
     assert first.key != second.key
 
 
-@given(st.integers(1, 2000), st.integers(1, 8))
+@given(st.integers(1, 2000), st.integers(2, 8))
 def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole_shot(n_frames, compression):
     shot = Shot("s", n_frames, (PromptSpan("a"),), "", 0)
     layout = Layout(9, 4, 1, temporal_compression=compression)
@@ -181,12 +184,36 @@ def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole
     assert n_latent == 1 or (n_latent - 3) * compression + 1 < n_frames
 
 
+@given(st.integers(1, 2000))
+def test_a_canvas_of_uneven_latent_frames_is_one_that_its_windows_cover(n_frames):
+    shot = Shot("s", n_frames, (PromptSpan("a"),), "", 0)
+    layout = Layout(37, 4, 1, temporal_compression=4, period=5, unit=15)
+    task = shot_task(shot=shot, layout=layout)
+    assert first_pixel(task.n_latent, 4, 5) >= n_frames and task.n_latent % 5 == 2
+    assert all(part.window.start % 15 == 0 for part in task.parts[0])
+
+
 def test_parts_cover_the_canvas_under_the_prompts_that_hold_there():
     task = shot_task()
     parts, weights = task.parts
     assert weights.shape == (len(parts), task.n_latent)
     np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-12)
     assert {part.prompt for part in parts} == {0, 1}
+
+
+@given(st.integers(2, 400), st.integers(3, 9), st.integers(2, 4))
+def test_a_canvas_is_of_whole_patches_by_frames_before_the_shot_that_have_its_first_prompt(n, size, patch):
+    layout = Layout(patch * size, 2 * patch, patch, unit=patch, patch_frames=patch)
+    spans = (PromptSpan("a leaf"), PromptSpan("its veins", start=n // 2, blend=0))
+    task = shot_task(shot=Shot("s", n, spans, "", 0), layout=layout)
+    windows, weights = task.windows
+    assert (task.n_before + task.n_latent) % patch == 0 <= task.n_before < patch and task.n_latent % 2 == 1
+    assert windows[-1].stop == weights.shape[1] == task.n_before + task.n_latent
+    assert not any(window.start % patch or len(window) % patch for window in windows)
+    parts, rows = task.parts
+    later = [row for part, row in zip(parts, rows, strict=True) if part.prompt == 1]
+    assert later and not any(row[: task.n_before + 1].any() for row in later)
+    np.testing.assert_allclose(rows.sum(axis=0), 1.0, atol=1e-12)
 
 
 def test_tasks_come_after_what_they_need_and_nothing_needed_is_missing():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, UniPCMultistepScheduler
 
-from engine.canvas import Canvas
+from engine.canvas import Canvas, NotFinite
 from engine.denoise import WindowRequest, denoise_shot
 from engine.noise import StepNoise
 from engine.timeline import Part
@@ -150,3 +150,26 @@ def test_misuse_is_refused():
         make_canvas(latents=torch.zeros(1, 2, 4, 3, 5)).restore(canvas.checkpoint())
     with pytest.raises(ValueError, match="generator"):
         Canvas(canvas.latents, canvas.scheduler).restore(canvas.checkpoint())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("frame", [0, 4])  # of the second window: its lead-in has no weight, yet tells
+def test_a_prediction_that_is_no_number_stops_the_shot_with_its_step_and_window(bad, frame):
+    def predict(request):
+        prediction = denoiser(request)
+        if request.step == 3 and request.part.window == WINDOWS[1]:
+            prediction[0, frame, 2, 1, 1] = bad
+        return prediction
+
+    canvas, second = make_canvas(), WINDOWS[1]
+    with pytest.raises(NotFinite) as error:
+        drive(canvas, predict)
+    where = f"step 3 of 6: NaN or infinite predictions: 1 of 300 values of latent frames {second.start} to"
+    assert where in str(error.value) and str(second.stop - 1) in str(error.value)
+    assert canvas.step_index == 3 and canvas.latents.isfinite().all()
+
+
+def test_a_shot_of_one_window_is_checked_too():
+    canvas = make_canvas()
+    with pytest.raises(NotFinite, match="step 0 of 6"):
+        canvas.blend([canvas.latents * float("nan")], [Window(0, N_FRAMES)], np.ones((1, N_FRAMES)))

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.video_processor import VideoProcessor
 
 from engine import decode
+from engine.canvas import NotFinite
 from engine.decode import frames_uint8, n_latent_frames, n_pixel_frames, stream_decode
 
 
@@ -145,6 +146,13 @@ def test_bytes_are_those_of_the_video_processor(dtype: Any) -> None:
 def test_bytes_of_several_videos_are_refused() -> None:
     with pytest.raises(ValueError, match="one video"):
         frames_uint8(torch.zeros(2, 3, 1, 4, 4))
+
+
+def test_a_chunk_with_nan_is_no_black_picture():
+    chunk = torch.zeros(1, 3, 2, 4, 4)
+    chunk[0, 1, 1, 2, 3] = float("nan")
+    with pytest.raises(NotFinite, match="1 of 96 decoded values"):
+        frames_uint8(chunk)
 
 
 def test_frame_arithmetic_round_trips_and_refuses_the_rest() -> None:

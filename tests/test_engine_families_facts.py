@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from engine.chalk.model import TINY, WINDOW_FRAMES, build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
 from engine.families.cogvideox import CogVideoX
 from engine.families.facts import ModelFacts, folder_digest, read_facts
-from engine.families.known import UNTAUGHT
+from engine.families.known import FAMILIES, UNTAUGHT
 from engine.families.world import read_world, words_of
 
 
@@ -302,3 +303,11 @@ def test_a_scheduler_of_another_kind_is_refused_by_name(folder):
     EulerDiscreteScheduler().save_pretrained(folder / "scheduler")
     with pytest.raises(TypeError, match="EulerDiscreteScheduler"):
         CogVideoX.load_scheduler(folder, 4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_planning_knows_which_families_a_gang_can_share_and_which_schedulers_they_have(name):
+    module, _, family = FAMILIES[name].loader.partition(":")
+    loaded = getattr(import_module(module), family)
+    assert FAMILIES[name].shared == (loaded.parallel is not None)
+    assert FAMILIES[name].schedulers == tuple(loaded.schedulers)

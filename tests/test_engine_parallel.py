@@ -13,11 +13,21 @@ import pytest
 import torch
 import torch.distributed as dist
 from diffusers import (
+    ClassifierFreeGuidance,
     CogVideoXDDIMScheduler,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+    MochiPipeline,
+    MochiTransformer3DModel,
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
+    StableVideoDiffusionPipeline,
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
@@ -27,9 +37,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.families.cogvideox import CogVideoX
+from engine.families.h3_sound import add_sound, n_sound
 from engine.families.hunyuan import HunyuanVideo
+from engine.families.hunyuan15 import HunyuanVideo15
+from engine.families.ltx import LTX
+from engine.families.minimax_h3 import MiniMaxH3
+from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
+from engine.families.skyreels import SkyReels, SkyReelsForcing
+from engine.families.svd import StableVideoDiffusion
 from engine.families.wan import Wan
 from engine.parallel.attention import attend, attention_with_lse, load_ulysses, merge, plain_attention
 from engine.parallel.axes import Axes, Split, shares
@@ -38,6 +55,8 @@ from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.parallel.spread import parallelise
 from engine.takes import BESIDE
 from engine.windows import plan_windows
+from tests.tiny_h3 import make_transformer as make_h3_transformer
+from tests.tiny_svd import SEEN, make_unet
 
 LAYERS, TIMEOUT_S = 2, 60.0
 README = Path(__file__).parent.parent / "README.md"
@@ -61,9 +80,13 @@ class Case:
     rotary: bool = True
     batch: int = 1
     n_text: int = 6
+    text_width: int = 12
+    n_negative: int = 0  # tokens of the negative text; 0 for as many as of the other
     n_frames: int = 3
     heads: int = 4
     start: int = 0
+    n_glyphs: int = 0  # tokens of texts to be drawn as letters
+    n_given: int = 0  # latent frames that the window goes on from
     width: int = 8  # of the latents; 10 makes 20 tokens a latent frame
     dtype: torch.dtype = torch.float32
     beside: int = 0  # channels beside the latents; 1 is a mask of what moves
@@ -116,15 +139,91 @@ CASES |= {
     "HunyuanVideo, told the guidance, a batch of two": Case("HunyuanVideo, told", batch=2),
     "HunyuanVideo, half precision": Case("HunyuanVideo", dtype=torch.bfloat16),
 }
+CASES |= {
+    "CogVideoX 1.5, even tokens": Case("CogVideoX 1.5", n_frames=4),
+    "CogVideoX 1.5, uneven tokens, uneven heads": Case("CogVideoX 1.5", n_frames=4, heads=5, n_text=5),
+    "CogVideoX 1.5, short prompt": Case("CogVideoX 1.5", n_frames=4, n_text=1),
+    "CogVideoX 1.5, long prompt, unguided": Case("CogVideoX 1.5", n_text=61, n_frames=2, scale=1.0),
+    "CogVideoX 1.5, a later window": Case("CogVideoX 1.5", n_frames=4, start=2),
+    "CogVideoX 1.5, half precision": Case("CogVideoX 1.5", n_frames=4, dtype=torch.bfloat16),
+}
+CASES |= {
+    "LTX-Video, even tokens": Case("LTX-Video"),
+    "LTX-Video, uneven tokens, uneven heads": Case("LTX-Video", heads=5, width=9),
+    "LTX-Video, short prompt, unguided": Case("LTX-Video", n_text=1, scale=1.0),
+    "LTX-Video, long prompt": Case("LTX-Video", n_text=61, n_frames=1),
+    "LTX-Video, a batch of two under guidance": Case("LTX-Video", batch=2),
+    "LTX-Video, texts of unequal lengths": Case("LTX-Video", n_negative=2),
+    "LTX-Video, half precision": Case("LTX-Video", dtype=torch.bfloat16),
+}
+CASES |= {
+    "Mochi, even tokens": Case("Mochi", text_width=16),
+    "Mochi, uneven tokens, uneven heads": Case("Mochi", heads=5, width=10, n_text=5, text_width=16),
+    "Mochi, short prompt, unguided": Case("Mochi", n_text=1, scale=1.0, text_width=16),
+    "Mochi, long prompt": Case("Mochi", n_text=61, n_frames=1, text_width=16),
+    "Mochi, a batch of two under guidance": Case("Mochi", batch=2, text_width=16),
+    "Mochi, texts of unequal lengths": Case("Mochi", n_negative=2, text_width=16),
+    "Mochi, no token at all": Case("Mochi", n_text=0, text_width=16),
+    "Mochi, half precision": Case("Mochi", dtype=torch.bfloat16, text_width=16),
+}
+CASES |= {
+    "MiniMax-H3, even tokens": Case("MiniMax-H3", n_text=6),
+    "MiniMax-H3, uneven tokens, uneven heads": Case("MiniMax-H3", heads=5, width=10, n_text=5),
+    "MiniMax-H3, short prompt": Case("MiniMax-H3", n_text=1),
+    "MiniMax-H3, long prompt, a batch of two": Case("MiniMax-H3", batch=2, n_text=61, n_frames=1),
+    "MiniMax-H3, half precision": Case("MiniMax-H3", dtype=torch.bfloat16),
+}
+CASES |= {
+    "HunyuanVideo 1.5, even tokens": Case("HunyuanVideo 1.5"),
+    "HunyuanVideo 1.5, uneven tokens, uneven heads": Case("HunyuanVideo 1.5", heads=5, width=5, n_text=5),
+    "HunyuanVideo 1.5, short prompt, unguided": Case("HunyuanVideo 1.5", n_text=1, scale=1.0),
+    "HunyuanVideo 1.5, long prompt": Case("HunyuanVideo 1.5", n_text=61, n_frames=1),
+    "HunyuanVideo 1.5, letters, a batch of two": Case("HunyuanVideo 1.5", n_glyphs=3, batch=2),
+    "HunyuanVideo 1.5, half precision": Case("HunyuanVideo 1.5", dtype=torch.bfloat16),
+}
+CASES |= {
+    "SkyReels-V2, even tokens": Case("SkyReels-V2"),
+    "SkyReels-V2, uneven tokens, uneven heads": Case("SkyReels-V2", heads=5, width=10),
+    "SkyReels-V2, short prompt, unguided": Case("SkyReels-V2", n_text=1, scale=1.0),
+    "SkyReels-V2, long prompt": Case("SkyReels-V2", n_text=61, n_frames=1),
+    "SkyReels-V2, a batch of two": Case("SkyReels-V2", batch=2),
+    "SkyReels-V2, told the frame rate, after given latents": Case("SkyReels-V2, told", n_given=2, width=10),
+    "SkyReels-V2, without forcing": Case("SkyReels-V2 plain", width=10),
+    "SkyReels-V2, half precision": Case("SkyReels-V2", dtype=torch.bfloat16),
+}
+WHOLE = "Stable Video Diffusion"  # a family whose windows are not shared, but for guidance
+CASES |= {
+    f"{WHOLE}, guided": Case(WHOLE, scale=3.0),
+    f"{WHOLE}, a batch of two": Case(WHOLE, batch=2, scale=3.0),
+    f"{WHOLE}, unguided": Case(WHOLE, scale=1.0),
+    f"{WHOLE}, half precision": Case(WHOLE, scale=3.0, dtype=torch.bfloat16),
+}
+PAIRS = [
+    (axes, case) for axes in AXES for case in CASES if AXES[axes].sequence == 1 or CASES[case].family != WHOLE
+]
 
 
 def make_family(case):
     torch.manual_seed(0)
+    if case.family == "Mochi":
+        return make_mochi(case)
+    if case.family == "LTX-Video":
+        return make_ltx(case)
+    if case.family == "HunyuanVideo 1.5":
+        return make_hunyuan15(case)
+    if case.family.startswith("SkyReels-V2"):
+        return make_skyreels(case)
     if case.family.startswith("HunyuanVideo"):
         return make_hunyuan(case)
     if case.family == "Open-Sora 2":
         return make_opensora(case)
-    return make_cogvideox(case) if case.family == "CogVideoX" else make_wan(case)
+    if case.family == WHOLE:
+        parts = dict.fromkeys(("vae", "image_encoder", "scheduler", "feature_extractor"))
+        return StableVideoDiffusion(StableVideoDiffusionPipeline(unet=make_unet().to(case.dtype), **parts))
+    if case.family == "MiniMax-H3":
+        transformer = make_h3_transformer(case.heads, channels=4, text_dim=12, layers=LAYERS)
+        return MiniMaxH3(MiniMaxH3.pipeline_class(transformer=transformer.to(case.dtype), device="cpu"))
+    return make_cogvideox(case) if case.family.startswith("CogVideoX") else make_wan(case)
 
 
 def make_wan(case):
@@ -149,7 +248,8 @@ def make_cogvideox(case):
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=case.heads, attention_head_dim=16, in_channels=case.in_channels, out_channels=4,
         time_embed_dim=8, text_embed_dim=12, num_layers=LAYERS, sample_width=8, sample_height=8,
-        sample_frames=9, patch_size=2, max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
+        sample_frames=9, patch_size=2, patch_size_t=2 if case.family == "CogVideoX 1.5" else None,
+        max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
     )  # fmt: skip
     scheduler = CogVideoXDDIMScheduler()
     return CogVideoX(CogVideoXPipeline(None, None, None, transformer.to(case.dtype).eval(), scheduler))
@@ -164,6 +264,30 @@ def make_hunyuan(case):
     return HunyuanVideo(HunyuanVideoPipeline(None, None, transformer, None, None, None, None))
 
 
+def make_hunyuan15(case):
+    transformer = HunyuanVideo15Transformer3DModel(
+        in_channels=9, out_channels=4, num_attention_heads=case.heads, attention_head_dim=16,
+        num_layers=LAYERS, num_refiner_layers=1, text_embed_dim=12, text_embed_2_dim=12, image_embed_dim=8,
+        rope_axes_dim=(4, 6, 6),
+    ).to(case.dtype).eval()  # fmt: skip
+    guider = ClassifierFreeGuidance()
+    return HunyuanVideo15(
+        HunyuanVideo15.pipeline_class(None, None, transformer, None, None, None, None, guider)
+    )
+
+
+def make_skyreels(case):
+    transformer = SkyReelsV2Transformer3DModel(
+        num_attention_heads=case.heads, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=12,
+        freq_dim=16, ffn_dim=32, num_layers=LAYERS, rope_max_seq_len=32,
+        inject_sample_info=case.family.endswith("told"),
+    ).to(case.dtype).eval()  # fmt: skip
+    plain = case.family.endswith("plain")
+    pipeline = SkyReelsV2Pipeline if plain else SkyReelsV2DiffusionForcingPipeline
+    family = SkyReels if plain else SkyReelsForcing
+    return family(pipeline(None, None, transformer, None, UniPCMultistepScheduler()))
+
+
 def make_opensora(case):
     transformer = OpenSoraTransformer(
         in_channels=16, num_layers=LAYERS, num_single_layers=LAYERS, num_attention_heads=case.heads,
@@ -172,14 +296,52 @@ def make_opensora(case):
     return OpenSora(OpenSora.pipeline_class(transformer=transformer.to(case.dtype).eval(), device="cpu"))
 
 
+def make_ltx(case):
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=case.heads, attention_head_dim=16,
+        cross_attention_dim=16 * case.heads, num_layers=LAYERS, caption_channels=12,
+    )  # fmt: skip
+    return LTX(LTXPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
+
+
+def make_mochi(case):
+    transformer = MochiTransformer3DModel(
+        num_attention_heads=case.heads, attention_head_dim=16, num_layers=LAYERS, pooled_projection_dim=24,
+        in_channels=4, text_embed_dim=16, time_embed_dim=16,
+    )  # fmt: skip
+    torch.nn.init.normal_(transformer.pos_frequencies)  # zeros as made, which would give no positions
+    return Mochi(MochiPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
+
+
 def predict(family, case):
     generator = torch.Generator().manual_seed(7)
     shot = torch.randn((case.batch, 7, 4, 8, case.width), generator=generator).to(case.dtype)
-    prompt, negative = torch.randn((2, case.batch, case.n_text, 12), generator=generator).to(case.dtype)
-    prompt, negative = {"tokens": prompt}, {"tokens": negative}
+    prompt, negative = torch.randn((2, case.batch, case.n_text, case.text_width), generator=generator).to(
+        case.dtype
+    )
+    prompt, negative = {"tokens": prompt}, {"tokens": negative[:, : case.n_negative or case.n_text]}
     if case.family.startswith(("Open-Sora 2", "HunyuanVideo")):
         prompt, negative = ({**text, "pooled": text["tokens"][:, 0]} for text in (prompt, negative))
+    if case.family == "HunyuanVideo 1.5":
+        letters = torch.randn((case.batch, case.n_glyphs, 12), generator=generator).to(case.dtype)
+        prompt, negative = ({**text, "glyphs": letters} for text in (prompt, negative))
     window = shot[:, case.start : case.start + case.n_frames]
+    if case.family == WHOLE:
+        picture = {
+            "seen": prompt["tokens"][:, :1, :SEEN],
+            "first": shot[:, :1],
+            "told": torch.tensor([[6.0, 127.0, 0.02]] * case.batch).to(case.dtype),
+        }
+        return family.predict(window, torch.tensor(0.3), picture, picture, case.scale)
+    if case.family == "MiniMax-H3":
+        sound = torch.randn((case.batch, 2 * n_sound(case.n_frames), 32), generator=generator)
+        window, at = add_sound(window.float(), sound), torch.tensor([0.5, 0.2])
+        return family.predict(window, at, prompt, negative, case.scale)
+    if case.n_given:
+        noise = shot[:, -case.n_given :]
+        return family.predict_after(
+            window, torch.tensor(500), case.n_given, noise, prompt, negative, case.scale
+        )
     given = given_to(case, generator)
     return family.predict(window, torch.tensor(500), prompt | given, negative | given, case.scale)
 
@@ -209,6 +371,18 @@ class Rank:
         if not again:
             self.family = make_family(case)
         parallelise(self.family, self.mesh)
+        return predict(self.family, case).float().numpy()
+
+    def predict_masked(self, case):
+        """What a gang makes of a text whose last token is said to be padding."""
+
+        def mask(module, args, kwargs):
+            allowed = torch.arange(case.n_text).lt(case.n_text - 1).expand(case.batch, -1)
+            return args, {**kwargs, "encoder_attention_mask": allowed}
+
+        self.family = make_family(case)
+        parallelise(self.family, self.mesh)
+        self.family.transformer.register_forward_pre_hook(mask, with_kwargs=True)
         return predict(self.family, case).float().numpy()
 
     def predict_counting(self, case):
@@ -392,8 +566,7 @@ def gangs(store, tmp_path_factory):
     pool.end()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize(("axes", "case"), PAIRS)
 def test_a_gang_equals_one_rank_and_all_its_ranks_hold_the_same_bits(gangs, axes, case, contract):
     gang = gangs(AXES[axes])
     first, *others = done(gang.call("predict", CASES[case], among=AXES[axes].ranks))
@@ -409,10 +582,12 @@ def test_readme_has_the_table_of_this_contract(contract):
     """The largest errors, as the tests above found them; LONGTAKE_CONTRACT=1 writes them anew."""
     columns = [*AXES, "uneven tokens", "uneven heads", "short prompt", "long prompt"]
     families = dict.fromkeys(case.split(", ")[0] for case in CASES)
-    if len(contract) < len(families) * len(columns):
+    if not {(case.split(", ")[0], axes) for axes, case in PAIRS} <= contract.keys():
         pytest.fail("run the whole file: the table is made of all its cases")
     rows = [["family", *columns], ["---", *["---:"] * len(columns)]]
-    rows += [[family, *(f"{contract[family, column]:.0e}" for column in columns)] for family in families]
+    for family in families:
+        errors = (contract.get((family, column)) for column in columns)
+        rows.append([family, *("" if error is None else f"{error:.0e}" for error in errors)])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     text = README.read_text()
     (begin, end) = (text.index(mark) for mark in ("| family | ulysses 2", "\n\n## Limits"))
@@ -480,6 +655,20 @@ def test_what_cannot_be_shared_is_refused_before_anything_is_sent_and_the_gang_l
         assert kind == "ValueError"
         assert "ulysses 2 ranks share 1 attention heads" in message and "use ulysses up to 1" in message
     assert_close(done(gang.call("predict", Case()))[0], Case())
+
+
+@pytest.mark.parametrize("axes", ["ulysses 2", "ring 2", "cfg 2 × ulysses 2"])
+def test_a_family_whose_windows_are_not_shared_is_refused_by_its_name_and_the_axes(gangs, axes):
+    for kind, message in gangs(AXES[axes]).call("predict", Case(WHOLE), among=AXES[axes].ranks):
+        assert kind == "ValueError"
+        assert "StableVideoDiffusion is not shared out over ring" in message and "use cfg up to 2" in message
+
+
+def test_a_mask_that_masks_is_refused_by_all_ranks_and_the_gang_lives_on(gangs):
+    gang, case = gangs(ULYSSES), Case("Mochi", scale=1.0, text_width=16)
+    for kind, message in gang.call("predict_masked", case, among=2):
+        assert kind == "ValueError" and "trim the prompt" in message, message
+    assert_close(done(gang.call("predict", case, among=2))[0], case)
 
 
 def test_deepspeed_says_nothing_and_starts_no_compiler(gang):

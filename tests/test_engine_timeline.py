@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.canvas import Canvas
 from engine.denoise import requests_of_step
-from engine.timeline import PromptSpan, Shot, latent_frames, parts_of, prompt_weights
+from engine.timeline import PromptSpan, Shot, first_pixel, latent_frames, parts_of, prompt_weights
 from engine.windows import blend_weights, plan_windows
 
 
@@ -72,12 +72,31 @@ def test_a_blend_is_even_in_time_around_its_start():
     assert weights[1, 18] == pytest.approx(np.sin(np.pi / 8) ** 2)
 
 
-@given(st.integers(1, 5000), st.sampled_from([1, 2, 4, 8]))
+@given(st.integers(1, 5000))
+def test_latent_frames_of_a_single_pixel_frame_are_as_many_as_those(n_frames):
+    assert latent_frames(n_frames, 1) == n_frames
+
+
+@given(st.integers(1, 5000), st.sampled_from([2, 4, 8]))
 def test_latent_frames_is_odd_and_the_least_that_decodes_to_enough(n_frames, c):
     n_latent = latent_frames(n_frames, c)
     assert n_latent % 2 == 1
     assert c * (n_latent - 1) + 1 >= n_frames
     assert n_latent == 1 or c * (n_latent - 3) + 1 < n_frames
+
+
+@given(st.integers(1, 5000))
+def test_with_a_period_latent_frames_are_whole_periods_and_two_and_the_least_that_decodes_to_enough(n_frames):
+    n_latent = latent_frames(n_frames, 4, period=5)
+    assert n_latent % 5 == 2 and first_pixel(n_latent, 4, 5) == (n_latent // 5) * 17 + 5 >= n_frames
+    assert n_latent == 7 or first_pixel(n_latent - 5, 4, 5) < n_frames
+
+
+def test_with_a_period_prompts_hold_where_their_pixel_frames_are():
+    frames = [first_pixel(latent, 4, 5) for latent in range(8)]
+    assert frames == [0, 1, 5, 9, 13, 17, 18, 22]
+    weights = prompt_weights(make_shot(22, (17, 0)), 7, 4, 5)
+    np.testing.assert_array_equal(weights[1], [0, 0, 0, 0, 0, 1, 1])
 
 
 @given(shots(), st.data())

@@ -31,6 +31,25 @@ def test_windows_have_one_length_cover_every_frame_and_share_the_overlap(layout)
     assert all(a.start < b.start for a, b in itertools.pairwise(windows))
 
 
+@settings(max_examples=300)
+@given(layouts(), st.integers(2, 15), st.integers(0, 30))
+def test_windows_of_a_unit_begin_at_its_multiples_and_share_the_overlap(layout, unit, more):
+    _, size, overlap, _ = layout
+    size += unit
+    windows = plan_windows(size + unit * more, size, overlap, unit)
+    assert {len(w) for w in windows} == {size} and windows[-1].stop == size + unit * more
+    assert not any(w.start % unit for w in windows)
+    shared = [a.stop - b.start for a, b in itertools.pairwise(windows)]
+    assert all(overlap <= s < size for s in shared)
+    assert max(shared, default=0) - min(shared, default=0) <= unit
+
+
+@pytest.mark.parametrize("n_frames, overlap", [(38, 7), (52, 8)])
+def test_windows_of_a_unit_that_cannot_cover_a_shot_are_refused(n_frames, overlap):
+    with pytest.raises(ValueError, match=r"multiples of 15 do not cover n_frames=.*size \+ 15 k"):
+        plan_windows(n_frames, 22, overlap, 15)
+
+
 @settings(max_examples=600)
 @given(layouts())
 def test_weights_are_a_partition_of_unity_inside_their_windows(layout):

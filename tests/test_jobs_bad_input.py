@@ -324,6 +324,19 @@ def test_settings_that_cannot_be_used_are_one_message_and_exit_2(
     assert named in said and len(said.strip().splitlines()) == 1
 
 
+def test_a_model_whose_weights_are_cut_short_is_told_before_rendering(
+    settings: list[str], place: Path, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    weights = model / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    told = [*settings, f"profiles.chalk.model.folder={model}"]
+    assert run(as_jsonl(tmp_path / "m.jsonl", GOOD), place, told) == 2
+    said = check_nothing_happened(capsys, place, 2, "usage")
+    assert "profiles.chalk.model.folder" in said and f"{weights} is cut short" in said
+
+
 def test_a_place_without_room_is_told_before_rendering(
     settings: list[str],
     place: Path,

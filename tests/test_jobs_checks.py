@@ -230,13 +230,14 @@ def planned(duration_s: float, changes: list[tuple[float, float]], fps: Fraction
 
 
 def prompt_findings(
-    duration_s: float, changes: list[tuple[float, float]], c: int = 4, **rate: int
+    duration_s: float, changes: list[tuple[float, float]], c: int = 4, period: int = 0, **rate: int
 ) -> list[tuple[str, str]]:
     """Codes and paths of what validation finds in a row of one shot, at 5 frames a second unless told."""
     later = [{"start_s": start, "prompt": "a boat", "blend_s": blend} for start, blend in changes]
     shot = {"shot_id": "s", "prompt": "a river", "duration_s": duration_s, "prompts": later}
     table = pa.Table.from_pylist([{"row_id": "a", "profile": "p", "shots": [shot]} | rate], schema=SCHEMA)
-    return [(f.code, f.json_path) for f in validate(table, {"p": replace(LIMITS, temporal_compression=c)})]
+    limits = replace(LIMITS, temporal_compression=c, period=period)
+    return [(f.code, f.json_path) for f in validate(table, {"p": limits})]
 
 
 @settings(deadline=None)
@@ -253,11 +254,13 @@ SPANS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 12)), min_size=1, m
 
 
 @settings(deadline=None)
-@given(SPANS, st.integers(0, 12), st.sampled_from([1, 2, 4, 8]))
-@example([(8, 0)], 1, 4)  # begins within the last latent frame of 9
-@example([(3, 0), (2, 0)], 12, 4)  # lies between two latent frames of 17
+@given(SPANS, st.integers(0, 12), st.sampled_from([(1, 0), (2, 0), (4, 0), (8, 0), (4, 5), (4, 3)]))
+@example([(8, 0)], 1, (4, 0))  # begins within the last latent frame of 9
+@example([(3, 0), (2, 0)], 12, (4, 0))  # lies between two latent frames of 17
+@example([(8, 0), (9, 0), (1, 0)], 12, (4, 5))  # holds where the second period's only pixel frame is
+@example([(8, 0), (8, 1), (1, 0)], 12, (4, 5))
 def test_a_prompt_is_unseen_exactly_when_it_has_no_weight(
-    spans: list[tuple[int, int]], tail: int, c: int
+    spans: list[tuple[int, int]], tail: int, clock: tuple[int, int]
 ) -> None:
     """Each span is (frames after the span before, blend); `tail` frames follow the last start."""
     starts = list(accumulate(gap for gap, _ in spans))
@@ -266,10 +269,10 @@ def test_a_prompt_is_unseen_exactly_when_it_has_no_weight(
     shot = planned(duration_s, changes, Fraction(5))
     assume(shot is not None)
     assert shot is not None
-    weights = prompt_weights(shot, latent_frames(shot.n_frames, c), c)
+    weights = prompt_weights(shot, latent_frames(shot.n_frames, *clock), *clock)
     unseen = [i - 1 for i, share in enumerate(weights) if not share.any()]
     wanted = [("E406_PROMPT_UNSEEN", f"/shots/0/prompts/{j}") for j in unseen]
-    assert prompt_findings(duration_s, changes, c) == wanted
+    assert prompt_findings(duration_s, changes, *clock) == wanted
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
 from engine.families.facts import ModelFacts
-from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, stock
+from engine.families.published_parts import SVD
+from jobs.plan import LANGUAGES, Stock, film_tasks, fps_of, frames_of, limits_of, plan, settled, stock
 from jobs.spec import Profile, SpecError, load_spec
 from manifests.schema import SCHEMA
 from manifests.validate import validate
@@ -175,6 +176,11 @@ def model_folder(path: Path) -> Path:
             "num_attention_heads": 30,
         },
     }
+    return folder_of(path, parts)
+
+
+def folder_of(path: Path, parts: dict[str, Any]) -> Path:
+    """A folder of these JSON files."""
     for name, content in parts.items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / f"{name}.json").write_text(json.dumps(content))
@@ -199,6 +205,54 @@ def test_a_profile_that_its_model_cannot_serve_is_refused_before_any_row(
         stock(load_spec(None, [*told, f"profiles.chalk.{override}"]))
 
 
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("size=7", "window.size=7 latent frames must be a multiple of 2"),
+        ("overlap=3", "window.overlap=3 latent frames must be at least 4"),
+    ],
+)
+def test_windows_of_broken_patches_are_refused_before_any_row(
+    tmp_path: Path, override: str, named: str
+) -> None:
+    folder = model_folder(tmp_path)
+    path = folder / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"patch_size_t": 2, "sample_frames": 81}))
+    told = [f"profiles.chalk.model.folder={folder}"]
+    one = stock(load_spec(None, told))["chalk"]
+    assert (one.facts.window_frames, one.facts.window_unit, one.facts.patch_frames) == (22, 2, 2)
+    with pytest.raises(SpecError, match=named):
+        stock(load_spec(None, [*told, f"profiles.chalk.window.{override}"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("size=36", "window.size=36 latent frames must be 5 k . 2"), ("overlap=23", "it must be at most 22")],
+)
+def test_windows_that_a_model_of_uneven_latent_frames_cannot_be_given_are_refused_before_any_row(
+    tmp_path: Path, override: str, named: str
+) -> None:
+    parts = {
+        "modular_model_index": {"_class_name": "MiniMaxH3ModularPipeline"},
+        "vae/config": {
+            "spatial_downsample_factors": [2, 2, 2, 2, 1, 1],
+            "temporal_downsample_factors": [1, 2, 2, 1, 1, 1],
+            "clip_length": 17,
+            "token_drop": 3,
+        },
+        "transformer/config": {
+            "in_channels": 24,
+            "audio_in_channels": 32,
+            "patch_size": [1, 2, 2],
+            "num_attention_heads": 56,
+        },
+    }
+    told = [f"profiles.chalk.model.folder={folder_of(tmp_path, parts)}"]
+    assert stock(load_spec(None, told))["chalk"].facts.heads == 56
+    with pytest.raises(SpecError, match=named):
+        stock(load_spec(None, [*told, f"profiles.chalk.window.{override}"]))
+
+
 def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_before_any_row(
     tmp_path: Path,
 ) -> None:
@@ -206,6 +260,39 @@ def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_befo
     assert stock(load_spec(None, [*told, "cluster.ulysses=30"]))
     with pytest.raises(SpecError, match=r"cluster.ulysses=31 ranks .* 30 attention heads .* set it to 30 or"):
         stock(load_spec(None, [*told, "cluster.ulysses=31"]))
+
+
+@pytest.mark.parametrize("axis", ["ring", "ulysses"])
+def test_a_gang_that_shares_a_window_is_refused_for_a_model_that_cannot_be_shared(
+    tmp_path: Path, axis: str
+) -> None:
+    parts = {
+        "model_index": {"_class_name": "StableVideoDiffusionPipeline"},
+        "vae/config": SVD["vae"],
+        "unet/config": SVD["unet"],
+    }
+    told = [f"profiles.chalk.model.folder={folder_of(tmp_path, parts)}", "cluster.cfg=2"]
+    assert stock(load_spec(None, told))["chalk"].facts.window_frames == 25
+    with pytest.raises(SpecError, match=rf"cluster.{axis}=2.* cannot share a window .* set both to 1"):
+        stock(load_spec(None, [*told, f"cluster.{axis}=2"]))
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cuda", "bfloat16"), ("cpu", "float32")])
+def test_a_dtype_left_open_is_that_of_the_device_before_anything_is_keyed_by_it(
+    tmp_path: Path, device: str, dtype: str
+) -> None:
+    told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", f"cluster.device={device}"]
+    spec = load_spec(None, [*told, "profiles.chalk.model.dtype=auto", "profiles.other.model.dtype=float16"])
+    assert [one.model.dtype for one in settled(spec).profiles.values()] == [dtype, "float16"]
+    assert settled(settled(spec)) == settled(spec)
+    assert stock(spec)["chalk"].model.identity[1] == dtype
+
+
+def test_weights_are_shared_out_over_gangs_of_several_only(tmp_path: Path) -> None:
+    told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", "profiles.chalk.model.zero=true"]
+    assert stock(load_spec(None, [*told, "cluster.cfg=2"]))["chalk"].model.zero
+    with pytest.raises(SpecError, match=r"profiles\.chalk\.model\.zero=true .+offload=memory"):
+        stock(load_spec(None, told))
 
 
 # Mostly sound, so that what is left to planning is tried; edges lie on halves of frames.

@@ -19,6 +19,7 @@ REFUSED = [
     ("too many steps", "profiles.chalk.sampling.n_steps=1001", "1 to 1000"),
     ("guidance that is no number", "profiles.chalk.sampling.guidance_scale=nan", "guidance_scale=nan"),
     ("dtype that no kernel has", "profiles.chalk.model.dtype=float8", "'float8'"),
+    ("a place where no weights can wait", "profiles.chalk.model.offload=cloud", "'cloud'"),
     ("overlap too small for its lead-in", "profiles.chalk.window.lead_in=3", "window.overlap=4"),
     ("no overlap", "profiles.chalk.window.overlap=0", "window.overlap=0"),
     ("window as long as its overlap", "profiles.chalk.window.size=4", "window.size=4"),
@@ -45,6 +46,11 @@ def test_what_cannot_be_used_is_refused_by_its_key_in_one_line(override: str, na
     with pytest.raises(SpecError) as error:
         load_spec(None, [override])
     assert named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_weights_are_shared_out_or_wait_elsewhere_and_not_both() -> None:
+    with pytest.raises(SpecError, match="exclude each other"):
+        load_spec(None, ["profiles.chalk.model.zero=true", "profiles.chalk.model.offload=disk"])
 
 
 UNREADABLE = [

@@ -1,7 +1,8 @@
 """CogVideoX: predict windows with the arithmetic of CogVideoXPipeline.
 
 Bit equality with the stock pipeline for one window is a promise of this module, so every operation keeps the
-order and the dtypes of CogVideoXPipeline.__call__.
+order and the dtypes of CogVideoXPipeline.__call__. Patches of 1.5 are of two latent frames, so that windows
+begin at even ones; stock puts a latent frame before a clip of odd length, and so does who opens a canvas.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from engine.takes import BESIDE, FIRST
 
 
 class CogVideoX(Family):
-    """CogVideoX 1.0, text to video."""
+    """CogVideoX 1.0 and 1.5, text to video."""
 
     pipeline_class = CogVideoXPipeline
     schedulers: ClassVar = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}

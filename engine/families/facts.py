@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.families.known import FAMILIES, Parts, number
-from engine.families.reading import read_object
+from engine.families.reading import Config, read_object
 from engine.families.world import WORLD
 from engine.takes import NOTHING, Takes
 
 _CHUNK = 1 << 20
+_INDEXES = ("model_index.json", "modular_model_index.json")  # the latter of pipelines that are blocks only
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Units: compression is pixels a latent (in space) and frames a latent frame (in time)."""
+    """Units: compression is pixels a latent (in space) and frames a latent frame (in time).
+
+    With a period, one of so many latent frames is of a single pixel frame. Windows begin at multiples of
+    window_unit latent frames. A token is of patch_frames latent frames.
+    """
 
     family: str
     latent_channels: int
@@ -27,6 +32,9 @@ class ModelFacts:
     window_frames: int
     max_text_tokens: int
     heads: int
+    period: int = 0
+    window_unit: int = 1
+    patch_frames: int = 1
     takes: Takes = NOTHING
 
     @property
@@ -38,9 +46,15 @@ class ModelFacts:
 _NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name not in ("family", "takes"))
 
 
+def _index(folder: Path) -> Config:
+    """What the folder says of its pipeline as a whole."""
+    found = (folder / name for name in _INDEXES if (folder / name).exists())
+    return read_object(next(found, folder / _INDEXES[0]))
+
+
 def family_name(folder: Path) -> str:
     """The pipeline class that a diffusers folder is for. Raises ValueError if it is of no known family."""
-    family = read_object(folder / "model_index.json").get("_class_name")
+    family = _index(folder).get("_class_name")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{folder}: a {family} is not among the families {', '.join(FAMILIES)}")
     return family
@@ -50,8 +64,9 @@ def read_facts(folder: Path) -> ModelFacts:
     """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
     family = family_name(folder)
     known = FAMILIES[family]
-    parts = {part: read_object(folder / part / "config.json") for part in (known.denoiser, "vae")}
-    parts["pipeline"] = read_object(folder / "model_index.json")
+    files = {known.denoiser: "config.json", "vae": "config.json"} | dict(known.more)
+    parts = {part: read_object(folder / part / file) for part, file in files.items()}
+    parts["pipeline"] = _index(folder)
     try:
         return facts_of(family, parts)
     except ValueError as error:

@@ -18,6 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.families.gaps import load_texts, misfits_told, refuse_gaps
+from engine.families.weights import check_weights
+from engine.noise import stock_noise
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
@@ -25,7 +28,6 @@ from engine.takes import BEGINNING, CLIP, FIRST, SOURCE, WHOLE
 
 Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names, and BESIDE
 Frames = npt.NDArray[np.uint8]  # f_THWC
-_PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
 class Family(ABC):
@@ -37,15 +39,17 @@ class Family(ABC):
 
     pipeline_class: ClassVar[Any]
     schedulers: ClassVar[Mapping[str, Any]]
-    parallel: ClassVar[ParallelSpec]
+    parallel: ClassVar[ParallelSpec | None]  # None where a gang cannot share one window's sequence
     channels_first: ClassVar[bool]  # whether stock's latents are BCTHW; a canvas's are BTCHW
     latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
-    one_batch: ClassVar[bool]  # whether stock predicts both branches of guidance in one forward
+    noise_in_float32: ClassVar[bool] = False  # whether stock draws them so, however it keeps them
+    one_batch: ClassVar[bool]  # whether stock predicts both branches at once; unequal texts go in turn
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.mesh: Mesh | None = None  # of the gang that predicts together; see parallelise
         self.spreads: Sequence[Spread] = ()
+        self.computes_on: torch.device | None = None  # where weights come to, if they lie elsewhere
 
     @classmethod
     def load(
@@ -59,19 +63,26 @@ class Family(ABC):
         """Load a folder that the pipeline's from_pretrained reads, from local safetensors only.
 
         leave_out names parts not to load, such as "text_encoder" where prompts come encoded; names that are
-        no part of the pipeline are passed over. With a part goes its second, such as "text_encoder_2".
+        no part of the pipeline are passed over. With a part goes its second, such as "text_encoder_2". Raises
+        OSError or ValueError, naming the file or the tensor, where weights are pickled, missing, cut short or
+        of another shape.
         """
-        refuse_pickles(folder)
         parts = inspect.signature(cls.pipeline_class.__init__).parameters
         both = [each for name in leave_out for each in (name, f"{name}_2") if each in parts]
         absent: dict[str, Any] = dict.fromkeys(both)
-        pipeline = cls.pipeline_class.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            **absent,
-        )
+        check_weights(folder, leave_out)
+        with misfits_told(folder):
+            pipeline = cls.pipeline_class.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                **absent,
+                **load_texts(folder, dtype, leave_out),
+            )
+        for name, part in pipeline.components.items():
+            if isinstance(part, torch.nn.Module):
+                refuse_gaps(folder / name, part)
         return cls(pipeline.to(device))
 
     @classmethod
@@ -88,7 +99,6 @@ class Family(ABC):
         config = some.load_config(str(folder / "scheduler"), local_files_only=True)
         named = {each.__name__: each for each in cls.schedulers.values()}
         if config.get("_class_name") not in named:
-            # a step leaves out scale_model_input, which is the identity for these only
             raise TypeError(f"{config.get('_class_name')} is none of {', '.join(named)}")
         scheduler = named[config["_class_name"]].from_config(config)
         if kind is not None:
@@ -106,6 +116,25 @@ class Family(ABC):
         """A scheduler of a kind in `schedulers` with what the configuration of another kind says."""
         return cls.schedulers[kind].from_config(config)
 
+    @classmethod
+    def canvas_shape(cls, frame_shape: Sequence[int]) -> tuple[int, ...]:
+        """The (C, H, W) of a latent frame on a canvas; more than a picture's where a model draws more."""
+        channels, height, width = frame_shape
+        return channels, height, width
+
+    @classmethod
+    def stock_canvas(
+        cls, seed: int, n_frames: int, frame_shape: Sequence[int], dtype: torch.dtype
+    ) -> tuple[Tensor, torch.Generator]:
+        """Noise z_BTCHW as the pipeline draws it for pictures (C, H, W), and the generator after it."""
+        drawn = torch.float32 if cls.noise_in_float32 else dtype
+        if not cls.channels_first:
+            z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), drawn)
+            return z_BTCHW.to(dtype), generator
+        channels, *sides = frame_shape
+        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), drawn)
+        return z_BCTHW.to(dtype).transpose(1, 2).contiguous(), generator
+
     @property
     def transformer(self) -> Any:
         """The only one, or the first of several."""
@@ -118,21 +147,22 @@ class Family(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.pipeline.device)
+        """Where the weights are when they are used."""
+        return self.computes_on or torch.device(self.pipeline.device)
 
     @torch.no_grad()
     def embed(self, text: str, max_text_tokens: int) -> Conditioning:
         """One text as the transformer takes it, batch 1; texts of more tokens are cut, as in stock.
 
-        Here tokens (1, max_text_tokens, text dim), as pipelines with one text encoder give them.
+        Here tokens (1, max_text_tokens, text dim), as pipelines with one text encoder give them; those that
+        say by a mask which are padding give fewer, the real ones.
         """
         if self.pipeline.text_encoder is None:
             raise ValueError("this folder was loaded without its text encoder")
-        tokens = self.pipeline.encode_prompt(
+        tokens, mask, *_ = self.pipeline.encode_prompt(
             text, None, False, max_sequence_length=max_text_tokens, device=self.device
-        )[0]
-        return {"tokens": tokens}
+        )
+        return {"tokens": tokens if mask is None else tokens[:, mask[0].bool()]}
 
     @abstractmethod
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
@@ -175,8 +205,8 @@ class Family(ABC):
     ) -> Tensor:
         """The prediction, of the shape of a window's latents (B, T, C, H, W).
 
-        timestep is (), texts have the batch of the latents. As in stock, a scale of at most 1 turns guidance
-        off and the negative text is then ignored. A distilled model has no use for one at any scale.
+        timestep is a canvas's, texts have the batch of the latents. As in stock, a scale of at most 1 turns
+        guidance off and the negative text is then ignored. A distilled model has no use for one at any scale.
         """
         told = self.told_guidance(len(latents), guidance_scale)
         if told is not None:
@@ -195,7 +225,7 @@ class Family(ABC):
         if self.mesh is not None and self.mesh.cfg is not None:
             mine = self.forward(latents, timestep, (negative, prompt)[self.mesh.place["cfg"]])
             both = gather(mine, 0, [len(latents)] * 2, self.mesh.cfg)
-        elif self.one_batch:
+        elif self.one_batch and all(negative[name].shape == prompt[name].shape for name in prompt):
             texts = {name: torch.cat([negative[name], prompt[name]]) for name in prompt}
             both = self.forward(torch.cat([latents] * 2), timestep, texts)
         else:
@@ -207,12 +237,3 @@ class Family(ABC):
 def unit_frames(f_THWC: Frames) -> Tensor:
     """Frames as an autoencoder takes them: x_1CTHW in float32, from -1 to 1."""
     return torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _PICKLED)
-    if found:
-        raise ValueError(f"pickled weights are refused: {', '.join(found)}")

@@ -3,6 +3,7 @@
 A new family is its file and its entry here.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from engine.families.reading import Config, fact
 from engine.takes import FIRST, LAST, NOTHING, SOURCE, Takes
 
-Parts = Mapping[str, Config]  # a folder's configurations, by part; its model_index.json as "pipeline"
+Parts = Mapping[str, Config]  # a folder's configurations, by part; its index of them as "pipeline"
 UNTAUGHT = Takes(frozenset({SOURCE}))  # of any model whose family encodes: no weights are taught this
 PICTURE = Takes(frozenset({FIRST}), frozenset({FIRST}), together=True, one_window=True)
 # A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
@@ -34,8 +35,13 @@ class Known:
     temporal_compression: Read = "vae.temporal_compression_ratio"
     patch: Read = "transformer.patch_size"
     heads: Read = "transformer.num_attention_heads"
+    shared: bool = True  # whether a gang can share one window's sequence, by ring and ulysses
+    period: Read = 0
+    window_unit: Read = 1
+    patch_frames: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
+    more: tuple[tuple[str, str], ...] = ()  # further parts that `refuse` reads, and the file of each
 
 
 def number(read: Read, parts: Parts) -> int:
@@ -57,17 +63,25 @@ def _or(read: str, older: int) -> Callable[[Parts], int]:
 
 
 def _cogvideox_window(parts: Parts) -> int:
-    frames = number("transformer.sample_frames", parts)
-    return (frames - 1) // number("vae.temporal_compression_ratio", parts) + 1
+    """Latent frames of the clips that it was trained on, in whole patches."""
+    frames, patch = number("transformer.sample_frames", parts), _cogvideox_patch(parts)
+    latent = (frames - 1) // number("vae.temporal_compression_ratio", parts) + 1
+    return latent + -latent % patch
+
+
+def _cogvideox_patch(parts: Parts) -> int:
+    """CogVideoX 1.0 has patches in space only."""
+    given = parts["transformer"].get("patch_size_t") is not None
+    return number("transformer.patch_size_t", parts) if given else 1
 
 
 def _cogvideox_1_5(parts: Parts) -> None:
     if parts["transformer"].get("patch_size_t"):
-        raise ValueError("its patches are of several frames, as CogVideoX 1.5's: only 1.0 is read yet")
+        raise ValueError("its patches are of several frames, as CogVideoX 1.5's: of I2V only 1.0 is read yet")
 
 
 def _halvings(parts: Parts) -> int:
-    """CogVideoX's autoencoder halves the sides between its levels."""
+    """An autoencoder that halves the sides between its levels."""
     halvings = len(fact(parts["vae"], "block_out_channels", list)) - 1
     return int(2**halvings)
 
@@ -94,6 +108,96 @@ def _wan_image_takes(parts: Parts) -> Takes:
     return PICTURE if transformer.get("image_dim") else replace(PICTURE, may=frozenset({FIRST, LAST}))
 
 
+def _svd(parts: Parts) -> None:
+    """Of its latents and those of a picture beside them."""
+    seen, drawn = (number(f"unet.{key}", parts) for key in ("in_channels", "out_channels"))
+    if seen != 2 * drawn:
+        raise ValueError(
+            f"its configuration says in_channels={seen} and out_channels={drawn}: only twice is read"
+        )
+
+
+def _ltx_ratio(key: str, patch: str) -> Callable[[Parts], int]:
+    """Older folders leave the autoencoder's ratios out, which follow from its blocks then."""
+
+    def read(parts: Parts) -> int:
+        if parts["vae"].get(key) is not None:
+            return number(f"vae.{key}", parts)
+        halvings = sum(fact(parts["vae"], "spatio_temporal_scaling", list))
+        return int(number(f"vae.{patch}", parts) * 2**halvings)
+
+    return read
+
+
+def _ltx_patches(parts: Parts) -> None:
+    for key in ("patch_size", "patch_size_t"):
+        if (size := number(f"transformer.{key}", parts)) != 1:
+            raise ValueError(f"its {key} is {size}: LTXPipeline reads only folders with 1 latent a token")
+
+
+def _product(read: str) -> Callable[[Parts], int]:
+    """Of a list of factors, one a level."""
+    part, _, key = read.partition(".")
+    return lambda parts: math.prod(fact(parts[part], key, list))
+
+
+def _minimax_h3(parts: Parts) -> None:
+    """Its sound and its clips are laid out for the numbers that it was published with."""
+    for part, key, published in (
+        ("transformer", "audio_in_channels", 32),
+        ("vae", "clip_length", 17),
+        ("vae", "token_drop", 3),
+        ("vae", "temporal_downsample_factors", 4),
+    ):
+        value = parts[part].get(key)
+        value = math.prod(value) if isinstance(value, list) else value
+        if value != published:
+            raise ValueError(
+                f"its configuration says {key}={parts[part].get(key)!r}: only {published} is read"
+            )
+
+
+def _skyreels_variants(parts: Parts) -> None:
+    config = parts["transformer"]
+    if config.get("image_dim"):
+        raise ValueError("it starts from a picture (image_dim): only text to video is read yet")
+    if (frames := config.get("num_frame_per_block", 1)) != 1:
+        raise ValueError(
+            f"its num_frame_per_block is {frames}: it attends in causal blocks of latent frames, which only "
+            "stock's asynchronous mode has a use for; set it to 1 for synchronous windows"
+        )
+
+
+def is_guided(guider: Mapping[str, Any]) -> bool:
+    """Whether a folder's guider, by its configuration, guides at all: one of a distilled model does not."""
+    return bool(guider.get("enabled", True)) and guider.get("guidance_scale") != 1.0
+
+
+_PLAIN_GUIDER = {"guidance_rescale": 0.0, "use_original_formulation": False, "start": 0.0, "stop": 1.0}
+
+
+def _hunyuan15_variants(parts: Parts) -> None:
+    transformer = parts["transformer"]
+    if transformer.get("use_meanflow"):
+        raise ValueError("its use_meanflow is true: stock's text to video does not tell where a step ends")
+    channels, latents = (number(f"transformer.{key}_channels", parts) for key in ("in", "out"))
+    if channels != 2 * latents + 1:
+        raise ValueError(
+            f"its in_channels is {channels}, but {latents} of latents, as many of given frames and one that "
+            f"says which are {2 * latents + 1}"
+        )
+    if "guider" in parts:  # of a folder; a checkpoint that is described without one has nothing to refuse
+        _other_guiders(parts["guider"])
+
+
+def _other_guiders(guider: Config) -> None:
+    if (kind := guider.get("_class_name")) != "ClassifierFreeGuidance":
+        raise ValueError(f"its guider is a {kind}: only ClassifierFreeGuidance is read yet")
+    for key, plain in _PLAIN_GUIDER.items() if is_guided(guider) else ():
+        if (value := guider.get(key, plain)) != plain:
+            raise ValueError(f"its guider's {key} is {value}: only {plain} is read yet")
+
+
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -101,8 +205,9 @@ FAMILIES = {
         window_frames=_cogvideox_window,
         max_text_tokens="transformer.max_text_seq_length",
         spatial_compression=_halvings,
-        refuse=_cogvideox_1_5,
-        takes=lambda parts: UNTAUGHT,
+        window_unit=_cogvideox_patch,
+        patch_frames=_cogvideox_patch,
+        takes=lambda parts: NOTHING if parts["transformer"].get("patch_size_t") else UNTAUGHT,
     ),
     "CogVideoXImageToVideoPipeline": Known(
         "engine.families.cogvideox:CogVideoXImageToVideo",
@@ -145,5 +250,77 @@ FAMILIES = {
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
+    ),
+    "StableVideoDiffusionPipeline": Known(
+        "engine.families.svd:StableVideoDiffusion",
+        schedulers=("euler",),
+        window_frames="unet.num_frames",
+        max_text_tokens=1,  # it reads none
+        denoiser="unet",
+        latent_channels="unet.out_channels",
+        spatial_compression=_halvings,
+        temporal_compression=1,
+        patch=1,
+        heads=1,
+        shared=False,
+        takes=lambda parts: Takes(may=frozenset({FIRST}), must=frozenset({FIRST})),
+        refuse=_svd,
+    ),
+    "LTXPipeline": Known(
+        "engine.families.ltx:LTX",
+        schedulers=("euler",),
+        window_frames=21,  # trained on up to 161 pixel frames
+        max_text_tokens=128,
+        spatial_compression=_ltx_ratio("spatial_compression_ratio", "patch_size"),
+        temporal_compression=_ltx_ratio("temporal_compression_ratio", "patch_size_t"),
+        refuse=_ltx_patches,
+    ),
+    "MochiPipeline": Known(
+        "engine.families.mochi:Mochi",
+        schedulers=("euler",),
+        window_frames=28,  # trained on 163 pixel frames
+        max_text_tokens="transformer.max_sequence_length",
+        spatial_compression=_product("vae.spatial_expansions"),
+        temporal_compression=_product("vae.temporal_expansions"),
+    ),
+    "MiniMaxH3ModularPipeline": Known(
+        "engine.families.minimax_h3:MiniMaxH3",
+        schedulers=("euler",),
+        window_frames=37,  # 124 pixel frames; trained on 5 to 15 s, which are 37 to 102 latent frames
+        max_text_tokens=512,
+        spatial_compression=_product("vae.spatial_downsample_factors"),
+        temporal_compression=_product("vae.temporal_downsample_factors"),
+        period=5,
+        window_unit=15,
+        refuse=_minimax_h3,
+    ),
+    "SkyReelsV2Pipeline": Known(
+        "engine.families.skyreels:SkyReels",
+        schedulers=("unipc",),
+        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        max_text_tokens=512,
+        spatial_compression=_or("vae.scale_factor_spatial", 8),
+        temporal_compression=_or("vae.scale_factor_temporal", 4),
+        refuse=_skyreels_variants,
+    ),
+    "SkyReelsV2DiffusionForcingPipeline": Known(
+        "engine.families.skyreels:SkyReelsForcing",
+        schedulers=("unipc",),
+        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+        max_text_tokens=512,
+        spatial_compression=_or("vae.scale_factor_spatial", 8),
+        temporal_compression=_or("vae.scale_factor_temporal", 4),
+        refuse=_skyreels_variants,
+    ),
+    "HunyuanVideo15Pipeline": Known(
+        "engine.families.hunyuan15:HunyuanVideo15",
+        schedulers=("euler",),
+        window_frames=31,  # trained on up to 121 pixel frames
+        max_text_tokens=1000,  # without the system message before them
+        latent_channels="transformer.out_channels",
+        spatial_compression=_or("vae.spatial_compression_ratio", 16),
+        temporal_compression=_or("vae.temporal_compression_ratio", 4),
+        refuse=_hunyuan15_variants,
+        more=(("guider", "guider_config.json"),),
     ),
 }

@@ -1,5 +1,6 @@
 """A model folder's family, found by what its JSON says: its parts, and canvases for its shots."""
 
+import gc
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,9 +13,10 @@ from engine.canvas import Canvas
 from engine.families.facts import family_name
 from engine.families.family import Family
 from engine.families.known import FAMILIES
-from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
+from engine.noise import INITIAL, StepNoise, keyed_noise
 
-_TEXT, _IMAGE = ("tokenizer", "text_encoder"), ("image_encoder", "image_processor")
+_TEXT = ("tokenizer", "text_encoder")
+_IMAGE = ("image_encoder", "image_processor", "feature_extractor")
 # What each stage leaves on disk: a text encoder may be larger than all the rest.
 # With a part goes its second, such as text_encoder_2 (Family.load).
 LEFT_OUT = {
@@ -47,6 +49,13 @@ def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Famil
     return family_of(folder).load(folder, dtype=kind, device=device, leave_out=LEFT_OUT[part])
 
 
+def give_memory_back() -> None:
+    """Hand memory of weights that were let go back: torch keeps a GPU's, others may wait for it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def new_canvas(
     folder: Path,
     *,
@@ -60,12 +69,14 @@ def new_canvas(
     window: int = 0,
     layout: str = "keyed",
 ) -> Canvas:
-    """A canvas of noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
+    """A canvas of noise z_BTCHW for pictures of frame_shape (C, H, W), with the folder's scheduler.
 
-    dtype is the name of one of torch's, that of the weights; window the latent frames of one window, 0 for a
-    shot that is one, for families whose steps depend on it. layout says how noise lies on the canvas:
-    "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a stochastic scheduler's
-    steps; or "stock", drawn as the family's pipeline draws it from a generator of `seed`, to be equal to it.
+    It is on the CPU, (1, n_frames, *frame_shape) but for what a model draws beside pictures
+    (Family.canvas_shape). dtype is the name of one of torch's, that of the weights; window the latent frames
+    of one window, 0 for a shot that is one, for families whose steps depend on it. layout says how noise lies
+    on the canvas: "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a
+    stochastic scheduler's steps; or "stock", drawn as the family's pipeline draws it from a generator of
+    `seed`, to be equal to it.
     """
     family = family_of(folder)
     window_shape = (min(n_frames, window or n_frames), *frame_shape)
@@ -75,11 +86,8 @@ def new_canvas(
     if layout not in ("keyed", "stock"):
         raise ValueError(f"no layout {layout!r} of noise: there are keyed and stock")
     if layout == "keyed":
-        z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, kept)
+        shape = family.canvas_shape(frame_shape)
+        z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), shape, kept)
         return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot))
-    channels, *sides = frame_shape
-    if family.channels_first:
-        z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), kept)
-        return Canvas(z_BCTHW.transpose(1, 2).contiguous() * sigma, scheduler, generator)
-    z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), kept)
+    z_BTCHW, generator = family.stock_canvas(seed, n_frames, frame_shape, kept)
     return Canvas(z_BTCHW * sigma, scheduler, generator)

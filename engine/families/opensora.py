@@ -21,12 +21,14 @@ import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
-from transformers import AutoTokenizer, CLIPTextModel, T5EncoderModel
+from transformers import AutoTokenizer, CLIPTextModel, PreTrainedModel, T5EncoderModel
 
 from engine.decode import frames_uint8
-from engine.families.family import Conditioning, Family, refuse_pickles
+from engine.families.family import Conditioning, Family
+from engine.families.gaps import load_whole, misfits_told, refuse_gaps
 from engine.families.hunyuan_vae import stream_tiles
 from engine.families.opensora_model import OpenSoraTransformer
+from engine.families.weights import check_weights
 from engine.parallel.spread import ParallelSpec
 
 _MODELS = {
@@ -81,7 +83,7 @@ class OpenSora(Family):
         leave_out: Sequence[str] = (),
     ) -> Self:
         """Load a folder's parts from local safetensors only; with a part that is left out goes its second."""
-        refuse_pickles(folder)
+        check_weights(folder, leave_out)
         parts: dict[str, Any] = dict.fromkeys([*_MODELS, *_TOKENIZERS])
         for name in parts:
             if name.removesuffix("_2") in leave_out:
@@ -89,10 +91,7 @@ class OpenSora(Family):
             if name in _TOKENIZERS:
                 parts[name] = AutoTokenizer.from_pretrained(str(folder / name), local_files_only=True)
                 continue
-            part = _MODELS[name].from_pretrained(
-                str(folder / name), dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-            parts[name] = part.to(device).eval()
+            parts[name] = _load_part(_MODELS[name], folder / name, dtype).to(device).eval()
         return cls(SimpleNamespace(**parts, device=device))
 
     @classmethod
@@ -158,6 +157,16 @@ class OpenSora(Family):
         z_BCTHW = latents.to(self.device, vae.dtype).transpose(1, 2)
         for chunk in stream_tiles(vae, z_BCTHW / vae.config.scaling_factor):
             yield from frames_uint8(chunk)
+
+
+def _load_part(model: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One part with all its weights, by the library that its class is of."""
+    if issubclass(model, PreTrainedModel):
+        return load_whole(model, folder, dtype)
+    with misfits_told(folder):
+        part = model.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, local_files_only=True)
+    refuse_gaps(folder, part)
+    return part
 
 
 def _shift(config: Any, window_shape: Sequence[int]) -> float:

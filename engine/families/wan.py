@@ -18,12 +18,12 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanPipeline,
 )
-from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from PIL import Image
 from torch import Tensor
 
 from engine.decode import frames_uint8
 from engine.families.family import Conditioning, Family, Frames, unit_frames
+from engine.families.wan_vae import statistics, stream_frames
 from engine.parallel.spread import ParallelSpec
 from engine.takes import BEGINNING, BESIDE, FIRST, LAST
 
@@ -107,18 +107,9 @@ class Wan(Family):
         """Latents (1, t, C, H, W) in float32 of frames from -1 to 1."""
         vae = self.pipeline.vae
         z_1CTHW = vae.encode(x_1CTHW.to(self.device, vae.dtype)).latent_dist.mode().float()
-        mean, std = self._statistics(z_1CTHW)
+        mean, std = statistics(vae, z_1CTHW)
         scaled: Tensor = (z_1CTHW - mean) * (1.0 / std)
         return scaled.transpose(1, 2).contiguous()
-
-    def _statistics(self, z_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of every latent channel, (1, C, 1, 1, 1)."""
-        config = self.pipeline.vae.config
-        mean, std = (
-            torch.tensor(values).view(1, -1, 1, 1, 1).to(z_BCTHW)
-            for values in (config.latents_mean, config.latents_std)
-        )
-        return mean, std
 
     def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
         """As any family; models with timesteps of tokens take a first frame, and BESIDE it 1 for the rest."""
@@ -135,32 +126,10 @@ class Wan(Family):
         return int((n_frames - 1) // self.pipeline.vae_scale_factor_temporal + 1)
 
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
-        """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), one latent frame at a time.
-
-        Wan's autoencoder carries its past itself, frame by frame, and decodes so in stock too.
-        """
+        """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), one latent frame at a time."""
         vae = self.pipeline.vae
-        if vae.use_tiling:
-            raise ValueError("streaming equals the untiled decode only: call vae.disable_tiling() first")
-        z_BCTHW = latents.to(self.device, vae.dtype).transpose(1, 2)
-        mean, std = self._statistics(z_BCTHW)
-        vae.clear_cache()
-        for index in range(z_BCTHW.shape[2]):
-            chunk = self._decode(z_BCTHW[:, :, index : index + 1] / (1.0 / std) + mean, first=index == 0)
+        for chunk in stream_frames(vae, latents.to(self.device, vae.dtype).transpose(1, 2)):
             yield from frames_uint8(chunk)
-        vae.clear_cache()
-
-    @torch.no_grad()
-    def _decode(self, z_BC1HW: Tensor, *, first: bool) -> Tensor:
-        """Pixels (1, 3, t, H, W) of the next latent frame; 1 of the first, 4 of every other."""
-        vae = self.pipeline.vae
-        vae._conv_idx = [0]
-        chunk = vae.decoder(
-            vae.post_quant_conv(z_BC1HW), feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=first
-        )
-        if vae.config.patch_size is not None:
-            chunk = unpatchify(chunk, patch_size=vae.config.patch_size)
-        return torch.clamp(chunk, min=-1.0, max=1.0)
 
 
 class WanImageToVideo(Wan):

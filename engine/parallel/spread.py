@@ -12,13 +12,14 @@ Decides: how a transformer is shared out and put together. Does not decide: how 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Module, ModuleList
 from torch.overrides import TorchFunctionMode
 
 from engine.parallel.attention import attend
@@ -35,8 +36,12 @@ class ParallelSpec:
     attention of each; `streams` are arguments of the first block, the video's first; `rotary` is an argument
     of the transformer, or one of its modules, that holds angles of the video's tokens, along `rotary_dim`.
     `beside` is an argument of the transformer that may be (B, L): one number for each of the video's tokens.
+    `modulation` is an argument of every block, and the dim along which it may have one vector for each of the
+    video's tokens: (B, n, L, D) for 2, where (B, n, D) is for all of them.
     `filled` is for blocks that cut the last stream off by `[:, -n:]`, and so take all for it where a rank has
     none of a short prompt: it then gets one token of zeros, last in attention, which no other attends to.
+    `numbered` names modules, or lists of them, with an argument that has one entry for each token of the only
+    stream; `last` are the last projections, each of which makes another thing of the same tokens.
     """
 
     blocks: tuple[str, ...]
@@ -45,14 +50,16 @@ class ParallelSpec:
     rotary: str
     rotary_dim: int
     beside: str = ""
-    last: str = "proj_out"
+    last: tuple[str, ...] = ("proj_out",)
+    numbered: Mapping[str, str] = field(default_factory=dict)
+    modulation: tuple[str, int] | None = None
     filled: bool = False
 
 
 class Spreadable(Protocol):
     """A loaded family whose predictions a gang can share."""
 
-    parallel: ClassVar[ParallelSpec]
+    parallel: ClassVar[ParallelSpec | None]
     transformers: Sequence[Any]
     mesh: Mesh | None
     spreads: Sequence[Spread]
@@ -62,13 +69,20 @@ def parallelise(family: Spreadable, mesh: Mesh | None) -> None:
     """Make `family.predict` one computation of all the mesh's ranks, called by all with equal arguments.
 
     Every rank gets the whole prediction, the same bits. An earlier mesh of this instance is forgotten, so
-    call it again after forming anew; with None the instance is as stock made it. Others are untouched.
+    call it again after forming anew; with None the instance is as stock made it. Others are untouched. Raises
+    ValueError for ranks that share a sequence where the family's cannot be.
     """
+    spec = family.parallel
+    if mesh is not None and mesh.sequence is not None and spec is None:
+        raise ValueError(
+            f"{type(family).__name__} is not shared out over ring {mesh.axes.ring} x ulysses "
+            f"{mesh.axes.ulysses} ranks: use cfg up to 2, and more gangs for more windows"
+        )
     for spread in family.spreads:
         spread.remove()
     family.mesh, family.spreads = mesh, ()
-    if mesh is not None and mesh.sequence is not None:
-        family.spreads = [Spread(each, family.parallel, mesh) for each in family.transformers]
+    if mesh is not None and mesh.sequence is not None and spec is not None:
+        family.spreads = [Spread(each, spec, mesh) for each in family.transformers]
 
 
 class Spread(TorchFunctionMode):
@@ -87,14 +101,21 @@ class Spread(TorchFunctionMode):
         self.hooks = [
             transformer.register_forward_pre_hook(self._share_arguments, with_kwargs=True),
             first.register_forward_pre_hook(self._share_out, with_kwargs=True),
-            getattr(transformer, spec.last).register_forward_hook(self._collect),
+            *(getattr(transformer, name).register_forward_hook(self._collect) for name in spec.last),
         ]
         if rope := getattr(transformer, spec.rotary, None):
             self.hooks.append(rope.register_forward_hook(self._share_rope))
+        for name, argument in spec.numbered.items():
+            named = getattr(transformer, name)
+            for module in named if isinstance(named, ModuleList) else [named]:
+                self.hooks.append(_with_share(module, argument, self._share))
         for name in spec.blocks:
             for block in getattr(transformer, name):
+                if spec.modulation:
+                    share = block.register_forward_pre_hook(self._share_modulation, with_kwargs=True)
+                    self.hooks.append(share)
                 attention = getattr(block, spec.attention)
-                self.hooks.append(attention.register_forward_pre_hook(self._begin))
+                self.hooks.append(attention.register_forward_pre_hook(self._begin, with_kwargs=True))
                 self.hooks.append(attention.register_forward_hook(self._end, always_call=True))
 
     def remove(self) -> None:
@@ -135,12 +156,26 @@ class Spread(TorchFunctionMode):
         bound.arguments.update(zip(self.spec.streams, mine, strict=True))
         return bound.args, bound.kwargs
 
+    def _share_modulation(self, block: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Before a block: keep this rank's share of what modulates each token in its own way."""
+        assert self.spec.modulation is not None
+        name, dim = self.spec.modulation
+        bound = self.signature.bind(*args, **kwargs)
+        if bound.arguments[name].ndim == dim + 2:
+            bound.arguments[name] = self._share(bound.arguments[name], dim)
+        return bound.args, bound.kwargs
+
     def _collect(self, last: Any, args: Any, video_BlD: Tensor) -> Tensor:
         """After the last projection: all video tokens, on every rank."""
         return gather(video_BlD, 1, self.video, self.mesh.sequence)
 
-    def _begin(self, attention: Any, args: Any) -> None:
+    def _begin(self, attention: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Before attention: answer for the mesh; share a mask of the text's tokens, (B, L), as they are."""
         self.__enter__()  # type: ignore[no-untyped-call]
+        if (mask := kwargs.get("attention_mask")) is not None and mask.ndim == 2:
+            self._allow(mask)
+            kwargs = {**kwargs, "attention_mask": self._share(mask, 1)}
+        return args, kwargs
 
     def _end(self, attention: Any, args: Any, out: Any) -> None:
         self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
@@ -157,12 +192,29 @@ class Spread(TorchFunctionMode):
         """scaled_dot_product_attention of (B, A, l, K), as far as video models call it."""
         if asked := {name: given for name, given in rest.items() if given}:
             raise ValueError(f"a gang's attention has no {', '.join(asked)}")
-        if attn_mask is not None and attn_mask is not self.allowed:
-            if attn_mask.dtype != torch.bool or not bool(attn_mask.all()):
-                raise ValueError("a gang attends to every token: trim the prompt rather than pass a mask")
-            self.allowed = attn_mask
+        if attn_mask is not None:
+            self._allow(attn_mask)
         assert self.split is not None
         own = query.shape[2] - self.filling
         q_BlAK, k_BlAK, v_BlAK = (x[:, :, :own].transpose(1, 2) for x in (query, key, value))
         out_BAlK = attend(q_BlAK, k_BlAK, v_BlAK, self.mesh, self.split).transpose(1, 2)
         return F.pad(out_BAlK, (0, 0, 0, self.filling)) if self.filling else out_BAlK
+
+    def _allow(self, mask: Tensor) -> None:
+        """Refuse a mask that masks something; one that was found to mask nothing is not looked at again."""
+        if mask is not self.allowed:
+            if mask.dtype != torch.bool or not bool(mask.all()):
+                raise ValueError("a gang attends to every token: trim the prompt rather than pass a mask")
+            self.allowed = mask
+
+
+def _with_share(module: Module, argument: str, share: Callable[[Tensor, int], Tensor]) -> Any:
+    """A hook that keeps this rank's share of an argument with one entry a token; it can be removed."""
+    signature = inspect.signature(module.forward)
+
+    def before(module: Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments[argument] = share(bound.arguments[argument], 0)
+        return bound.args, bound.kwargs
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.timeline import first_pixel
 from engine.windows import Weights
 
 LEAST = 1e-9  # a weight below this is rounding
@@ -71,12 +72,7 @@ class Span:
         return Span(self.label, self.start + n, self.stop, kept, self.pulse)
 
 
-def first_pixel(latent: int, c: int) -> int:
-    """The first pixel frame of a latent frame: 0, then 1, c + 1, 2 c + 1, ... (a causal VAE's layout)."""
-    return 0 if latent == 0 else c * (latent - 1) + 1
-
-
-def seams_of_weights(weights: Weights, n_frames: int, c: int) -> tuple[Seam, ...]:
+def seams_of_weights(weights: Weights, n_frames: int, c: int, period: int = 0) -> tuple[Seam, ...]:
     """The seams of a shot of n_frames shown pixel frames, whose windows are blended with weights (n, F).
 
     Between neighbours it reaches from the first latent frame in which the next window has weight to the last
@@ -84,8 +80,8 @@ def seams_of_weights(weights: Weights, n_frames: int, c: int) -> tuple[Seam, ...
     """
     found = []
     for before, after in itertools.pairwise(weights):
-        start = first_pixel(int(np.flatnonzero(after > LEAST)[0]), c)
-        stop = first_pixel(int(np.flatnonzero(before > LEAST)[-1]) + 1, c)
+        start = first_pixel(int(np.flatnonzero(after > LEAST)[0]), c, period)
+        stop = first_pixel(int(np.flatnonzero(before > LEAST)[-1]) + 1, c, period)
         if 0 < start < n_frames:  # the shot's surplus frames are not shown
             found.append(Seam(start, min(max(start, stop), n_frames - 1)))
     return tuple(found)

@@ -1,0 +1,161 @@
+"""SkyReels-V2, text to video: predict windows with the arithmetic of stock's two pipelines.
+
+Dims: B batch, T latent frames, C channels, H and W rows and columns of a window's latents.
+Bit equality with the stock pipeline for one window is a promise of this module. SkyReels-V2 is a Wan that
+may have been taught diffusion forcing (arXiv:2407.01392): a noise level of its own for every latent frame. So
+a window can go on from latents of the one before it, as stock's does for long videos (overlap_history).
+Stock's asynchronous mode (ar_step), in which frames are denoised one block after another, is not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import (
+    SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2Pipeline,
+    UniPCMultistepScheduler,
+    WanPipeline,
+)
+from torch import Tensor
+
+from engine.decode import frames_uint8
+from engine.families.family import Conditioning, Family
+from engine.families.wan_vae import stream_frames
+from engine.parallel.spread import ParallelSpec
+
+CONDITION_NOISE = 20  # thousandths of noise in the latents that a window goes on from, as SkyReels advises
+_FASTER = 1  # its embedding of frame rates knows two: 16 a second, and faster, as stock's default of 24
+
+
+class OverwritingUniPC(UniPCMultistepScheduler):  # type: ignore[misc]
+    """UniPC as stock's diffusion forcing runs it.
+
+    There each latent frame is stepped by itself and written over the sample that its scheduler still refers
+    to. So the first correction starts from the sample that it corrects rather than from the one before; later
+    ones start from a copy.
+    """
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, return_dict: bool = False) -> Any:
+        """The sample at the next of the flow's times."""
+        if self.step_index == 1:
+            self.last_sample = sample
+        return super().step(model_output, timestep, sample, return_dict)
+
+
+class SkyReels(Family):
+    """SkyReels-V2 with one noise level for a whole window."""
+
+    pipeline_class = SkyReelsV2Pipeline
+    schedulers: ClassVar = {"unipc": UniPCMultistepScheduler}
+    parallel = ParallelSpec(
+        blocks=("blocks",), attention="attn1", streams=("hidden_states",), rotary="rope", rotary_dim=1
+    )
+    channels_first = True
+    latents_in_float32 = True
+    one_batch = False
+
+    @torch.no_grad()
+    def embed(self, text: str, max_text_tokens: int) -> Conditioning:
+        """One text as tokens (1, max_text_tokens, text dim), of which those behind its own are zero.
+
+        SkyReels-V2 encodes as Wan does. Asked of Wan's pipeline, whose copy in stock's SkyReels-V2 fails
+        without ftfy, a package that mends broken characters in a prompt where it is there.
+        """
+        if self.pipeline.text_encoder is None:
+            raise ValueError("this folder was loaded without its text encoder")
+        tokens = WanPipeline._get_t5_prompt_embeds(
+            self.pipeline, text, max_sequence_length=max_text_tokens, device=self.device
+        )
+        return {"tokens": tokens}
+
+    def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
+        """One call of the transformer on latents (B, T, C, H, W), in the weights' dtype; timestep is ()."""
+        return self._call(latents, text, timestep=timestep.to(self.device).expand(len(latents)))
+
+    def _call(self, latents: Tensor, text: Conditioning, **told: Any) -> Tensor:
+        """One call of the transformer, told the time as its kind wants it."""
+        model = self.transformer
+        velocity_BCTHW: Tensor = model(
+            hidden_states=latents.to(self.device).transpose(1, 2).contiguous().to(model.dtype),
+            encoder_hidden_states=text["tokens"].to(self.device, model.dtype),
+            return_dict=False,
+            **told,
+        )[0]
+        return velocity_BCTHW.transpose(1, 2).contiguous()
+
+    def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
+        """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), one latent frame at a time."""
+        vae = self.pipeline.vae
+        for chunk in stream_frames(vae, latents.to(self.device, vae.dtype).transpose(1, 2)):
+            yield from frames_uint8(chunk)
+
+
+class SkyReelsForcing(SkyReels):
+    """SkyReels-V2 that was taught diffusion forcing, in synchronous windows: those to denoise step as one."""
+
+    pipeline_class = SkyReelsV2DiffusionForcingPipeline
+    parallel = ParallelSpec(
+        blocks=("blocks",),
+        attention="attn1",
+        streams=("hidden_states",),
+        rotary="rope",
+        rotary_dim=1,
+        modulation=("temb", 2),
+        last=("norm_out",),  # what follows modulates by token, and proj_out is for all of them
+    )
+
+    @classmethod
+    def with_timesteps(cls, scheduler: Any, n_steps: int, window_shape: Sequence[int]) -> Any:
+        """UniPC's steps, as stock makes them."""
+        return super().with_timesteps(OverwritingUniPC.from_config(scheduler.config), n_steps, window_shape)
+
+    def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
+        """One call of the transformer on (B, T, C, H, W), in the weights' dtype; timestep is () or (T,).
+
+        Stock rounds timesteps to whole numbers, and tells the frame rate where the folder was taught it.
+        """
+        batch, n_frames = latents.shape[:2]
+        times_BT = timestep.to(self.device).long().expand(batch, n_frames)
+        rates = [_FASTER] * batch
+        return self._call(latents, text, timestep=times_BT, enable_diffusion_forcing=True, fps=rates)
+
+    def predict_after(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        n_given: int,
+        noise: Tensor | None,
+        prompt: Conditioning,
+        negative: Conditioning | None,
+        guidance_scale: float,
+    ) -> Tensor:
+        """The prediction for a window that goes on from its first n_given latents, as Canvas.hold keeps them.
+
+        What it says of those is to be ignored. noise (B, n_given, C, H, W) is that of this step, with
+        which they are told to be almost clean, as by stock's addnoise_condition; with None they are clean.
+        """
+        z_BTCHW, times_T = self.conditioned(latents, timestep, n_given, noise)
+        return self.predict(z_BTCHW, times_T, prompt, negative, guidance_scale)
+
+    def conditioned(
+        self, latents: Tensor, timestep: Tensor, n_given: int, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the transformer is told of such a window: latents in the weights' dtype, and a time for each.
+
+        Raises ValueError where nothing is given, or nothing is left to draw.
+        """
+        if not 0 < n_given < latents.shape[1]:
+            raise ValueError(f"{n_given} latent frames are given for a window of {latents.shape[1]}")
+        z_BTCHW = latents.to(self.device, self.transformer.dtype, copy=True)
+        times_T = timestep.to(self.device).repeat(latents.shape[1])
+        times_T[:n_given] = 0
+        if noise is not None:
+            share = CONDITION_NOISE / 1000
+            z_BTCHW[:, :n_given] = z_BTCHW[:, :n_given] * (1.0 - share) + noise.to(z_BTCHW) * share
+            times_T[:n_given] = CONDITION_NOISE
+        return z_BTCHW, times_T
