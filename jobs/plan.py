@@ -33,7 +33,6 @@ from engine.families.published import Published
 from engine.families.weights import check_weights
 from engine.families.world import read_world
 from engine.film import voice
-from engine.numerics import default_device
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from engine.timeline import AHEAD, PromptSpan, Shot
 from jobs.assets import asset_of, clip_frames, column_of, given_of
@@ -115,13 +114,23 @@ def settled(spec: JobSpec) -> JobSpec:
 
     Before anything is planned or recorded, as a dtype is part of what a film is.
     """
-    device = default_device() if spec.cluster.device == "auto" else spec.cluster.device
-    dtype = "bfloat16" if device == "cuda" else "float32"
+    if all(one.model.dtype != "auto" for one in spec.profiles.values()):
+        return spec
+    dtype = "bfloat16" if _device(spec.cluster.device) == "cuda" else "float32"
     profiles = {
         name: replace(one, model=replace(one.model, dtype=dtype)) if one.model.dtype == "auto" else one
         for name, one in spec.profiles.items()
     }
     return replace(spec, profiles=profiles)
+
+
+def _device(asked: str) -> str:
+    """Where the job computes, as far as this machine can tell."""
+    if asked != "auto":
+        return asked
+    from engine.numerics import default_device  # torch takes seconds to come, and most plans need none
+
+    return default_device()
 
 
 def check_models(stocked: Mapping[str, Stock]) -> None:

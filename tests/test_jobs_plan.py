@@ -290,7 +290,7 @@ def test_a_dtype_left_open_is_that_of_the_device_before_anything_is_keyed_by_it(
 
 def test_weights_are_shared_out_over_gangs_of_several_only(tmp_path: Path) -> None:
     told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", "profiles.chalk.model.zero=true"]
-    assert stock(load_spec(None, [*told, "cluster.cfg=2"]))["chalk"].model.zero
+    assert stock(load_spec(None, [*told, "cluster.ulysses=2"]))["chalk"].model.zero
     with pytest.raises(SpecError, match=r"profiles\.chalk\.model\.zero=true .+offload=memory"):
         stock(load_spec(None, told))
 
