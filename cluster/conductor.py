@@ -146,7 +146,7 @@ class Conductor:
         stored = {"latents": self.store.put_artefact(to_bytes({"latents": shown}))}
         facts = {
             "windows": len(task.parts[0]),
-            "steps": task.sampling.n_steps,
+            "steps": task.steps_taken,
             "latent_frames": task.n_latent,
         }
         seconds = round(time.monotonic() - shot.began, 3)

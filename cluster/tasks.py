@@ -244,6 +244,11 @@ class ShotTask(Task):
         return -self.n_latent % self.layout.patch_frames
 
     @property
+    def steps_taken(self) -> int:
+        """Steps of denoising."""
+        return self.sampling.n_steps - self.first_step
+
+    @property
     def canvas_frames(self) -> int:
         """Pixel frames of the shot's latents; those that are shown, and some more."""
         return first_pixel(self.n_latent, *self.layout.clock)

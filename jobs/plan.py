@@ -145,15 +145,21 @@ def settled(spec: JobSpec) -> JobSpec:
     """
     if all(one.model.dtype != "auto" for one in spec.profiles.values()):
         return spec
-    from engine.numerics import default_device  # loads torch, for which other plans have no use
-
-    device = default_device() if spec.cluster.device == "auto" else spec.cluster.device
-    dtype = "bfloat16" if device == "cuda" else "float32"
+    dtype = "bfloat16" if _device(spec.cluster.device) == "cuda" else "float32"
     profiles = {
         name: replace(one, model=replace(one.model, dtype=dtype)) if one.model.dtype == "auto" else one
         for name, one in spec.profiles.items()
     }
     return replace(spec, profiles=profiles)
+
+
+def _device(asked: str) -> str:
+    """Where the job computes, as far as this machine can tell."""
+    if asked != "auto":
+        return asked
+    from engine.numerics import default_device  # torch takes seconds to come, and most plans need none
+
+    return default_device()
 
 
 def check_models(stocked: Mapping[str, Stock]) -> None:

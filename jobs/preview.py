@@ -242,7 +242,7 @@ def _task(task: "Task") -> Mapping[str, int]:
             return {"prompts": 1}
         case ShotTask():
             windows = len(task.parts[0])
-            return {"shots": 1, "windows": windows, "window_steps": windows * task.sampling.n_steps}
+            return {"shots": 1, "windows": windows, "window_steps": windows * task.steps_taken}
         case VersionTask():
             return {"versions": 1}
         case _:

@@ -42,7 +42,7 @@ def load_of(task: ShotTask) -> Load:
         task.max_text_tokens,
         task.sampling.guidance_scale > 1,
         len(task.parts[0]),
-        task.sampling.n_steps,
+        task.steps_taken,
     )
 
 

@@ -127,13 +127,6 @@ def test_where_weights_lie_changes_no_bit_of_a_film(one_process, make_film, bits
     assert bits(done["memory"]) == bits(done["disk"]) == reference
 
 
-def test_a_gang_that_shares_its_weights_out_leaves_the_bits_of_one_that_does_not(on_ray, make_film, bits):
-    crew = on_ray(1, 2)
-    done = crew.render([make_film("whole", 9), make_film("shared", 9, zero=True)])
-    assert bits(done["whole"]) == bits(done["shared"])
-    assert len(set(bits(done["shared"]).values())) == 4
-
-
 def test_any_number_of_gangs_and_one_process_leave_the_same_bits(one_process, on_ray, make_film, bits):
     reference = bits(one_process.render([make_film("alone", seed=6)])["alone"])
     assert len(set(reference.values())) == 4

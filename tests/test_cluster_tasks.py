@@ -138,6 +138,7 @@ def test_the_end_of_a_clip_lies_on_the_canvas_before_what_is_shown_and_delays_it
     spans = (PromptSpan("rain"), PromptSpan("sun", start=8))
     plain = shot_task(shot=Shot("s1", 24, spans, "", seed=7))
     longer = dataclasses.replace(plain, given=(given_task(CLIP, 9),))
+    assert dataclasses.replace(plain, first_step=5).steps_taken == plain.sampling.n_steps - 5
     assert longer.hidden_frames == 9 and longer.n_latent == plain.n_latent + 2
     (before, _), (after, weights) = plain.parts, longer.parts
     assert {part.prompt for part in before} == {part.prompt for part in after} == {0, 1}

@@ -24,6 +24,9 @@ class Damaged(OSError):
     hint = _AGAIN
 
 
+_WEIGHTLESS = ("scheduler", "tokenizer", "feature", "image_processor")  # how names of such parts begin
+
+
 def refuse_pickles(folder: Path) -> None:
     """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
     if not folder.is_dir():
@@ -53,7 +56,7 @@ def read_parts(folder: Path) -> dict[str, tuple[str, str]]:
     return {
         part: (str(value[0]), str(value[1]))
         for part, value in named.items()
-        if len(value) == 2 and all(value) and not part.startswith(("scheduler", "tokenizer", "feature"))
+        if len(value) == 2 and all(value) and not part.startswith(_WEIGHTLESS)
     }
 
 
