@@ -10,12 +10,11 @@ from pathlib import Path
 from engine.camera import Idiom
 from engine.families.card import Card, told_card, told_idiom
 from engine.families.known import FAMILIES, Known, Parts, number
-from engine.families.reading import Config, read_object
+from engine.families.reading import read_index, read_object
 from engine.families.world import WORLD
 from engine.takes import NOTHING, Takes
 
 _CHUNK = 1 << 20
-_INDEXES = ("model_index.json", "modular_model_index.json")  # the latter of pipelines that are blocks only
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,9 @@ class ModelFacts:
 _NUMBERS = tuple(name for name in ModelFacts.__annotations__ if name not in ("family", "takes"))
 
 
-def _index(folder: Path) -> Config:
-    """What the folder says of its pipeline as a whole."""
-    found = (folder / name for name in _INDEXES if (folder / name).exists())
-    return read_object(next(found, folder / _INDEXES[0]))
-
-
 def family_name(folder: Path) -> str:
     """The pipeline class that a diffusers folder is for. Raises ValueError if it is of no known family."""
-    family = _index(folder).get("_class_name")
+    family = read_index(folder).get("_class_name")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"{folder}: a {family} is not among the families {', '.join(FAMILIES)}")
     return family
@@ -104,7 +97,7 @@ def _parts(folder: Path, known: Known) -> Parts:
     """The configurations of the parts that are read."""
     files = {known.denoiser: "config.json", "vae": "config.json"} | dict(known.more)
     parts = {part: read_object(folder / part / file) for part, file in files.items()}
-    return parts | {"pipeline": _index(folder)}
+    return parts | {"pipeline": read_index(folder)}
 
 
 def folder_digest(folder: Path) -> str:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+_INDEXES = ("model_index.json", "modular_model_index.json")  # of pipelines, and of those built from blocks
+
 Config = dict[str, Any]  # of one part, as its JSON says
 
 
@@ -16,6 +18,12 @@ def read_object(path: Path) -> Config:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no readable part of a diffusers folder: {error}") from error
     return content
+
+
+def read_index(folder: Path) -> Config:
+    """What the folder says of its pipeline as a whole."""
+    found = (folder / name for name in _INDEXES if (folder / name).exists())
+    return read_object(next(found, folder / _INDEXES[0]))
 
 
 def fact(config: Config, key: str, kind: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from engine.families.reading import read_object
+from engine.families.reading import read_index, read_object
 
 _AGAIN = "copy the model's folder again, to every node"
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
@@ -39,7 +39,7 @@ def refuse_pickles(folder: Path) -> None:
 def check_weights(folder: Path, leave_out: Collection[str] = ()) -> None:
     """Raise Damaged, naming the file, where weights of a part are missing, cut short or no safetensors.
 
-    Parts are those with weights that model_index.json names, or where it names none all that have a
+    Parts are those with weights that the folder's index names, or where it names none all that have a
     configuration, but for `leave_out` and their seconds.
     """
     refuse_pickles(folder)
@@ -51,7 +51,7 @@ def check_weights(folder: Path, leave_out: Collection[str] = ()) -> None:
 
 def read_parts(folder: Path) -> dict[str, tuple[str, str]]:
     """The library and class of every part with weights of its own that a folder names."""
-    index = read_object(folder / "model_index.json")
+    index = read_index(folder)
     named = {part: tuple(value) for part, value in index.items() if isinstance(value, list)}
     return {
         part: (str(value[0]), str(value[1]))
