@@ -16,8 +16,9 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
-from engine.timeline import Part, Shot, latent_frames, parts_of, prompt_weights
-from engine.windows import Weights, blend_weights, plan_windows
+from engine.phases import BLEND, Course, Phase, Stitch, course_of, phases_of, shown_weights
+from engine.timeline import Shot, latent_frames
+from engine.windows import Weights
 
 RENDERING = 1  # raised when a change of the code changes artefacts, so that older ones are not reused
 VISUAL_ONLY = "und"  # the language tag of a film without a language (BCP-47: undetermined)
@@ -137,6 +138,7 @@ class ShotTask(Task):
     width_px: int
     max_text_tokens: int
     given: GivenTask | None = None
+    stitch: Stitch = BLEND
 
     @property
     def identity(self) -> Any:
@@ -145,7 +147,8 @@ class ShotTask(Task):
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
         given = [self.given.key] if self.given else []
-        return [self.model.identity, shot, asdict(self.sampling), asdict(self.layout), size, *given]
+        stitch = [] if self.stitch == BLEND else [self.stitch.identity]
+        return [self.model.identity, shot, asdict(self.sampling), asdict(self.layout), size, *given, *stitch]
 
     @cached_property
     def n_latent(self) -> int:
@@ -176,12 +179,22 @@ class ShotTask(Task):
         return (*self.prompts, self.negative, *given)
 
     @cached_property
-    def parts(self) -> tuple[tuple[Part, ...], Weights]:
-        """The predictions of every step, and their weights (parts, latent frames)."""
-        windows = plan_windows(self.n_latent, self.layout.size, self.layout.overlap)
-        weights = blend_weights(windows, self.n_latent, self.layout.lead_in)
-        prompts = prompt_weights(self.shot, self.n_latent, self.layout.temporal_compression)
-        return parts_of(windows, weights, prompts)
+    def phases(self) -> tuple[Phase, ...]:
+        """The canvases that the latents come about on, each with the predictions of its steps."""
+        at, c = self.layout, self.layout.temporal_compression
+        n_steps = self.sampling.n_steps
+        return phases_of(self.shot, self.n_latent, at.size, at.overlap, at.lead_in, c, n_steps, self.stitch)
+
+    @cached_property
+    def course(self) -> Course:
+        """Its steps through all phases, and how many predictions each of them needs."""
+        return course_of(self.phases)
+
+    @property
+    def shown_weights(self) -> Weights:
+        """Weights (n, latent frames) by which windows made what is shown."""
+        at = self.layout
+        return shown_weights(self.n_latent, at.size, at.overlap, at.lead_in, self.stitch)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.levels import noised
 from engine.noise import StepNoise
 from engine.windows import Window
 
@@ -73,6 +74,28 @@ class Canvas:
             raise ValueError(f"latents {tuple(given.shape)} are given for {tuple(self.latents.shape)}")
         self.given = given.to(self.latents)
         self._keep_given()
+
+    def begin_at(self, step: int, clean: torch.Tensor) -> None:
+        """Begin at a later step, from clean latents of the canvas's shape under as much noise as it has then.
+
+        The noise is of its own: StepNoise.redraw, or the next that the generator draws. Raises ValueError for
+        a canvas that has taken steps, that has no noise, or a step or latents that are not its own.
+        """
+        if self.step_index or not 0 < step < self.n_steps or clean.shape != self.latents.shape:
+            raise ValueError(
+                f"a canvas {tuple(self.latents.shape)} before step {self.step_index} of {self.n_steps} "
+                f"cannot begin at step {step} from {tuple(clean.shape)}"
+            )
+        self.latents = noised(self.scheduler, clean.to(self.latents), self._unit_noise(), step)
+        self.step_index = step
+
+    def _unit_noise(self) -> torch.Tensor:
+        """New noise of the canvas's shape."""
+        if self.step_noise is not None:
+            return self.step_noise.redraw(self.n_frames, self.latents.shape[_TIME + 1 :])
+        if self.generator is None:
+            raise ValueError("a canvas without noise cannot begin at a later step")
+        return torch.randn(self.latents.shape, generator=self.generator)
 
     def _keep_given(self) -> None:
         if self.given is not None:

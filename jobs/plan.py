@@ -14,7 +14,6 @@ from typing import Any
 from cluster.tasks import (
     VISUAL_ONLY,
     FilmTasks,
-    Layout,
     MasterTask,
     Model,
     Narration,
@@ -31,6 +30,7 @@ from engine.film import voice
 from engine.timeline import PromptSpan, Shot
 from jobs.pictures import given_task
 from jobs.spec import JobSpec, Profile, SpecError
+from jobs.stitching import stitching
 from manifests.validate import Limits
 
 LANGUAGES = frozenset(f"{language}-IN" for language in voice.LANGUAGES)  # those with a voice and a typeface
@@ -45,6 +45,7 @@ class Stock:
     facts: ModelFacts
     model: Model
     images: bool = False  # whether the model goes on from a first frame
+    continues: int = 0  # the most first latent frames that it goes on from
     roots: tuple[Path, ...] = ()  # that such frames may come from
 
     @property
@@ -68,7 +69,7 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
                 models[key] = (read_facts(folder), Model(str(folder), dtype, folder_digest(folder)))
             except (OSError, ValueError) as error:
                 raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        stocked[name] = Stock(profile, *models[key], _takes_images(folder), roots)
+        stocked[name] = Stock(profile, *models[key], _takes_images(folder), _continues(folder), roots)
         _check(name, stocked[name])
         _check_heads(name, stocked[name].facts.heads, spec.cluster.ulysses)
     return stocked
@@ -88,6 +89,15 @@ def _takes_images(folder: Path) -> bool:
     return world is not None and world.images and FAMILIES[family_name(folder)].encodes
 
 
+def _continues(folder: Path) -> int:
+    """The most first latent frames that the model was taught to go on from; a broken world tells of none."""
+    try:
+        world = read_world(folder)
+    except ValueError:
+        world = None
+    return max(FAMILIES[family_name(folder)].continues, world.continues if world else 0)
+
+
 def _check(name: str, one: Stock) -> None:
     """Refuse what would fail every row of a profile, and only once rendering had begun."""
     picture, window, step = one.profile.picture, one.profile.window, one.size_multiple_px
@@ -105,6 +115,11 @@ def _check(name: str, one: Stock) -> None:
     if window.overlap >= size:
         raise SpecError(
             f"profiles.{name}.window.overlap={window.overlap} latent frames must be below the window's {size}"
+        )
+    if window.mode == "extend" and not one.continues:
+        raise SpecError(
+            f"profiles.{name}.window.mode=extend: its model was not taught to go on from given latents; "
+            "use skeleton, or auto"
         )
 
 
@@ -201,19 +216,19 @@ def _seed(row: Row, shot: Row) -> int:
 
 def _shot_task(image: str | None, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
     profile, facts = one.profile, one.facts
-    window, sampling = profile.window, profile.sampling
+    sampling = profile.sampling
     height_px, width_px = (side // profile.picture.upscale for side in (picture.height_px, picture.width_px))
+    layout, stitch = stitching(shot, one, height_px, width_px)
     return ShotTask(
         model=one.model,
         shot=shot,
         sampling=Sampling(sampling.n_steps, sampling.guidance_scale, sampling.scheduler),
-        layout=Layout(
-            window.size or facts.window_frames, window.overlap, window.lead_in, facts.temporal_compression
-        ),
+        layout=layout,
         height_px=height_px,
         width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
         given=given_task(image, one.roots, one.model, height_px, width_px) if image else None,
+        stitch=stitch,
     )
 
 

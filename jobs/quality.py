@@ -159,14 +159,11 @@ def _planned(arguments: argparse.Namespace, video: "Video") -> Plan:
 def spans_of(segments: "Sequence[SegmentTask]") -> "tuple[Span, ...]":
     """Every shot of a film with the seams of the windows that it was denoised in."""
     from engine.quality.layout import Span, seams_of_weights
-    from engine.windows import blend_weights, plan_windows
 
     spans, start = [], 0
     for segment in segments:
         task, n_frames = segment.source, segment.source.shot.n_frames
-        windows = plan_windows(task.n_latent, task.layout.size, task.layout.overlap)
-        weights = blend_weights(windows, task.n_latent, task.layout.lead_in)
-        seams = seams_of_weights(weights, n_frames, task.layout.temporal_compression)
+        seams = seams_of_weights(task.shown_weights, n_frames, task.layout.temporal_compression)
         spans.append(
             Span(task.shot.shot_id, start, start + n_frames, seams, task.layout.temporal_compression)
         )

@@ -265,7 +265,7 @@ class Night:
                 opened = self.canvases[task.key]
                 assert (opened.conductor, opened.opening) == (conductor, opening), "a stale opening"
                 assert self.steps[opening] == step, "steps go up by one from where the conductor began"
-                assert self.predicted[opening, step] == set(range(len(task.parts[0]))), "a part is missing"
+                assert self.predicted[opening, step] == set(task.course.parts_at(step)), "a part is missing"
                 assert (opening, step) not in self.advanced, "advanced twice"
                 self.advanced.add((opening, step))
                 self.calls.append(action)

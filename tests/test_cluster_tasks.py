@@ -93,11 +93,11 @@ def _if_possible(where, make):
 
 
 @pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
-def test_a_key_changes_with_every_field_but_the_folder_of_the_model_and_frames_that_share_a_latent(task):
+def test_a_key_changes_with_every_field_but_the_models_folder_frames_that_share_a_latent_and_reasons(task):
     same = {path for path, changed in changed_leaves(task) if changed.key == task.key}
-    folder = {path for path, _ in changed_leaves(task) if path.endswith("model.folder")}
-    assert folder
-    assert same == folder | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
+    free = {path for path, _ in changed_leaves(task) if path.endswith(("model.folder", "stitch.why"))}
+    assert free
+    assert same == free | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
 
 
 @pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
@@ -111,7 +111,9 @@ def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_
     shot = shot_task(given=picture)
     assert shot.key != shot_task().key and picture.key in shot.needs
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
-    assert same == {".model.folder", ".shot.n_frames", ".given.model.folder", ".given.path"}
+    assert same == {
+        ".model.folder", ".shot.n_frames", ".given.model.folder", ".given.path", ".stitch.why",
+    }  # fmt: skip
 
 
 def test_a_shot_keeps_its_latents_when_only_unseen_frames_change_and_its_segment_does_not_keep():
@@ -163,7 +165,8 @@ def test_a_canvas_has_the_least_odd_number_of_latent_frames_that_shows_the_whole
 
 def test_parts_cover_the_canvas_under_the_prompts_that_hold_there():
     task = shot_task()
-    parts, weights = task.parts
+    (phase,) = task.phases
+    parts, weights = phase.parts, phase.weights
     assert weights.shape == (len(parts), task.n_latent)
     np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-12)
     assert {part.prompt for part in parts} == {0, 1}

@@ -20,7 +20,7 @@ from manifests.validate import validate
 
 RATES = st.builds(Fraction, st.integers(1, 120_000), st.integers(1, 1001))
 FACTS = ModelFacts("CogVideoXPipeline", 16, 8, 4, 2, 13, 226, 30)
-STOCK = {"chalk": Stock(Profile(), FACTS, Model("/models/chalk", "float32", "digest"))}
+STOCK = {"chalk": Stock(Profile(), FACTS, Model("/models/chalk", "float32", "digest"), continues=3)}
 
 
 def shot(**changes: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_languages_share_all_pictures_and_take_the_rows_title_where_they_have_no
 
 def test_the_model_folders_place_changes_no_key_but_its_files_do() -> None:
     def keys(model: Model) -> list[str]:
-        return list(film_tasks(row(), {"chalk": Stock(Profile(), FACTS, model)}).tasks)
+        return list(film_tasks(row(), {"chalk": Stock(Profile(), FACTS, model, continues=3)}).tasks)
 
     here, there = Model("/a", "float32", "digest"), Model("/b", "float32", "digest")
     assert keys(here) == keys(there)
@@ -246,6 +246,7 @@ def test_every_row_that_validation_passes_can_be_planned(one: dict[str, Any]) ->
     if not found:
         planned = film_tasks(table.to_pylist()[0], STOCK)
         for source in sources(planned):
-            parts, weights = source.parts
-            assert len(parts) == len(weights) and weights.sum(axis=0) == pytest.approx(1)
+            for phase in source.phases:
+                assert len(phase.parts) == len(phase.weights)
+                assert phase.weights.sum(axis=0) == pytest.approx(1)
         assert len(planned.tasks) >= 4

@@ -33,6 +33,7 @@ class Known:
     heads: Read = "transformer.num_attention_heads"
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     encodes: bool = False  # whether it can go on from a given picture, if its weights were taught to
+    continues: int = 0  # the most first latent frames that all its weights were taught to go on from
 
 
 def number(read: Read, parts: Parts) -> int:

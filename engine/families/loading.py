@@ -12,6 +12,7 @@ from engine.canvas import Canvas
 from engine.families.facts import family_name
 from engine.families.family import Family
 from engine.families.known import FAMILIES
+from engine.levels import step_below
 from engine.noise import INITIAL, StepNoise, keyed_noise, stock_noise
 
 # What each stage leaves on disk: a text encoder may be larger than all the rest.
@@ -57,6 +58,9 @@ def new_canvas(
     kind: str | None = None,
     window: int = 0,
     layout: str = "keyed",
+    frames: Sequence[int] = (),
+    noise_of: Sequence[int] = (),
+    steps_before: int = 0,
 ) -> Canvas:
     """A canvas of noise z_BTCHW, (1, n_frames, *frame_shape), with the folder's scheduler, on the CPU.
 
@@ -64,6 +68,9 @@ def new_canvas(
     shot that is one, for families whose steps depend on it. layout says how noise lies on the canvas:
     "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a stochastic scheduler's
     steps; or "stock", drawn as the family's pipeline draws it from a generator of `seed`, to be equal to it.
+
+    In the keyed layout the canvas may stand for some `frames` of the shot instead of its first, begin from
+    the noise of the frames `noise_of` instead of their own, and have steps of the shot before it.
     """
     family = family_of(folder)
     window_shape = (min(n_frames, window or n_frames), *frame_shape)
@@ -73,11 +80,22 @@ def new_canvas(
     if layout not in ("keyed", "stock"):
         raise ValueError(f"no layout {layout!r} of noise: there are keyed and stock")
     if layout == "keyed":
-        z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), frame_shape, kept)
-        return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot))
+        own = frames or range(n_frames)
+        z_BTCHW = keyed_noise(seed, shot, INITIAL, noise_of or own, frame_shape, kept)
+        return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot, own, steps_before))
     channels, *sides = frame_shape
     if family.channels_first:
         z_BCTHW, generator = stock_noise(seed, (1, channels, n_frames, *sides), kept)
         return Canvas(z_BCTHW.transpose(1, 2).contiguous() * sigma, scheduler, generator)
     z_BTCHW, generator = stock_noise(seed, (1, n_frames, *frame_shape), kept)
     return Canvas(z_BTCHW * sigma, scheduler, generator)
+
+
+def first_step_below(
+    folder: Path, n_steps: int, kind: str | None, window_shape: Sequence[int], noise: float
+) -> int:
+    """The first step of a folder's scheduler at which at most this share is noise, for windows (T, C, H, W).
+
+    See engine.levels.step_below.
+    """
+    return step_below(family_of(folder).load_scheduler(folder, n_steps, kind, window_shape), noise)

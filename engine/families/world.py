@@ -21,7 +21,8 @@ class World:
     """What a model was taught, in its folder's own words: `draws` and `note` are for people.
 
     `words` are all that its training captions held, `ignored` those that ask for nothing, such as "are".
-    `images` says that it was taught to go on from a first frame that is given.
+    `images` says that it was taught to go on from a first frame that is given, `continues` from how many
+    first latent frames at most, wherever in a shot they come from.
     """
 
     name: str
@@ -30,6 +31,7 @@ class World:
     ignored: frozenset[str]
     draws: tuple[str, ...]
     images: bool = False
+    continues: int = 0
 
     def unknown(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model was not taught, each once, in their order."""
@@ -71,6 +73,7 @@ def read_world(folder: Path) -> World | None:
             ignored=_words(_texts(content, "ignored") if "ignored" in content else ()),
             draws=tuple(_texts(content, "draws")),
             images=content.get("images") is True,
+            continues=fact(content, "continues", int) if "continues" in content else 0,
         )
     except ValueError as error:
         raise ValueError(f"{error}; mend {path} or remove it: nothing is rendered from it") from error
