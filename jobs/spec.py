@@ -89,7 +89,7 @@ class WindowSpec:
     lead_in: int = 1
     mode: str = "auto"
     noise: str = "keyed"
-    sigma: float = 0.65
+    sigma: float = 0.6
     gangs: int = 0
 
     def __post_init__(self) -> None:
