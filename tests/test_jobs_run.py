@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,8 +18,11 @@ from PIL import Image
 from cluster.local import LocalCrew
 from cluster.stages import Decoder
 from engine.film.provenance import verify
+from engine.phases import MODES
 from engine.tensors import from_bytes
 from jobs.cli import main
+from jobs.plan import stock
+from jobs.spec import SpecError, load_spec
 from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import Store, open_store
@@ -379,3 +383,60 @@ def test_a_film_of_another_family_is_rendered_by_the_same_command(
     assert night.run(film(), told=told)["status"] == "done", night.said
     (latents, _) = latents_of(night, "shot")
     assert latents.shape == (1, 5, 16, 8, 8) and latents.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The setting of a folder that says its model was taught to go on from given latents."""
+    folder = tmp_path_factory.mktemp("taught") / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    world = {
+        "name": "tiny",
+        "note": "draws nothing",
+        "words": ["river"],
+        "draws": ["a river"],
+        "continues": 2,
+    }
+    (folder / "world.json").write_text(json.dumps(world))
+    return f"profiles.chalk.model.folder={folder}"
+
+
+def test_a_film_is_rendered_in_every_mode_and_a_shot_of_one_window_once_for_all(
+    night: Night, taught: str
+) -> None:
+    long, short = shot("long", duration_frames=33), shot("short", duration_frames=9)
+    made, latents = [], []
+    for mode in MODES:
+        before = night.done()
+        told = (taught, f"profiles.chalk.window.mode={mode}")
+        assert night.run(film(shots=[long, short]), told=told)["status"] == "done", night.said
+        made.append(Counter(kind for kind, _ in night.done() - before))
+        names = {path.stem: path for path in (night.out / "done" / "shot").rglob("*.json")}
+        latents.append({json.loads(path.read_text())["files"]["latents"] for path in names.values()})
+        assert not list((night.out / "checkpoints").rglob("*.safetensors"))
+    assert [kinds["shot"] for kinds in made] == [2, 1, 1], "one window is stitched alike, and reused"
+    assert len(latents[-1]) == 4, "the long shot has other latents in every mode"
+    windows = [row["windows"] for row in night.results()]
+    assert windows == [4 + 1], "extend: windows of 4 that share 2, over 9 latent frames"
+
+
+def test_auto_is_the_mode_that_suits_a_shot(night: Night, taught: str) -> None:
+    shots = [shot("long", duration_frames=33), shot("short", duration_frames=9)]
+    for folder, mode in ((taught, "extend"), (night.settings[-2], "skeleton")):
+        assert night.run(film(shots=shots), told=(folder,))["status"] == "done", night.said
+        before = night.done()
+        night.run(film(shots=shots), told=(folder, f"profiles.chalk.window.mode={mode}"))
+        assert night.done() == before, f"auto was {mode}"
+
+
+def test_shuffled_noise_gives_another_shot(night: Night) -> None:
+    blend, shots = "profiles.chalk.window.mode=blend", [shot("long", duration_frames=33)]
+    for noise in ("keyed", "freenoise"):
+        told = (blend, f"profiles.chalk.window.noise={noise}")
+        assert night.run(film(shots=shots), told=told)["status"] == "done", night.said
+    assert Counter(kind for kind, _ in night.done())["shot"] == 2
+
+
+def test_extend_is_refused_for_a_model_that_was_not_taught_it(settings: list[str]) -> None:
+    with pytest.raises(SpecError, match=r"profiles.chalk.window.mode=extend: its model was not taught"):
+        stock(load_spec(None, [*settings, "profiles.chalk.window.mode=extend"]))

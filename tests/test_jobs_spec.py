@@ -21,6 +21,11 @@ REFUSED = [
     ("dtype that no kernel has", "profiles.chalk.model.dtype=float8", "'float8'"),
     ("overlap too small for its lead-in", "profiles.chalk.window.lead_in=3", "window.overlap=4"),
     ("no overlap", "profiles.chalk.window.overlap=0", "window.overlap=0"),
+    ("mode that there is not", "profiles.chalk.window.mode=fold", "'fold'"),
+    ("noise that there is not", "profiles.chalk.window.noise=pink", "'pink'"),
+    ("draft under nothing", "profiles.chalk.window.sigma=0", "window.sigma=0"),
+    ("draft under noise alone", "profiles.chalk.window.sigma=1", "window.sigma=1"),
+    ("windows for less than no gang", "profiles.chalk.window.gangs=-1", "window.gangs=-1"),
     ("window as long as its overlap", "profiles.chalk.window.size=4", "window.size=4"),
     ("upscaling by nothing", "profiles.chalk.picture.upscale=0", "picture.upscale=0"),
     ("frame rate of nothing", "profiles.chalk.picture.fps_num=0", "picture.fps_num=0"),
@@ -45,6 +50,13 @@ def test_what_cannot_be_used_is_refused_by_its_key_in_one_line(override: str, na
     with pytest.raises(SpecError) as error:
         load_spec(None, [override])
     assert named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_shuffled_noise_is_refused_where_nothing_is_blended() -> None:
+    for mode in ("skeleton", "extend"):
+        told = ["profiles.chalk.window.noise=freenoise", f"profiles.chalk.window.mode={mode}"]
+        with pytest.raises(SpecError, match=rf"window.noise=freenoise .* window.mode={mode}"):
+            load_spec(None, told)
 
 
 UNREADABLE = [
