@@ -51,6 +51,7 @@ def world() -> dict[str, Any]:
         "name": "chalk",
         "note": NOTE,
         "images": True,
+        "continues": 3,  # latent frames: TransformerPlan gives 1 to 3 of a window, wherever in a clip it lies
         "draws": [f"{title}: {', '.join(phrases)}" for title, phrases in draws().items()],
         "words": sorted({word for text in vocabulary() for word in words_of(text)}),
         "ignored": [word for line in IGNORED for word in line.split()],
