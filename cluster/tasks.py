@@ -16,9 +16,10 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
+from engine.phases import BLEND, Course, Phase, Stitch, course_of, phases_of, shown_weights
 from engine.takes import CLIP
-from engine.timeline import Part, Shot, delayed, first_pixel, latent_frames, parts_of, prompt_weights
-from engine.windows import Weights, Window, blend_weights, plan_windows
+from engine.timeline import Shot, delayed, first_pixel, latent_frames, prompt_weights
+from engine.windows import Layout, Weights
 
 RENDERING = 1  # raised when a change of the code changes artefacts, so that older ones are not reused
 VISUAL_ONLY = "und"  # the language tag of a film without a language (BCP-47: undetermined)
@@ -63,34 +64,6 @@ class Sampling:
     n_steps: int
     guidance_scale: float
     scheduler: str = ""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Windows in latent frames, and how those lie in time: period, unit and patch_frames as in ModelFacts."""
-
-    size: int
-    overlap: int
-    lead_in: int
-    temporal_compression: int = 4
-    period: int = 0
-    unit: int = 1
-    patch_frames: int = 1
-
-    @property
-    def identity(self) -> dict[str, int]:
-        """All of it; what most models have no use for only where it says something."""
-        nothing = {"period": 0, "unit": 1, "patch_frames": 1}
-        return {name: value for name, value in asdict(self).items() if nothing.get(name) != value}
-
-    @property
-    def clock(self) -> tuple[int, int]:
-        """Pixel frames of a latent frame, and after how many latent frames one is of a single one."""
-        return self.temporal_compression, self.period
-
-    def windows(self, n_latent: int) -> tuple[Window, ...]:
-        """Of a canvas of so many latent frames."""
-        return plan_windows(n_latent, self.size, self.overlap, self.unit)
 
 
 @dataclass(frozen=True)
@@ -169,10 +142,7 @@ class GivenTask(Task):
 
 @dataclass(frozen=True)
 class ShotTask(Task):
-    """A shot's latents. Height and width are the model's pixels.
-
-    Denoising begins with `first_step`, above 0 where a video is redrawn.
-    """
+    """A shot's latents. Height and width are the model's pixels."""
 
     kind: ClassVar[str] = "shot"
     model: Model
@@ -183,7 +153,7 @@ class ShotTask(Task):
     width_px: int
     max_text_tokens: int
     given: tuple[GivenTask, ...] = ()
-    first_step: int = 0
+    stitch: Stitch = BLEND
 
     @property
     def identity(self) -> Any:
@@ -191,8 +161,10 @@ class ShotTask(Task):
         spans = [asdict(span) for span in self.shot.prompts]
         shot = [self.shot.shot_id, self.n_latent, spans, self.shot.negative_prompt, self.shot.seed]
         size = [self.height_px, self.width_px, self.max_text_tokens]
-        given = [[task.key for task in self.given], self.first_step] if self.given or self.first_step else []
-        return [self.model.identity, shot, asdict(self.sampling), self.layout.identity, size, *given]
+        given = [[task.key for task in self.given]] if self.given else []
+        stitch = [] if self.stitch == BLEND else [self.stitch.identity]
+        sampling, layout = asdict(self.sampling), self.layout.identity
+        return [self.model.identity, shot, sampling, layout, size, *given, *stitch]
 
     @cached_property
     def n_latent(self) -> int:
@@ -208,6 +180,11 @@ class ShotTask(Task):
         Before them, as in diffusers: so the shot's first is the one that a decoder takes for a single frame.
         """
         return -self.n_latent % self.layout.patch_frames
+
+    @property
+    def n_canvas(self) -> int:
+        """Latent frames of the canvas."""
+        return self.n_before + self.n_latent
 
     @property
     def canvas_frames(self) -> int:
@@ -242,18 +219,21 @@ class ShotTask(Task):
         return (*self.prompts, self.negative, *self.given)
 
     @cached_property
-    def parts(self) -> tuple[tuple[Part, ...], Weights]:
-        """The predictions of every step, and their weights (parts, latent frames of the canvas)."""
+    def phases(self) -> tuple[Phase, ...]:
+        """The canvases that the latents come about on, each with the predictions of its steps."""
         shot = delayed(self.shot, self.hidden_frames)
         prompts = prompt_weights(shot, self.n_latent, *self.layout.clock, self.n_before)
-        return parts_of(*self.windows, prompts)
+        return phases_of(self.layout, prompts, self.sampling.n_steps, self.stitch)
 
     @cached_property
-    def windows(self) -> tuple[tuple[Window, ...], Weights]:
-        """The canvas's windows, and their weights (windows, latent frames of the canvas)."""
-        n_canvas = self.n_before + self.n_latent
-        windows = self.layout.windows(n_canvas)
-        return windows, blend_weights(windows, n_canvas, self.layout.lead_in)
+    def course(self) -> Course:
+        """Its steps through all phases, and how many predictions each of them needs."""
+        return course_of(self.phases)
+
+    @property
+    def shown_weights(self) -> Weights:
+        """Weights (n, latent frames of the shot) by which windows made what is shown."""
+        return shown_weights(self.layout, self.n_canvas, self.stitch)[:, self.n_before :]
 
 
 @dataclass(frozen=True)
