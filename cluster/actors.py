@@ -70,13 +70,13 @@ class StageHandle:
         return self.actor.run.remote(task)
 
     def open(self, task: ShotTask, opening: int) -> list[Ref]:
-        """A Turn, and a Request for every part."""
-        answer = self.actor.open.options(num_returns=1 + len(task.parts[0]))
+        """A Turn, then a Request or None for every part that any step may have."""
+        answer = self.actor.open.options(num_returns=1 + task.course.n_slots)
         return _listed(answer.remote(task, opening))
 
     def advance(self, task: ShotTask, opening: int, predictions: list[Ref]) -> list[Ref]:
-        """A Turn, and a Request for every part of the next step."""
-        answer = self.actor.advance.options(num_returns=1 + len(task.parts[0]))
+        """A Turn, then as in `open`, of the next step."""
+        answer = self.actor.advance.options(num_returns=1 + task.course.n_slots)
         return _listed(answer.remote(task.key, opening, *predictions))
 
     def drop(self, key: str, opening: int) -> None:

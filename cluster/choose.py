@@ -14,6 +14,7 @@ from typing import Literal
 from cluster.cost import BYTES, GIB, Measured, Memory, Shape, Step, memory, window_step
 from cluster.machine import Machine
 from engine.parallel.axes import Axes
+from engine.phases import Course
 
 Objective = Literal["films", "latency"]  # films an hour, or how soon one film is there
 NEAR = 1.05  # times that differ by less are one time to this model, and the smaller gang is taken
@@ -21,11 +22,10 @@ NEAR = 1.05  # times that differ by less are one time to this model, and the sma
 
 @dataclass(frozen=True)
 class Strand:
-    """Shots that cost alike: each step predicts so many windows, then waits for all of them."""
+    """Shots that cost alike: each step of their course predicts its windows, then waits for all of them."""
 
     shape: Shape
-    n_windows: int
-    n_steps: int
+    course: Course
 
 
 Work = Mapping[Strand, int]  # how many shots of each
@@ -168,26 +168,27 @@ def span(work: Work, steps: Mapping[Shape, Step], gangs: int, open_shots: int) -
     if open_shots <= 1:
         return sum(n * chains[strand] for strand, n in work.items())
     gang_s = sum(n * _gang_s(strand, steps) for strand, n in work.items())
-    alone_s = sum(n * strand.n_steps * steps[strand.shape].seconds for strand, n in work.items())
+    alone_s = sum(n * strand.course.n_steps * steps[strand.shape].seconds for strand, n in work.items())
     ready = open_shots * gang_s / alone_s  # windows of the open shots, by how long they are open
     return max(longest, gang_s / min(gangs, ready))
 
 
 def open_shots_for(work: Work, gangs: int) -> int:
     """How many shots, of all there are, must be under way for their windows to keep so many gangs at work."""
-    windows = sum(n * strand.n_windows * strand.n_steps for strand, n in work.items())
-    alone = sum(n * strand.n_steps for strand, n in work.items())
+    windows = sum(n * strand.course.n_predictions for strand, n in work.items())
+    alone = sum(n * strand.course.n_steps for strand, n in work.items())
     return min(-(-gangs * alone // windows), sum(work.values())) if windows else 1
 
 
 def _chain_s(strand: Strand, steps: Mapping[Shape, Step], gangs: int) -> float:
     """One shot alone."""
-    return strand.n_steps * -(-strand.n_windows // gangs) * steps[strand.shape].seconds
+    rounds = sum(n_steps * -(-windows // gangs) for n_steps, windows in strand.course.legs)
+    return rounds * steps[strand.shape].seconds
 
 
 def _gang_s(strand: Strand, steps: Mapping[Shape, Step]) -> float:
     """Seconds of a gang for all windows of one shot."""
-    return strand.n_steps * strand.n_windows * steps[strand.shape].seconds
+    return strand.course.n_predictions * steps[strand.shape].seconds
 
 
 def _seconds(one: Forecast) -> float:

@@ -4,18 +4,22 @@ It computes no prediction. What it hands out is self-contained, so any gang can 
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster.once import claim, found, found_file
 from cluster.tasks import Model, Outcome, ShotTask
 from engine.canvas import Canvas
-from engine.denoise import WindowRequest, denoise_shot
+from engine.denoise import WindowRequest
 from engine.families.facts import read_facts
 from engine.families.loading import new_canvas
+from engine.noise import INITIAL, REDRAW, shuffled_source
 from engine.numerics import set_threads
+from engine.phases import Phase
+from engine.stitch import Stitcher
 from engine.tensors import Packed, from_bytes, pack, to_bytes, unpack
 from manifests.store import open_store
 
@@ -48,7 +52,7 @@ class Turn:
     outcome: Outcome | None = None
 
 
-Answer = list[Turn | Request | None]  # a turn, then a request for each part
+Answer = list[Turn | Request | None]  # a turn, then a slot for each part that any step may have
 
 
 @dataclass(eq=False)
@@ -57,7 +61,7 @@ class OpenShot:
 
     task: ShotTask
     opening: int
-    canvas: Canvas
+    stitcher: Stitcher
     loop: Generator[list[WindowRequest], list[Any], Any]  # of tensors
     began: float
     saved_step: int
@@ -76,10 +80,9 @@ class Conductor:
         before = found(self.store, task.kind, task.key)
         if before is not None:
             return _done(task, before)
-        canvas = self._canvas(task)
-        parts, weights = task.parts
-        loop = denoise_shot(canvas, parts, weights, task.sampling.guidance_rescale)
-        shot = OpenShot(task, opening, canvas, loop, time.monotonic(), canvas.step_index)
+        stitcher = self._stitcher(task)
+        loop = stitcher.requests()
+        shot = OpenShot(task, opening, stitcher, loop, time.monotonic(), stitcher.step)
         self.shots[task.key] = shot
         try:
             return self._turn(shot, next(loop))
@@ -101,26 +104,17 @@ class Conductor:
         if key in self.shots and self.shots[key].opening == opening:
             del self.shots[key]
 
-    def _canvas(self, task: ShotTask) -> Canvas:
-        folder, facts = Path(task.model.folder), read_facts(Path(task.model.folder))
-        scale = facts.spatial_compression
-        canvas = new_canvas(
-            folder,
-            seed=task.shot.seed,
-            shot=task.shot.shot_id,
-            n_frames=task.n_before + task.n_latent,
-            frame_shape=(facts.latent_channels, task.height_px // scale, task.width_px // scale),
-            dtype=task.model.dtype,
-            n_steps=task.sampling.n_steps,
-            kind=task.sampling.scheduler or None,
-            window=task.layout.size,
+    def _stitcher(self, task: ShotTask) -> Stitcher:
+        """The shot before its first step, or where its last checkpoint left it."""
+        given = self._given(task)
+        stitcher = Stitcher(
+            task.phases, partial(_new_canvas, task), task.n_canvas, given, task.sampling.guidance_rescale
         )
-        canvas.begin(self._given(task), task.first_step)
         saved = sorted(self.store.list_keys(f"checkpoints/{task.key}"))
         data = self.store.read(saved[-1]) if saved else None
         if data is not None:
-            canvas.restore(from_bytes(data))
-        return canvas
+            stitcher.restore(from_bytes(data))
+        return stitcher
 
     def _given(self, task: ShotTask) -> dict[str, Any]:
         """What the shot's canvas is given, by name."""
@@ -132,12 +126,13 @@ class Conductor:
 
     def _turn(self, shot: OpenShot, requests: list[WindowRequest]) -> Answer:
         """Save the canvas if it is time, and make the requests travel."""
-        if shot.canvas.step_index - shot.saved_step >= self.checkpoint_every:
+        step = shot.stitcher.step
+        if step - shot.saved_step >= self.checkpoint_every:
             # put-if-absent of the same bits: whoever saved this step before saved this canvas
-            key = f"checkpoints/{shot.task.key}/{shot.canvas.step_index:06}.safetensors"
-            self.store.put_new(key, to_bytes(shot.canvas.checkpoint()))
-            shot.saved_step = shot.canvas.step_index
-        return [Turn(shot.canvas.step_index), *(_travelling(shot.task, request) for request in requests)]
+            key = f"checkpoints/{shot.task.key}/{step:06}.safetensors"
+            self.store.put_new(key, to_bytes(shot.stitcher.checkpoint()))
+            shot.saved_step = step
+        return _filled(shot.task, Turn(step), [_travelling(shot.task, request) for request in requests])
 
     def _close(self, shot: OpenShot, latents: Any) -> Answer:
         """Store the latents, put the marker, let the canvas and its checkpoints go."""
@@ -145,8 +140,8 @@ class Conductor:
         shown = latents[:, task.n_before :]
         stored = {"latents": self.store.put_artefact(to_bytes({"latents": shown}))}
         facts = {
-            "windows": len(task.parts[0]),
-            "steps": task.steps_taken,
+            "windows": task.course.n_windows,
+            "steps": task.course.n_steps,
             "latent_frames": task.n_latent,
         }
         seconds = round(time.monotonic() - shot.began, 3)
@@ -158,8 +153,42 @@ class Conductor:
 
 
 def _done(task: ShotTask, outcome: Outcome) -> Answer:
-    """The last answer of a shot: of the length that every answer has, with nothing left to predict."""
-    return [Turn(task.sampling.n_steps, outcome), *(None for _ in task.parts[0])]
+    """The last answer of a shot, with nothing left to predict."""
+    return _filled(task, Turn(task.course.n_steps, outcome), [])
+
+
+def _filled(task: ShotTask, turn: Turn, requests: Sequence[Request]) -> Answer:
+    """An answer of the length that all answers of a shot have: Ray must know it before it is given."""
+    return [turn, *requests, *(None for _ in range(task.course.n_slots - len(requests)))]
+
+
+def _new_canvas(task: ShotTask, phase: Phase, steps_before: int) -> Canvas:
+    """A canvas of noise for one phase of a shot."""
+    folder, facts = Path(task.model.folder), read_facts(Path(task.model.folder))
+    scale = facts.spatial_compression
+    return new_canvas(
+        folder,
+        seed=task.shot.seed,
+        shot=task.shot.shot_id,
+        n_frames=len(phase.frames),
+        frame_shape=(facts.latent_channels, task.height_px // scale, task.width_px // scale),
+        dtype=task.model.dtype,
+        n_steps=task.sampling.n_steps,
+        kind=task.sampling.scheduler or None,
+        window=task.layout.size,
+        frames=phase.frames,
+        noise_of=_noise_of(task, phase),
+        drawn=REDRAW if phase.first_step else INITIAL,
+        steps_before=steps_before,
+    )
+
+
+def _noise_of(task: ShotTask, phase: Phase) -> Sequence[int]:
+    """The frames whose noise a phase begins from."""
+    if task.stitch.noise == "keyed":
+        return phase.frames
+    size, stride = task.layout.size, task.layout.size - task.layout.overlap
+    return [shuffled_source(task.shot.seed, task.shot.shot_id, frame, size, stride) for frame in phase.frames]
 
 
 def _travelling(task: ShotTask, request: WindowRequest) -> Request:

@@ -85,7 +85,7 @@ def _turn(state: State, event: Turned) -> tuple[State, list[Action]]:
     canvas = state.canvases.get(event.shot)
     if canvas is None or canvas.opening != event.opening:
         return state, []
-    missing = frozenset(range(len(canvas.task.parts[0])))
+    missing = frozenset(canvas.task.course.parts_at(event.step))
     ready = replace(canvas, step=event.step, missing=missing)
     return replace(state, canvases={**state.canvases, event.shot: ready}), []
 

@@ -88,13 +88,13 @@ class LocalCrew:
         assert isinstance(turn, Turn)
         if turn.outcome is not None:
             return Done(task.key, "conduct", turn.outcome)
-        for part, request in enumerate(requests):
+        for part, request in zip(task.course.parts_at(turn.step), requests, strict=False):
             assert isinstance(request, Request)
             self.requests[Window(task.key, opening, turn.step, part)] = request
         return Turned(task.key, opening, turn.step)
 
     def _advance(self, task: ShotTask, opening: int, step: int) -> Event:
-        windows = [Window(task.key, opening, step, part) for part in range(len(task.parts[0]))]
+        windows = [Window(task.key, opening, step, part) for part in task.course.parts_at(step)]
         predictions = [self.predictions.pop(window) for window in windows]
         return self._turn(task, opening, self.conductor.advance(task.key, opening, *predictions))
 

@@ -16,6 +16,7 @@ from itertools import islice
 from cluster.dispatch import GANG
 from cluster.events import Admitted, Done, Event, FilmDone, Hired, Lost, Predicted, Turned
 from cluster.tasks import FilmTasks, Outcome, ShotTask
+from engine.phases import Course
 from engine.timeline import PromptSpan, Shot
 
 RECENT = 4096  # shots remembered as counted
@@ -28,17 +29,16 @@ class Work:
 
     films: int = 0
     shots: int = 0
-    windows: int = 0  # parts of one step
+    windows: int = 0  # parts of one step of every phase
     window_steps: int = 0  # window predictions in all
-    n_steps: tuple[int, ...] = ()  # of a shot, each number that occurs, ascending
+    n_steps: tuple[int, ...] = ()  # of a shot's phase, each number that occurs, ascending
 
 
 @dataclass(frozen=True)
 class Place:
-    """How far one shot is: `at` of `n_parts * n_steps` predictions, and the step its canvas stands before."""
+    """How far one shot is: `at` of its course's predictions, and the step that it stands before."""
 
-    n_parts: int
-    n_steps: int
+    course: Course
     at: int = 0
     opening: int = 0
     step: int = -1
@@ -47,7 +47,7 @@ class Place:
     @property
     def end(self) -> int:
         """All predictions of the shot."""
-        return self.n_parts * self.n_steps
+        return self.course.n_predictions
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ def _place(task: ShotTask) -> Place:
     """The beginning of a shot. Shots of one length are cut alike, so a big manifest needs few weights."""
     spans = tuple(PromptSpan("", span.start, span.blend) for span in task.shot.prompts)
     bare = replace(task, shot=Shot("", task.shot.n_frames, spans, "", 0))
-    return Place(_n_parts(bare), task.sampling.n_steps)
+    return Place(_course(bare))
 
 
 @lru_cache(maxsize=256)
-def _n_parts(task: ShotTask) -> int:
-    return len(task.parts[0])
+def _course(task: ShotTask) -> Course:
+    return task.course
 
 
 def _and(work: Work, shots: Sequence[Place]) -> Work:
@@ -176,9 +176,9 @@ def _and(work: Work, shots: Sequence[Place]) -> Work:
     return Work(
         work.films + 1,
         work.shots + len(shots),
-        work.windows + sum(shot.n_parts for shot in shots),
+        work.windows + sum(shot.course.n_windows for shot in shots),
         work.window_steps + sum(shot.end for shot in shots),
-        tuple(sorted({*work.n_steps, *(shot.n_steps for shot in shots)})),
+        tuple(sorted({*work.n_steps, *(n for shot in shots for n, _ in shot.course.legs)})),
     )
 
 
@@ -192,7 +192,7 @@ def _admit(progress: Progress, event: Admitted) -> Progress:
 
 
 def _turned(place: Place, event: Turned) -> Place:
-    at = max(place.at, event.step * place.n_parts)
+    at = max(place.at, place.course.before(event.step))
     return replace(place, at=at, opening=event.opening, step=event.step, n_predicted=0)
 
 
@@ -202,8 +202,9 @@ def _predicted(progress: Progress, event: Predicted) -> Progress:
     place = progress.places.get(window.shot)
     if place is None or (window.opening, window.step) != (place.opening, place.step):
         return progress  # too late to matter: its canvas was opened again
-    n = min(place.n_predicted + 1, place.n_parts)  # a gang given up for lost may answer beside its successor
-    at = max(place.at, place.step * place.n_parts + n)
+    course, step = place.course, place.step
+    n = min(place.n_predicted + 1, len(course.parts_at(step)))  # a lost gang may answer beside its successor
+    at = max(place.at, course.before(step) + n)
     return _with_place(progress, window.shot, replace(place, n_predicted=n, at=at))
 
 

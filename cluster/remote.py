@@ -93,7 +93,7 @@ class RayCrew:
                 self.conductors[shot.key], self.openings[shot.key] = worker, opening
                 self._turn(worker, shot, opening, self.stages[worker].open(shot, opening))
             case Advance(worker, shot, opening, step):
-                windows = [Window(shot.key, opening, step, part) for part in range(len(shot.parts[0]))]
+                windows = [Window(shot.key, opening, step, part) for part in shot.course.parts_at(step)]
                 predictions = [self.predictions.pop(window) for window in windows]
                 self._turn(worker, shot, opening, self.stages[worker].advance(shot, opening, predictions))
             case Predict(gang, shot, window):
@@ -156,7 +156,8 @@ class RayCrew:
                 return Done(shot.key, worker, turn.outcome)
             if self.openings.get(shot.key) == opening:  # else a newer canvas has its own requests out
                 self._forget(shot.key)
-                for part, request in enumerate(requests):
+                parts = shot.course.parts_at(turn.step)  # the slots behind them hold nothing
+                for part, request in zip(parts, requests, strict=False):
                     self.requests[Window(shot.key, opening, turn.step, part)] = request
             return Turned(shot.key, opening, turn.step)
 

@@ -17,9 +17,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from engine.guidance import Guidance
+from engine.phases import BLEND, Course, Phase, Stitch, course_of, phases_of, shown_weights
 from engine.takes import CLIP
-from engine.timeline import Part, Shot, delayed, first_pixel, latent_frames, parts_of, prompt_weights
-from engine.windows import Weights, Window, blend_weights, plan_windows
+from engine.timeline import Shot, delayed, first_pixel, latent_frames, prompt_weights
+from engine.windows import Layout, Weights
 
 RENDERING = 1  # raised when a change of the code changes artefacts, so that older ones are not reused
 VISUAL_ONLY = "und"  # the language tag of a film without a language (BCP-47: undetermined)
@@ -82,34 +83,6 @@ class Sampling:
             self.guidance_scale, self.guidance_schedule, self.guidance_start, self.guidance_stop
         )
         return guidance.at(step, self.n_steps, timestep)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Windows in latent frames, and how those lie in time: period, unit and patch_frames as in ModelFacts."""
-
-    size: int
-    overlap: int
-    lead_in: int
-    temporal_compression: int = 4
-    period: int = 0
-    unit: int = 1
-    patch_frames: int = 1
-
-    @property
-    def identity(self) -> dict[str, int]:
-        """All of it; what most models have no use for only where it says something."""
-        nothing = {"period": 0, "unit": 1, "patch_frames": 1}
-        return {name: value for name, value in asdict(self).items() if nothing.get(name) != value}
-
-    @property
-    def clock(self) -> tuple[int, int]:
-        """Pixel frames of a latent frame, and after how many latent frames one is of a single one."""
-        return self.temporal_compression, self.period
-
-    def windows(self, n_latent: int) -> tuple[Window, ...]:
-        """Of a canvas of so many latent frames."""
-        return plan_windows(n_latent, self.size, self.overlap, self.unit)
 
 
 @dataclass(frozen=True)
@@ -197,10 +170,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class ShotTask(Task):
-    """A shot's latents. Height and width are the model's pixels.
-
-    Denoising begins with `first_step`, above 0 where a video is redrawn.
-    """
+    """A shot's latents. Height and width are the model's pixels."""
 
     kind: ClassVar[str] = "shot"
     model: Model
@@ -211,7 +181,7 @@ class ShotTask(Task):
     width_px: int
     max_text_tokens: int
     given: tuple[GivenTask, ...] = ()
-    first_step: int = 0
+    stitch: Stitch = BLEND
     adapters: tuple[Adapter, ...] = ()
 
     @property
@@ -222,8 +192,10 @@ class ShotTask(Task):
         size = [self.height_px, self.width_px, self.max_text_tokens]
         model, sampling, layout = self.model.identity, self.sampling.identity, self.layout.identity
         more: list[Any] = []  # what was rendered before there was any of this is found
-        if self.given or self.first_step:
-            more += [[task.key for task in self.given], self.first_step]
+        if self.given:
+            more.append([task.key for task in self.given])
+        if self.stitch != BLEND:
+            more.append(self.stitch.identity)
         if self.adapters:
             more.append([[each.artefact, each.scale] for each in self.adapters])
         return [model, shot, sampling, layout, size, *more]
@@ -244,9 +216,9 @@ class ShotTask(Task):
         return -self.n_latent % self.layout.patch_frames
 
     @property
-    def steps_taken(self) -> int:
-        """Steps of denoising."""
-        return self.sampling.n_steps - self.first_step
+    def n_canvas(self) -> int:
+        """Latent frames of the canvas."""
+        return self.n_before + self.n_latent
 
     @property
     def canvas_frames(self) -> int:
@@ -281,18 +253,21 @@ class ShotTask(Task):
         return (*self.prompts, self.negative, *self.given)
 
     @cached_property
-    def parts(self) -> tuple[tuple[Part, ...], Weights]:
-        """The predictions of every step, and their weights (parts, latent frames of the canvas)."""
+    def phases(self) -> tuple[Phase, ...]:
+        """The canvases that the latents come about on, each with the predictions of its steps."""
         shot = delayed(self.shot, self.hidden_frames)
         prompts = prompt_weights(shot, self.n_latent, *self.layout.clock, self.n_before)
-        return parts_of(*self.windows, prompts)
+        return phases_of(self.layout, prompts, self.sampling.n_steps, self.stitch)
 
     @cached_property
-    def windows(self) -> tuple[tuple[Window, ...], Weights]:
-        """The canvas's windows, and their weights (windows, latent frames of the canvas)."""
-        n_canvas = self.n_before + self.n_latent
-        windows = self.layout.windows(n_canvas)
-        return windows, blend_weights(windows, n_canvas, self.layout.lead_in)
+    def course(self) -> Course:
+        """Its steps through all phases, and how many predictions each of them needs."""
+        return course_of(self.phases)
+
+    @property
+    def shown_weights(self) -> Weights:
+        """Weights (n, latent frames of the shot) by which windows made what is shown."""
+        return shown_weights(self.layout, self.n_canvas, self.stitch)[:, self.n_before :]
 
 
 @dataclass(frozen=True)

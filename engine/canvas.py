@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.levels import noised
 from engine.noise import StepNoise
 from engine.takes import BEGINNING, BESIDE, WHOLE
 from engine.windows import Window
@@ -87,19 +88,15 @@ class Canvas:
         self._keep_beginning()
 
     def _redraw(self, source: torch.Tensor, step: int) -> None:
-        """Start from a clip's latents (B, T, C, H, W) with the noise of `step`, as video-to-video does."""
+        """Start from latents (B, T, C, H, W) under as much of the canvas's noise as it has before `step`."""
         if source.shape != self.latents.shape or not 0 <= step < self.n_steps:
             raise ValueError(
                 f"latents {tuple(source.shape)} are given for {tuple(self.latents.shape)}, from step {step} "
                 f"of {self.n_steps}"
             )
-        clean, timestep = source.to(self.latents), self.scheduler.timesteps[step : step + 1]
         noise = self.latents / getattr(self.scheduler, "init_noise_sigma", 1.0)
-        if hasattr(self.scheduler, "scale_noise"):  # those of flow matching
-            noised: torch.Tensor = self.scheduler.scale_noise(clean, timestep, noise)
-        else:
-            noised = self.scheduler.add_noise(clean, noise, timestep)
-        self.latents, self.step_index = noised.to(clean.dtype), step
+        self.latents = noised(self.scheduler, source.to(self.latents), noise, step)
+        self.step_index = step
 
     def _placed(self, latents: torch.Tensor | None) -> torch.Tensor | None:
         """Latents for the beginning, if they fit the canvas and leave something to draw."""

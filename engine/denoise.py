@@ -1,4 +1,4 @@
-"""The denoising loop of one shot in mode blend, as a generator that knows nothing of where windows run."""
+"""The denoising loop of one canvas, as a generator that knows nothing of where windows run."""
 
 from __future__ import annotations
 
@@ -85,12 +85,21 @@ def denoise_here(
 
     With `until` it ends before that step, and the canvas may be saved or resumed.
     """
-    loop = denoise_shot(canvas, parts, weights)
-    requests = next(loop, None)
-    while requests and canvas.step_index != until:
-        predictions = [predict(request) for request in requests]
-        try:
-            requests = loop.send(predictions)
-        except StopIteration:
-            requests = None
+    answer_here(denoise_shot(canvas, parts, weights), predict, lambda: canvas.step_index == until)
     return canvas.latents
+
+
+def answer_here(
+    loop: Generator[list[WindowRequest], list[torch.Tensor], torch.Tensor],
+    predict: Callable[[WindowRequest], torch.Tensor],
+    stop: Callable[[], bool],
+) -> torch.Tensor | None:
+    """What the loop returns, with requests answered in this process; None where `stop()` before a step."""
+    try:
+        requests = next(loop)
+        while not stop():
+            requests = loop.send([predict(request) for request in requests])
+    except StopIteration as end:
+        latents: torch.Tensor = end.value
+        return latents
+    return None

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 INITIAL = -1  # the `step` of the noise a shot starts from; scheduler steps count from 0
+REDRAW = -2  # of the noise that covers a draft: its own made the draft, and would not be new to it
+SHUFFLE = -3  # of the order in which noise is used again
 
 
 def noise_key(seed: int, shot: str, step: int, frame: int) -> int:
@@ -23,7 +25,7 @@ def noise_key(seed: int, shot: str, step: int, frame: int) -> int:
 
 
 def keyed_noise(
-    seed: int, shot: str, step: int, frames: range, frame_shape: Sequence[int], dtype: torch.dtype
+    seed: int, shot: str, step: int, frames: Sequence[int], frame_shape: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
     """Gaussian noise (1, T, C, H, W) for latent `frames`; `frame_shape` is (C, H, W).
 
@@ -35,14 +37,36 @@ def keyed_noise(
 
 @dataclass(frozen=True)
 class StepNoise:
-    """Where a stochastic scheduler finds the noise of one shot's steps: a generator for each latent frame."""
+    """Where a canvas finds the noise of its steps: a generator for each latent frame.
+
+    `frames` are those of the shot that the canvas's stand for, if they are not the first ones; steps_before
+    is how many steps of the shot lie before the canvas's step 0.
+    """
 
     seed: int
     shot: str
+    frames: Sequence[int] = ()
+    steps_before: int = 0
 
     def generators(self, step: int, n_frames: int) -> list[torch.Generator]:
         """New CPU generators, each keyed by (seed, shot, step, frame); no state goes from step to step."""
-        return [_generator(noise_key(self.seed, self.shot, step, frame)) for frame in range(n_frames)]
+        frames, step = self.frames or range(n_frames), self.steps_before + step
+        return [_generator(noise_key(self.seed, self.shot, step, frame)) for frame in frames]
+
+
+def shuffled_source(seed: int, shot: str, frame: int, size: int, stride: int) -> int:
+    """The frame of the first window whose noise this frame begins from (FreeNoise, arXiv 2310.15169).
+
+    The first `size` frames are their own. Behind them blocks of `stride` frames follow, of which each is a
+    keyed permutation of the block that began `size` frames before it. The frame's own noise, far from any
+    other's, gives way to noise that the first window has seen: windows are alike, and so is their motion.
+    """
+    while frame >= size:
+        block, place = divmod(frame - size, stride)
+        start = block * stride
+        order = sorted(range(start, start + stride), key=lambda other: noise_key(seed, shot, SHUFFLE, other))
+        frame = order[place]
+    return frame
 
 
 def stock_noise(seed: int, shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, torch.Generator]:

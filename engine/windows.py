@@ -7,7 +7,7 @@ is blended (canvas) or in which order windows run (cluster).
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,37 @@ def plan_windows(n_frames: int, size: int, overlap: int, unit: int = 1) -> tuple
     # floor(k * slack / gaps + 1/2) in integers: floats would round differently on long shots
     starts = [(2 * k * slack + gaps) // (2 * gaps) for k in range(gaps + 1)]
     return tuple(Window(unit * start, unit * start + size) for start in starts)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a canvas is cut into windows, and how its latent frames lie in time.
+
+    Sizes are in latent frames; lead_in is of blend_weights, the last four are of engine.families.facts.
+    """
+
+    size: int
+    overlap: int
+    lead_in: int
+    temporal_compression: int = 4
+    period: int = 0
+    unit: int = 1  # that windows begin at multiples of
+    patch_frames: int = 1
+
+    @property
+    def identity(self) -> dict[str, int]:
+        """All of it; what most models have no use for only where it says something."""
+        nothing = {"period": 0, "unit": 1, "patch_frames": 1}
+        return {name: value for name, value in asdict(self).items() if nothing.get(name) != value}
+
+    @property
+    def clock(self) -> tuple[int, int]:
+        """Pixel frames of a latent frame, and after how many latent frames one is of a single one."""
+        return self.temporal_compression, self.period
+
+    def windows(self, n_latent: int) -> tuple[Window, ...]:
+        """Of a canvas of so many latent frames."""
+        return plan_windows(n_latent, self.size, self.overlap, self.unit)
 
 
 def blend_weights(windows: Sequence[Window], n_frames: int, lead_in: int = 1) -> Weights:

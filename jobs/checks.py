@@ -19,6 +19,7 @@ from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long
 from jobs.plan import Stock, fps_of, frames_of, limits_of, roots_of, size_of
 from jobs.spec import JobSpec, Profile
+from jobs.stitching import DRAFTED, refusal
 from manifests.findings import Finding, faulty_rows, short
 from manifests.source import Manifest
 from manifests.validate import validate
@@ -34,15 +35,31 @@ def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[
     bad = faulty_rows(findings)
     if -1 in bad:
         return findings
-    sound = ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)
+
+    def sound() -> Iterator[tuple[int, Row]]:
+        return ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)
 
     def profile(row: Row) -> Profile:
         return stocked[row["profile"]].profile
 
     deep = deep_findings(
-        sound, lambda row: fps_of(row, profile(row)), lambda row: size_of(row, profile(row)), roots_of(spec)
+        sound(), lambda row: fps_of(row, profile(row)), lambda row: size_of(row, profile(row)), roots_of(spec)
     )
-    return sorted([*findings, *deep], key=lambda finding: finding.row_index)
+    drafted = any(one.profile.window.mode in DRAFTED for one in stocked.values())
+    stitched = _stitched(sound(), stocked) if drafted else ()
+    return sorted([*findings, *deep, *stitched], key=lambda finding: finding.row_index)
+
+
+def _stitched(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> Iterator[Finding]:
+    """Shots that cannot be stitched as their profile says."""
+    for index, row in rows:
+        one = stocked[row["profile"]]
+        mode, fps = one.profile.window.mode, fps_of(row, one.profile)
+        for place, shot in enumerate(row["shots"]):
+            if why := refusal(one, given_of(shot), _frames(shot, fps)):
+                message = f"window.mode={mode} of profile {row['profile']}: {why}"
+                hint = "use window.mode=auto or blend, or shorten the shot to one window"
+                yield Finding(index, row["row_id"], "E408_ONLY_BLENDED", f"/shots/{place}", message, hint)
 
 
 def deep_findings(

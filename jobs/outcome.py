@@ -73,7 +73,7 @@ def rows_of(film: FilmDone) -> Iterator[dict[str, Any]]:
     common = {
         "row_id": film.film.row_id,
         "shots": len(shots),
-        "windows": sum(len(shot.parts[0]) for shot in shots),
+        "windows": sum(shot.course.n_windows for shot in shots),
         "model": shots[0].model.digest,
         "seed": shots[0].shot.seed,
         "fps_num": film.film.master.segments[0].picture.fps.numerator,

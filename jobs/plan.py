@@ -18,7 +18,6 @@ from cluster.tasks import (
     Asset,
     FilmTasks,
     GivenTask,
-    Layout,
     MasterTask,
     Model,
     Narration,
@@ -39,9 +38,11 @@ from engine.families.world import read_world
 from engine.film import voice
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from engine.timeline import AHEAD, PromptSpan, Shot
+from engine.windows import Layout
 from jobs.adapters import shot_adapters, stocked_adapters
 from jobs.assets import asset_of, clip_frames, column_of, given_of
 from jobs.spec import ClusterSpec, JobSpec, Profile, SpecError
+from jobs.stitching import DRAFTED, blends_only, stitching
 from manifests.sizes import Sizes, shown
 from manifests.validate import Limits
 
@@ -230,6 +231,19 @@ def _check(name: str, one: Stock) -> None:
         )
     _check_clock(name, one.facts, size, window.overlap)
     _check_patches(name, one, size)
+    _check_mode(name, one)
+
+
+def _check_mode(name: str, one: Stock) -> None:
+    """Refuse a mode of stitching that no shot of a profile could have."""
+    mode = one.profile.window.mode
+    if mode in DRAFTED and (why := blends_only(one, one.takes.must)):
+        raise SpecError(f"profiles.{name}.window.mode={mode}: {why}; use blend, or auto")
+    if mode == "extend" and not one.given_latents:
+        raise SpecError(
+            f"profiles.{name}.window.mode=extend: its model was not taught to go on from given latents; "
+            "use skeleton, or auto"
+        )
 
 
 def _check_schedule(name: str, one: Stock) -> None:
@@ -457,8 +471,10 @@ def _shot_task(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture) -
     )
     files = given_of(asked)
     assets = [asset_of(role, uri, one.roots) for role, uri in files.items()]
+    task = replace(task, given=tuple(_given_tasks(assets, task, one, picture.fps)))
     first_step = redraw_from(asked.get("strength"), sampling.n_steps) if SOURCE in files else 0
-    return replace(task, given=tuple(_given_tasks(assets, task, one, picture.fps)), first_step=first_step)
+    layout, stitch = stitching(task, one, first_step)
+    return replace(task, layout=layout, stitch=stitch)
 
 
 def redraw_from(strength: float | None, n_steps: int) -> int:

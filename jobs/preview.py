@@ -182,6 +182,7 @@ class Size:
     to_do: "Counter[str]" = field(default_factory=Counter)
     loads: "Counter[Load]" = field(default_factory=Counter)  # shots to do, by what their cost depends on
     longest: "Counter[Load]" = field(default_factory=Counter)  # those of the film with most to do
+    stitched: "Counter[tuple[str, str]]" = field(default_factory=Counter)  # shots by mode and reason
 
 
 def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
@@ -200,6 +201,7 @@ def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
         for key, task in film.tasks.items():
             if _first(key, counted):
                 size.total.update(_task(task))
+                size.stitched.update(_stitched(task))
             if key in left and _first(key, begun):
                 size.to_do.update(_task(task))
                 size.loads.update(_loads([task]))
@@ -216,7 +218,7 @@ def _loads(tasks: Iterable["Task"]) -> "Counter[Load]":
 
 
 def _window_steps(loads: "Counter[Load]") -> int:
-    return sum(n * load.n_windows * load.n_steps for load, n in loads.items())
+    return sum(n * load.course.n_predictions for load, n in loads.items())
 
 
 def _first(key: str, seen: set[int]) -> bool:
@@ -241,12 +243,20 @@ def _task(task: "Task") -> Mapping[str, int]:
         case PromptTask():
             return {"prompts": 1}
         case ShotTask():
-            windows = len(task.parts[0])
-            return {"shots": 1, "windows": windows, "window_steps": windows * task.steps_taken}
+            course = task.course
+            return {"shots": 1, "windows": course.n_windows, "window_steps": course.n_predictions}
         case VersionTask():
             return {"versions": 1}
         case _:
             return {}
+
+
+def _stitched(task: "Task") -> Iterator[tuple[str, str]]:
+    """A shot's mode of stitching, and why."""
+    from cluster.tasks import ShotTask
+
+    if isinstance(task, ShotTask):
+        yield task.stitch.mode, task.stitch.why
 
 
 def _facts(job: "Job", out: str | None, size: Size) -> dict[str, Any]:
@@ -257,7 +267,9 @@ def _facts(job: "Job", out: str | None, size: Size) -> dict[str, Any]:
         for name in WORDS
     }
     rows = {"rows": job.manifest.n_rows, "invalid_rows": job.manifest.n_rows - job.n_films}
-    return {"job_id": job.job_id, "manifest": job.manifest.source, "out": out} | rows | counts
+    stitched = [{"mode": mode, "why": why, "shots": n} for (mode, why), n in size.stitched.most_common()]
+    job_facts = {"job_id": job.job_id, "manifest": job.manifest.source, "out": out}
+    return job_facts | rows | counts | {"stitching": stitched}
 
 
 def _print_plan(job: "Job", out: str | None, size: Size) -> None:
@@ -275,6 +287,8 @@ def _print_plan(job: "Job", out: str | None, size: Size) -> None:
         shown = (total, total - left, left) if out else (total,)
         table.add_row(words, *(_number(value) for value in shown))
     Console().print(table)
+    for (mode, why), n in size.stitched.most_common():
+        print(f"stitching  {count(n, 'shot')} by {mode}: {why}")
     if job.findings:
         left_out = count(job.manifest.n_rows - job.n_films, "faulty row")
         print(f"left out: {left_out}; longtake validate lists the faults")

@@ -163,8 +163,7 @@ def spans_of(segments: "Sequence[SegmentTask]") -> "tuple[Span, ...]":
     spans, start = [], 0
     for segment in segments:
         task, n_frames, hidden = segment.source, segment.source.shot.n_frames, segment.source.hidden_frames
-        _, weights = task.windows
-        found = seams_of_weights(weights[:, task.n_before :], hidden + n_frames, *task.layout.clock)
+        found = seams_of_weights(task.shown_weights, hidden + n_frames, *task.layout.clock)
         seams = tuple(Seam(one.start - hidden, one.stop - hidden) for one in found if one.start > hidden)
         spans.append(
             Span(task.shot.shot_id, start, start + n_frames, seams, task.layout.temporal_compression)

@@ -15,6 +15,7 @@ from cluster.tasks import Model, ShotTask
 from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
 from engine.families.parameters import denoising, read_weights
 from engine.families.published import Published
+from engine.phases import Course
 from jobs.plan import Stock
 from jobs.spec import SpecError
 
@@ -28,8 +29,7 @@ class Load(NamedTuple):
     width_px: int
     text_tokens: int
     guided: bool
-    n_windows: int
-    n_steps: int
+    course: Course
 
 
 def load_of(task: ShotTask) -> Load:
@@ -41,8 +41,7 @@ def load_of(task: ShotTask) -> Load:
         task.width_px,
         task.max_text_tokens,
         task.sampling.guidance_scale > 1,
-        len(task.parts[0]),
-        task.steps_taken,
+        task.course,
     )
 
 
@@ -90,7 +89,7 @@ def work_of(loads: Mapping[Load, int], models: Mapping[Model, Sketch]) -> Work:
     """The work that so many shots of each load are."""
     work: Counter[Strand] = Counter()
     for load, n in loads.items():
-        work[Strand(_shape(load, models[load.model]), load.n_windows, load.n_steps)] += n
+        work[Strand(_shape(load, models[load.model]), load.course)] += n
     return work
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from engine.guidance import SCHEDULES
+from engine.phases import MODES, NOISES
 
 PRESETS = (
     "ultrafast",
@@ -106,13 +107,38 @@ class SamplingSpec:
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Windows in latent frames; a size of 0 takes the length that the model was trained on."""
+    """Windows in latent frames, and how they become a shot; a size of 0 takes the model's trained length.
+
+    mode is one of engine.phases, or auto for the one that suits each shot (README, "How it works"). In
+    extend, windows share no more than the model was taught to go on from. noise=freenoise begins blended
+    shots of one prompt from the first window's noise, shuffled. sigma is the share of noise at which windows
+    take over from a draft: more lets them draw more anew, less keeps more of the draft.
+    gangs > 1 widens overlaps until a shot's windows are a multiple of it, where that takes no longer: for a
+    film that has so many gangs to itself, never for a night of many films, whose windows fill every gang
+    anyway. It is no cluster.gangs: the layout is part of a shot, and should outlive tonight's cluster.
+    """
 
     size: int = 0
     overlap: int = 4
     lead_in: int = 1
+    mode: str = "auto"
+    noise: str = "keyed"
+    sigma: float = 0.6
+    gangs: int = 0
 
     def __post_init__(self) -> None:
+        if self.mode not in ("auto", *MODES):
+            raise SpecError(f"window.mode={self.mode!r} must be one of auto, {', '.join(MODES)}")
+        if self.noise not in NOISES:
+            raise SpecError(f"window.noise={self.noise!r} must be one of {', '.join(NOISES)}")
+        if self.noise != "keyed" and self.mode in ("skeleton", "extend"):
+            raise SpecError(
+                f"window.noise={self.noise} is for blended shots, and window.mode={self.mode} blends none"
+            )
+        if not 0 < self.sigma < 1:
+            raise SpecError(f"window.sigma={self.sigma} must lie between 0 and 1")
+        if self.gangs < 0:
+            raise SpecError(f"window.gangs={self.gangs} must not be negative; 0 leaves overlaps as they are")
         if self.lead_in < 0 or self.overlap < max(2 * self.lead_in, 1):
             raise SpecError(
                 f"window.overlap={self.overlap} latent frames must be at least 1 and at least twice "

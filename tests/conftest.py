@@ -34,6 +34,7 @@ from cluster.tasks import (
     VersionTask,
 )
 from engine.parallel.axes import Axes
+from engine.phases import BLEND, Stitch
 from engine.timeline import PromptSpan, Shot
 from manifests.store import open_store
 
@@ -67,12 +68,13 @@ def make_film(tiny_folder: Path) -> Callable[..., FilmTasks]:
         digest: str = "",
         folder: Path = tiny_folder,
         spoken: tuple[tuple[str, str], ...] = IN_SILENCE,
+        stitch: Stitch = BLEND,
         **kept: Any,
     ) -> FilmTasks:
         rain, sun = (PromptSpan(f"rain {seed}"), PromptSpan(f"sun {seed}", start=16, blend=4))
         shots = (Shot("s0", 17, (rain,), "", seed), Shot("s1", 25, (rain, sun), "", seed))
         model = Model(str(folder), "float32", digest or row_id, **kept)
-        sources = (ShotTask(model, shot, SAMPLING, LAYOUT, 64, 64, 32) for shot in shots)
+        sources = (ShotTask(model, shot, SAMPLING, LAYOUT, 64, 64, 32, stitch=stitch) for shot in shots)
         segments = tuple(SegmentTask(source, PICTURE) for source in sources)
         versions = (
             VersionTask(segments, lang, "", (Narration("s0", text),) if text else ()) for lang, text in spoken

@@ -9,12 +9,14 @@ import random
 import signal
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 import ray
 
-from cluster.events import Done, Lost
+from cluster.events import Done, Lost, Turned
 from cluster.tasks import Outcome
+from engine.phases import Stitch
 from engine.tensors import from_bytes
 
 SEEDS = range(int(os.environ.get("LONGTAKE_CHAOS_SEEDS", "3")))
@@ -139,3 +141,41 @@ def test_a_film_outlives_any_killed_worker_bit_by_bit(gangs, gang_size, on_ray, 
         assert bits(struck) == bits(calm), told
         assert all(isinstance(struck.results[task.key], Outcome) for task in struck.film.wanted), told
         assert max(killer.made().values()) == 1, told
+
+
+EXTEND, SKELETON = Stitch("extend"), Stitch("skeleton", first_step=1)
+ALL_STEPS = "LONGTAKE_CHAOS_SEEDS" in os.environ
+
+
+@pytest.mark.parametrize(
+    ("stitch", "steps"),
+    [(EXTEND, range(1, 9) if ALL_STEPS else (2, 7)), (SKELETON, range(1, 5) if ALL_STEPS else (3,))],
+    ids=["extend", "skeleton"],
+)
+def test_a_shot_outlives_its_conductor_in_any_phase_bit_by_bit(
+    stitch, steps, one_process, on_ray, make_film, bits, living
+):
+    made = partial(make_film, seed=97, stitch=stitch)
+    calm = bits(one_process.render([made("calm", digest=f"calm {stitch.mode}")])["calm"])
+    crew = on_ray(3, 1)
+    crew.render([make_film("first")])
+    for step in steps:
+        killer = AtStep(crew, living, step)
+        film = made("struck", digest=f"{stitch.mode} {step}")
+        assert film.master.segments[-1].source.course.n_steps > step
+        struck = crew.render([film], killer, max_losses=20)["struck"]
+        assert killer.lost == ["conduct-0"], f"before step {step}"
+        assert bits(struck) == calm, f"killed before step {step}"
+
+
+class AtStep(Killer):
+    """Kills the conductor once, when a shot first stands before a step."""
+
+    def __init__(self, crew, living, step):
+        super().__init__(crew, living, [])
+        self.step = step
+
+    def __call__(self, event, state):
+        super().__call__(event, state)
+        if isinstance(event, Turned) and event.step == self.step and not self.struck:
+            self.strike("conduct-0")

@@ -24,6 +24,7 @@ from cluster.machine import Machine
 from engine.families.denoiser import Blocks, Denoiser, denoiser_of
 from engine.families.published import TABLE
 from engine.parallel.axes import ALONE, Axes
+from engine.phases import Course
 
 CHECKPOINTS = {checkpoint.name: checkpoint for checkpoint in TABLE}
 ONE_24 = Machine(1, 1, 24.0, 165.0, 0.65, 8.0, 1.25, 1e-4)
@@ -42,8 +43,12 @@ def shape_of(name, frames=0, dtype="bfloat16", guided=True):
     )  # fmt: skip
 
 
+def blended(n_windows, n_steps):
+    return Course(((n_steps, n_windows),))
+
+
 def of(name, n_windows=1, n_shots=1, n_steps=50, **more):
-    return {Strand(shape_of(name, **more), n_windows, n_steps): n_shots}
+    return {Strand(shape_of(name, **more), blended(n_windows, n_steps)): n_shots}
 
 
 def best(work, machine, open_shots=64, **more):
@@ -74,7 +79,7 @@ shapes = st.builds(
     st.integers(10**6, 10**10),
 )
 works = st.dictionaries(
-    st.builds(Strand, shapes, st.integers(1, 20), st.integers(1, 50)),
+    st.builds(Strand, shapes, st.builds(blended, st.integers(1, 20), st.integers(1, 50))),
     st.integers(1, 100),
     min_size=1,
     max_size=3,
@@ -134,14 +139,21 @@ def test_gpus_are_never_at_work_for_longer_than_the_job_lasts(work, machine, ope
 @given(st.integers(1, 13), st.integers(1, 20), st.integers(1, 9))
 def test_one_shot_at_a_time_ends_every_step_with_its_last_window(n_windows, n_steps, gangs):
     """engines.md §2.4: n windows on g gangs run at n / (g ceil(n / g))."""
-    strand = Strand(shape_of("CogVideoX-2B"), n_windows, n_steps)
+    strand = Strand(shape_of("CogVideoX-2B"), blended(n_windows, n_steps))
     steps = {strand.shape: Step(2.0)}
     assert span({strand: 3}, steps, gangs, 1) == 3 * n_steps * math.ceil(n_windows / gangs) * 2.0
     assert span({strand: 1}, steps, gangs, 8) == n_steps * math.ceil(n_windows / gangs) * 2.0
 
 
+def test_a_shot_that_is_drafted_first_leaves_gangs_idle_for_its_draft_alone():
+    strand = Strand(shape_of("CogVideoX-2B"), Course(((10, 1), (6, 8))))
+    steps = {strand.shape: Step(1.0)}
+    assert span({strand: 1}, steps, 8, 8) == 10 + 6
+    assert span({strand: 1}, steps, 1, 8) == 10 + 6 * 8
+
+
 def test_windows_of_many_shots_fill_a_pool_that_one_shot_leaves_idle():
-    strand = Strand(shape_of("CogVideoX-2B"), 9, 10)
+    strand = Strand(shape_of("CogVideoX-2B"), blended(9, 10))
     steps = {strand.shape: Step(1.0)}
     alone, many = (span({strand: 64}, steps, 8, n) for n in (1, 8))
     assert alone / many == pytest.approx(2 / (9 / 8))  # 56 % against all of them

@@ -43,6 +43,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
 
 N_STEPS = 2
@@ -50,10 +51,12 @@ FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows
 
 
 @cache
-def shot_task(name, n_windows=1, prompt="a prompt"):
+def shot_task(name, n_windows=1, prompt="a prompt", mode="blend"):
     shot = Shot(name, FRAMES[n_windows], (PromptSpan(prompt),), "a negative prompt", seed=1)
     layout = Layout(size=5, overlap=2, lead_in=1)
-    return ShotTask(Model("/m", "float32", "m"), shot, Sampling(N_STEPS, 6.0), layout, 16, 16, 8)
+    stitch = Stitch(mode, first_step=1)
+    model, sampling = Model("/m", "float32", "m"), Sampling(N_STEPS, 6.0)
+    return ShotTask(model, shot, sampling, layout, 16, 16, 8, stitch=stitch)
 
 
 @cache
@@ -189,7 +192,7 @@ class Night:
                 self.finish(conductor, task)
             case Open(conductor, task, opening):
                 self.turn(task, opening, self.checkpoints.get(task.key, 0))
-            case Advance(conductor, task, opening, step) if step + 1 == N_STEPS:
+            case Advance(conductor, task, opening, step) if step + 1 == task.course.n_steps:
                 self.finish(conductor, task)
             case Advance(conductor, task, opening, step):
                 if self.pick(2):
@@ -265,7 +268,7 @@ class Night:
                 opened = self.canvases[task.key]
                 assert (opened.conductor, opened.opening) == (conductor, opening), "a stale opening"
                 assert self.steps[opening] == step, "steps go up by one from where the conductor began"
-                assert self.predicted[opening, step] == set(range(len(task.parts[0]))), "a part is missing"
+                assert self.predicted[opening, step] == set(task.course.parts_at(step)), "a part is missing"
                 assert (opening, step) not in self.advanced, "advanced twice"
                 self.advanced.add((opening, step))
                 self.calls.append(action)
@@ -353,6 +356,8 @@ SHOTS = (
     shot_task("s2", 3),
     shot_task("s3", 2, "another prompt"),
     shot_task("s4", 1, "a third prompt"),
+    shot_task("s5", 3, mode="skeleton"),
+    shot_task("s6", 3, mode="extend"),
 )
 FILMS = st.lists(
     st.tuples(
@@ -399,8 +404,8 @@ def test_without_trouble_every_task_is_done_once_in_any_order_of_answers(films, 
     begun = Counter(action.task.key for action in night.log if isinstance(action, (Run, Open)))
     assert begun == Counter({key for made in films for key in made.tasks})
     steps = Counter((a.task.key, a.step) for a in night.log if isinstance(a, Advance))
-    shots = {segment.source.key for made in films for segment in made.master.segments}
-    assert steps == Counter((key, step) for key in shots for step in range(N_STEPS))
+    shots = {segment.source for made in films for segment in made.master.segments}
+    assert steps == Counter((shot.key, step) for shot in shots for step in range(shot.course.n_steps))
 
 
 @settings(max_examples=20, deadline=None)

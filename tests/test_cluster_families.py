@@ -47,7 +47,7 @@ def test_a_film_of_several_windows_of_pictures_and_sound(one_process, tmp_path):
     tiny_h3.save_folder(tmp_path)
     layout = Layout(22, 7, 1, temporal_compression=4, period=5, unit=15)
     film = film_of(tmp_path, layout, 75)
-    assert [part.window.start for part in film.master.segments[0].source.parts[0]] == [0, 15]
+    assert [part.window.start for part in film.master.segments[0].source.phases[0].parts] == [0, 15]
     latents, shown = rendered(one_process, film)
     assert latents.shape[1:3] == (37, tiny_h3.CHANNELS) and shown == 75
 

@@ -67,7 +67,7 @@ START = Progress(films=1, windows=TOTAL)
 
 
 def test_work_is_counted_in_distinct_shots():
-    assert len(A.parts[0]) == N_PARTS
+    assert A.course.n_windows == N_PARTS
     films = [film("one", A, B, A), film("two", A, shot_task("c", 17, n_steps=5))]
     assert work_of(films) == Work(2, 3, 2 * N_PARTS + 1, TOTAL + 5, (3, 5))
     assert window_steps(films) == TOTAL + 5
@@ -77,7 +77,7 @@ def test_work_is_counted_in_distinct_shots():
 def test_a_window_counts_once_for_every_prompt_that_shows_in_it():
     spans = (PromptSpan("sun"), PromptSpan("rain", start=12, blend=8))
     two = replace(A, shot=replace(A.shot, prompts=spans))
-    assert window_steps([film("one", two)]) == len(two.parts[0]) * N_STEPS > N_PARTS * N_STEPS
+    assert window_steps([film("one", two)]) == two.course.n_windows * N_STEPS > N_PARTS * N_STEPS
 
 
 def test_every_prediction_moves_the_count_by_one():

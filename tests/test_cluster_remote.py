@@ -54,12 +54,15 @@ def played(monkeypatch):
 
     play = Played()
 
+    def slots(task):
+        return [play.ref() for _ in range(task.course.n_slots)]
+
     class Stage:
         def open(self, task, opening):
-            return [play.ref(Turn(0)), *(play.ref() for _ in task.parts[0])]
+            return [play.ref(Turn(0)), *slots(task)]
 
         def advance(self, task, opening, predictions):
-            return [play.ref(remote.errors.RayActorError()), *(play.ref() for _ in task.parts[0])]
+            return [play.ref(remote.errors.RayActorError()), *slots(task)]
 
         def ready(self):
             return play.ref()

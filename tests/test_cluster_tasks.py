@@ -71,6 +71,7 @@ def one_of_each():
 
 
 WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload")
+WHY = ".stitch.why"  # for people
 
 
 def changed_leaves(value, path=""):
@@ -99,11 +100,11 @@ def _if_possible(where, make):
 
 
 @pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
-def test_a_key_changes_with_every_field_but_where_weights_lie_and_frames_that_share_a_latent(task):
+def test_a_key_changes_with_every_field_but_where_weights_lie_reasons_and_frames_that_share_a_latent(task):
     same = {path for path, changed in changed_leaves(task) if changed.key == task.key}
-    folder = {path for path, _ in changed_leaves(task) if path.endswith(WHERE_WEIGHTS_LIE)}
-    assert folder
-    assert same == folder | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
+    free = {path for path, _ in changed_leaves(task) if path.endswith((*WHERE_WEIGHTS_LIE, WHY))}
+    assert free
+    assert same == free | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
 
 
 @pytest.mark.parametrize("task", one_of_each(), ids=lambda task: task.kind)
@@ -123,7 +124,7 @@ def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_
     assert shot.key != shot_task().key and picture.key in shot.needs
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
     places = {f"{of}{place}" for of in ("", ".given[0]") for place in WHERE_WEIGHTS_LIE}
-    assert same == places | {".shot.n_frames", ".given[0].assets[0].path"}
+    assert same == places | {".shot.n_frames", ".given[0].assets[0].path", WHY}
 
 
 def test_a_shot_is_another_with_an_adapter_or_at_another_scale_wherever_its_file_lies():
@@ -140,9 +141,9 @@ def test_the_end_of_a_clip_lies_on_the_canvas_before_what_is_shown_and_delays_it
     longer = dataclasses.replace(plain, given=(given_task(CLIP, 9),))
     assert dataclasses.replace(plain, first_step=5).steps_taken == plain.sampling.n_steps - 5
     assert longer.hidden_frames == 9 and longer.n_latent == plain.n_latent + 2
-    (before, _), (after, weights) = plain.parts, longer.parts
-    assert {part.prompt for part in before} == {part.prompt for part in after} == {0, 1}
-    second = [row for part, row in zip(after, weights, strict=True) if part.prompt == 1]
+    (before,), (after,) = plain.phases, longer.phases
+    assert {part.prompt for part in before.parts} == {part.prompt for part in after.parts} == {0, 1}
+    second = [row for part, row in zip(after.parts, after.weights, strict=True) if part.prompt == 1]
     assert sum(second)[4] == 0 and sum(second)[5] == 1  # frame 17 of the canvas is in its fifth latent
 
 
@@ -199,12 +200,13 @@ def test_a_canvas_of_uneven_latent_frames_is_one_that_its_windows_cover(n_frames
     layout = Layout(37, 4, 1, temporal_compression=4, period=5, unit=15)
     task = shot_task(shot=shot, layout=layout)
     assert first_pixel(task.n_latent, 4, 5) >= n_frames and task.n_latent % 5 == 2
-    assert all(part.window.start % 15 == 0 for part in task.parts[0])
+    assert all(part.window.start % 15 == 0 for part in task.phases[0].parts)
 
 
 def test_parts_cover_the_canvas_under_the_prompts_that_hold_there():
     task = shot_task()
-    parts, weights = task.parts
+    (phase,) = task.phases
+    parts, weights = phase.parts, phase.weights
     assert weights.shape == (len(parts), task.n_latent)
     np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-12)
     assert {part.prompt for part in parts} == {0, 1}
@@ -215,12 +217,13 @@ def test_a_canvas_is_of_whole_patches_by_frames_before_the_shot_that_have_its_fi
     layout = Layout(patch * size, 2 * patch, patch, unit=patch, patch_frames=patch)
     spans = (PromptSpan("a leaf"), PromptSpan("its veins", start=n // 2, blend=0))
     task = shot_task(shot=Shot("s", n, spans, "", 0), layout=layout)
-    windows, weights = task.windows
-    assert (task.n_before + task.n_latent) % patch == 0 <= task.n_before < patch and task.n_latent % 2 == 1
-    assert windows[-1].stop == weights.shape[1] == task.n_before + task.n_latent
+    (phase,) = task.phases
+    windows, rows = [part.window for part in phase.parts], phase.weights
+    assert task.n_canvas % patch == 0 <= task.n_before < patch and task.n_latent % 2 == 1
+    assert windows[-1].stop == rows.shape[1] == task.n_canvas
     assert not any(window.start % patch or len(window) % patch for window in windows)
-    parts, rows = task.parts
-    later = [row for part, row in zip(parts, rows, strict=True) if part.prompt == 1]
+    assert task.shown_weights.shape[1] == task.n_latent
+    later = [row for part, row in zip(phase.parts, rows, strict=True) if part.prompt == 1]
     assert later and not any(row[: task.n_before + 1].any() for row in later)
     np.testing.assert_allclose(rows.sum(axis=0), 1.0, atol=1e-12)
 

@@ -90,7 +90,7 @@ def shot_task(folder, n_frames=FRAMES, dtype="float32"):
 
 def open_canvas(folder, task, kind, layout):
     return new_canvas(
-        folder, seed=SEED, shot="s", n_frames=task.n_before + task.n_latent,
+        folder, seed=SEED, shot="s", n_frames=task.n_canvas,
         frame_shape=(4, SIZE[0] // 8, SIZE[1] // 8), dtype=task.model.dtype, n_steps=STEPS, kind=kind,
         layout=layout, window=task.layout.size,
     )  # fmt: skip
@@ -99,8 +99,13 @@ def open_canvas(folder, task, kind, layout):
 def denoise(canvas, task, folder, scale=6.0, stop=None):
     text, family = (load_part(folder, part, task.model.dtype) for part in ("text", "transformer"))
     embeds = [text.embed(words, TOKENS) for words in (PROMPT, NEGATIVE)]
+    (phase,) = task.phases
     return denoise_here(
-        canvas, *task.parts, lambda r: family.predict(r.latents, r.timestep, *embeds, scale), stop
+        canvas,
+        phase.parts,
+        phase.weights,
+        lambda r: family.predict(r.latents, r.timestep, *embeds, scale),
+        stop,
     )
 
 
@@ -150,8 +155,9 @@ def test_streamed_frames_are_those_of_stock_without_the_frames_before(folder, dt
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_a_long_shot_has_even_windows_and_resumes_with_the_same_bits(folder, kind):
     task = shot_task(folder, n_frames=25)
-    windows, weights = task.windows
-    assert len(windows) > 1 and weights.shape[1] == task.n_before + task.n_latent == 8
+    (phase,) = task.phases
+    windows = [part.window for part in phase.parts]
+    assert len(windows) > 1 and phase.weights.shape[1] == task.n_canvas == 8
     assert all(window.start % 2 == 0 and len(window) == 4 for window in windows)
     whole = denoise(open_canvas(folder, task, kind, "keyed"), task, folder)
     half = open_canvas(folder, task, kind, "keyed")

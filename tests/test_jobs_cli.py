@@ -188,13 +188,16 @@ def test_a_plan_counts_and_then_finds_everything_rendered(tmp_path, film, settin
     assert before["films"] == before["shots"] == before["windows"] == {"total": 1, "to_render": 1}
     assert before["window_steps"]["total"] == 2 and before["film_s"]["total"] == 1.0
     assert before["prompts"]["total"] == 2  # with the empty negative one
+    assert before["stitching"] == [{"mode": "blend", "why": "one window", "shots": 1}]
     assert main(["run", film, "--out", out, "--local", *settings]) == 0
     assert last(capsys.readouterr().out)["job_id"] == before["job_id"]
     assert main(["plan", film, "--out", out, *settings, "-o", "json"]) == 0
     after = json.loads(capsys.readouterr().out)
     assert all(after[name]["to_render"] == 0 for name in ("films", "shots", "windows", "prompts", "versions"))
     assert main(["plan", film, "--out", out, *settings]) == 0
-    assert re.search(r"window steps +2 +2 +0", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"window steps +2 +2 +0", said)
+    assert "stitching  1 shot by blend: one window" in said
 
 
 def test_a_plan_for_no_place_is_a_usage_error(film, capsys):

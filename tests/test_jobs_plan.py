@@ -1,6 +1,7 @@
 """From a row to its tasks: frames, seeds, prompts and sizes, as exact arithmetic."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -16,6 +17,7 @@ from engine.families.card import Card
 from engine.families.facts import ModelFacts, card_of, read_card
 from engine.families.published import published
 from engine.families.published_parts import SVD
+from jobs.models import checkpoint_of
 from jobs.plan import (
     LANGUAGES,
     Stock,
@@ -29,7 +31,8 @@ from jobs.plan import (
     stock,
     stock_published,
 )
-from jobs.spec import Profile, SpecError, load_spec
+from jobs.spec import Profile, SpecError, WindowSpec, load_spec
+from jobs.stitching import blends_only
 from manifests.schema import SCHEMA
 from manifests.sizes import Sizes
 from manifests.validate import validate
@@ -38,7 +41,7 @@ RATES = st.builds(Fraction, st.integers(1, 120_000), st.integers(1, 1001))
 FACTS = ModelFacts("CogVideoXPipeline", 16, 8, 4, 2, 13, 226, 30)
 CARD = Card(20, 3.0, 384, 256, 8, upscale=4)
 PROFILE = completed(Profile(), CARD, FACTS)
-STOCK = {"chalk": Stock(PROFILE, FACTS, Model("/models/chalk", "float32", "digest"))}
+STOCK = {"chalk": Stock(PROFILE, FACTS, Model("/models/chalk", "float32", "digest"), given_latents=3)}
 
 
 def shot(**changes: Any) -> dict[str, Any]:
@@ -156,7 +159,7 @@ def test_languages_share_all_pictures_and_take_the_rows_title_where_they_have_no
 
 def test_the_model_folders_place_changes_no_key_but_its_files_do() -> None:
     def keys(model: Model) -> list[str]:
-        return list(film_tasks(row(), {"chalk": Stock(PROFILE, FACTS, model)}).tasks)
+        return list(film_tasks(row(), {"chalk": Stock(PROFILE, FACTS, model, given_latents=3)}).tasks)
 
     here, there = Model("/a", "float32", "digest"), Model("/b", "float32", "digest")
     assert keys(here) == keys(there)
@@ -430,6 +433,50 @@ def test_a_distilled_folders_card_recommends_no_guidance() -> None:
         assert card_of("HunyuanVideo15Pipeline", parts | {"guider": guider}).guidance_scale == scale
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("CogVideoX1.5-5B", "patches are of several latent frames"),
+        ("MiniMax-H3", "latent frames are uneven in time"),
+        ("SVD-XT", "sees what is given beside the latents"),
+    ],
+)
+def test_models_whose_windows_can_be_blended_only_are_and_another_mode_is_refused_before_any_row(
+    name: str, why: str
+) -> None:
+    checkpoint = checkpoint_of(name)
+    one = stock_published(load_spec(), checkpoint)["chalk"]
+    assert why in blends_only(one, one.takes.must)
+    for mode in ("skeleton", "extend"):
+        spec = load_spec(None, [f"profiles.chalk.window.mode={mode}"])
+        with pytest.raises(SpecError, match=f"profiles.chalk.window.mode={mode}: .*{why}.*use blend"):
+            stock_published(spec, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("facts", "mode", "why"),
+    [
+        ({}, "extend", "taught to go on"),
+        ({"window_frames": 14, "window_unit": 2, "patch_frames": 2}, "blend", "several latent frames"),
+        ({"window_frames": 37, "window_unit": 15, "period": 5}, "blend", "uneven in time"),
+    ],
+)
+def test_a_long_shot_has_the_mode_that_is_proven_for_its_model(
+    facts: dict[str, int], mode: str, why: str
+) -> None:
+    profile = replace(PROFILE, window=WindowSpec(gangs=3))
+    one = replace(STOCK["chalk"], profile=profile, facts=replace(FACTS, **facts))
+    (task,) = sources(film_tasks(row(shot(duration_s=60.0)), {"chalk": one}))
+    assert task.stitch.mode == mode and why in task.stitch.why
+    assert sum(phase.n_steps for phase in task.phases) == task.course.n_steps
+
+
+def test_a_model_that_is_not_here_is_planned_as_if_its_noise_fell_evenly() -> None:
+    one = replace(STOCK["chalk"], given_latents=0)
+    (task,) = sources(film_tasks(row(shot(duration_s=60.0)), {"chalk": one}))
+    assert (task.stitch.mode, task.stitch.first_step) == ("skeleton", 8) and task.sampling.n_steps == 20
+
+
 def test_a_gang_with_more_ulysses_ranks_than_the_model_has_heads_is_refused_before_any_row(
     tmp_path: Path,
 ) -> None:
@@ -510,6 +557,7 @@ def test_every_row_that_validation_passes_can_be_planned(one: dict[str, Any]) ->
     if not found:
         planned = film_tasks(table.to_pylist()[0], STOCK)
         for source in sources(planned):
-            parts, weights = source.parts
-            assert len(parts) == len(weights) and weights.sum(axis=0) == pytest.approx(1)
+            for phase in source.phases:
+                assert len(phase.parts) == len(phase.weights)
+                assert phase.weights.sum(axis=0) == pytest.approx(1)
         assert len(planned.tasks) >= 4

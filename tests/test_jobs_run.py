@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,11 +19,14 @@ from PIL import Image
 
 from cluster.local import LocalCrew
 from cluster.stages import Decoder
+from engine import phases
 from engine.canvas import Canvas
 from engine.film.encode import encode_segment
 from engine.film.provenance import verify
 from engine.tensors import from_bytes
 from jobs.cli import main
+from jobs.plan import stock
+from jobs.spec import SpecError, load_spec
 from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import Store, open_store
@@ -386,7 +390,7 @@ def clip(path: Path, n_frames: int) -> Path:
     return path
 
 
-MODES: dict[str, Row] = {
+WAYS: dict[str, Row] = {
     "extension": {"extend_uri": "long.mp4"},
     "extension of a clip of one frame": {"extend_uri": "short.mp4"},
     "redrawing": {"source_video_uri": "long.mp4", "strength": 0.6},
@@ -395,15 +399,15 @@ MODES: dict[str, Row] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_shot_of_every_mode_is_rendered_at_its_length_and_comes_out_the_same_after_a_stop(
-    night: Night, monkeypatch: pytest.MonkeyPatch, mode: str
+@pytest.mark.parametrize("way", WAYS)
+def test_a_shot_given_anything_is_rendered_at_its_length_and_comes_out_the_same_after_a_stop(
+    night: Night, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     picture(night.folder / "a.png", 30)
     clip(night.folder / "long.mp4", 30)
     clip(night.folder / "short.mp4", 1)
     told = ("profiles.chalk.sampling.n_steps=5", "cluster.checkpoint_every=1", f"roots=[{night.folder}]")
-    one = film(shots=[shot("s0", **MODES[mode]), shot("s1")], languages=[])
+    one = film(shots=[shot("s0", **WAYS[way]), shot("s1")], languages=[])
     with monkeypatch.context() as patch:
         patch.setattr(Canvas, "step", stopping(Canvas.step, at=4))
         assert night.run(one, told=told)["exit_code"] == 5, night.said
@@ -417,7 +421,7 @@ def test_a_shot_of_every_mode_is_rendered_at_its_length_and_comes_out_the_same_a
     (canvas,) = left_by(night, "given", "canvas")
     if "beginning" in canvas:
         n = canvas["beginning"].shape[1]
-        assert n == (3 if mode == "extension" else 1)
+        assert n == (3 if way == "extension" else 1)
         assert any(torch.equal(latents[:, :n], canvas["beginning"]) for latents in latents_of(night))
 
 
@@ -509,3 +513,118 @@ def test_a_shot_that_a_model_made_for_pictures_cannot_draw_is_refused_before_ren
     told = pictured(night, "Wan 2.1 I2V")
     assert night.run(film(shots=[shot("s0", **changes)]), told=told)["exit_code"] == 3
     assert code in night.said and f"/shots/0{field}" in night.said and not night.out.exists()
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The setting of a folder that says its model was taught to go on from given latents."""
+    folder = tmp_path_factory.mktemp("taught") / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    world = {
+        "name": "tiny",
+        "note": "draws nothing",
+        "words": ["river"],
+        "draws": ["a river"],
+        "given_latents": 2,
+    }
+    (folder / "world.json").write_text(json.dumps(world))
+    return f"profiles.chalk.model.folder={folder}"
+
+
+def test_a_film_is_rendered_in_every_mode_and_a_shot_of_one_window_once_for_all(
+    night: Night, taught: str
+) -> None:
+    long, short = shot("long", duration_frames=33), shot("short", duration_frames=9)
+    made, latents = [], []
+    for mode in phases.MODES:
+        before = night.done()
+        told = (taught, f"profiles.chalk.window.mode={mode}")
+        assert night.run(film(shots=[long, short]), told=told)["status"] == "done", night.said
+        made.append(Counter(kind for kind, _ in night.done() - before))
+        names = {path.stem: path for path in (night.out / "done" / "shot").rglob("*.json")}
+        latents.append({json.loads(path.read_text())["files"]["latents"] for path in names.values()})
+        assert not list((night.out / "checkpoints").rglob("*.safetensors"))
+    assert [kinds["shot"] for kinds in made] == [2, 1, 1], "one window is stitched alike, and reused"
+    assert len(latents[-1]) == 4, "the long shot has other latents in every mode"
+    windows = [row["windows"] for row in night.results()]
+    assert windows == [4 + 1], "extend: windows of 4 that share 2, over 9 latent frames"
+
+
+def test_auto_is_the_mode_that_suits_a_shot(night: Night, taught: str) -> None:
+    shots = [shot("long", duration_frames=33), shot("short", duration_frames=9)]
+    untaught = shutil.copytree(taught.partition("=")[2], night.folder / "untaught")
+    (untaught / "world.json").unlink()
+    for folder, mode in ((taught, "extend"), (f"profiles.chalk.model.folder={untaught}", "skeleton")):
+        assert night.run(film(shots=shots), told=(folder,))["status"] == "done", night.said
+        before = night.done()
+        night.run(film(shots=shots), told=(folder, f"profiles.chalk.window.mode={mode}"))
+        assert night.done() == before, f"auto was {mode}"
+
+
+def test_shuffled_noise_gives_another_shot(night: Night) -> None:
+    blend, shots = "profiles.chalk.window.mode=blend", [shot("long", duration_frames=33)]
+    for noise in ("keyed", "freenoise"):
+        told = (blend, f"profiles.chalk.window.noise={noise}")
+        assert night.run(film(shots=shots), told=told)["status"] == "done", night.said
+    assert Counter(kind for kind, _ in night.done())["shot"] == 2
+
+
+def test_extend_is_refused_for_a_model_that_was_not_taught_it(
+    settings: list[str], taught: str, tmp_path: Path
+) -> None:
+    untaught = shutil.copytree(taught.partition("=")[2], tmp_path / "untaught")
+    (untaught / "world.json").unlink()
+    told = [*settings, f"profiles.chalk.model.folder={untaught}", "profiles.chalk.window.mode=extend"]
+    with pytest.raises(SpecError, match=r"profiles.chalk.window.mode=extend: its model was not taught"):
+        stock(load_spec(None, told))
+
+
+@pytest.mark.parametrize("way", ["extension", "first frame"])
+@pytest.mark.parametrize("mode", ["skeleton", "extend"])
+def test_what_is_given_stands_at_the_beginning_of_any_mode_and_a_stop_in_a_later_phase_changes_no_bit(
+    night: Night, monkeypatch: pytest.MonkeyPatch, taught: str, mode: str, way: str
+) -> None:
+    picture(night.folder / "a.png", 30)
+    clip(night.folder / "long.mp4", 30)
+    told = (taught, f"profiles.chalk.window.mode={mode}", "profiles.chalk.sampling.n_steps=3")
+    told += ("cluster.checkpoint_every=1", f"roots=[{night.folder}]")
+    one = film(shots=[shot("s0", duration_frames=25, **WAYS[way])], languages=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(Canvas, "step", stopping_after(Canvas.step, 4))
+        assert night.run(one, told=told)["exit_code"] == 5, night.said
+    assert night.run(one, told=told)["status"] == "done", night.said
+    (resumed,), (canvas,) = latents_of(night), left_by(night, "given", "canvas")
+    n = canvas["beginning"].shape[1]
+    assert n == (2 if way == "extension" else 1) and resumed.shape[1] == 7 + (2 if n == 2 else 0)
+    assert torch.equal(resumed[:, :n], canvas["beginning"])
+    night.out = night.folder / "undisturbed"
+    assert night.run(one, told=told)["status"] == "done"
+    assert torch.equal(resumed, latents_of(night)[0])
+
+
+def stopping_after(step: Callable[..., None], n: int) -> Callable[..., None]:
+    """A canvas that breaks once so many steps were taken, of whatever canvas."""
+    taken = Counter[str]()
+
+    def broken(canvas: Canvas, prediction: torch.Tensor) -> None:
+        if taken["steps"] == n:
+            raise RuntimeError("stopped here")
+        taken["steps"] += 1
+        step(canvas, prediction)
+
+    return broken
+
+
+def test_a_clip_that_is_redrawn_is_blended_and_refused_where_another_mode_is_asked_for(night: Night) -> None:
+    clip(night.folder / "long.mp4", 33)
+    long, short = (
+        shot(f"s{n}", duration_frames=n, source_video_uri="long.mp4", strength=0.6) for n in (33, 9)
+    )
+    told = (f"roots=[{night.folder}]",)
+    skeleton = (*told, "profiles.chalk.window.mode=skeleton")
+    assert night.run(film(shots=[short, long]), told=skeleton)["exit_code"] == 3
+    assert "E408_ONLY_BLENDED" in night.said and "/shots/1:" in night.said and not night.out.exists()
+    assert "/shots/0" not in night.said, "one window has no mode"
+    assert night.run(film(shots=[short]), told=skeleton)["status"] == "done", night.said
+    assert night.run(film(shots=[short, long]), told=told)["status"] == "done", night.said
+    assert {one.shape[1] for one in latents_of(night)} == {3, 9}

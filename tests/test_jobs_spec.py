@@ -30,6 +30,11 @@ REFUSED = [
     ("a place where no weights can wait", "profiles.chalk.model.offload=cloud", "'cloud'"),
     ("overlap too small for its lead-in", "profiles.chalk.window.lead_in=3", "window.overlap=4"),
     ("no overlap", "profiles.chalk.window.overlap=0", "window.overlap=0"),
+    ("mode that there is not", "profiles.chalk.window.mode=fold", "'fold'"),
+    ("noise that there is not", "profiles.chalk.window.noise=pink", "'pink'"),
+    ("draft under nothing", "profiles.chalk.window.sigma=0", "window.sigma=0"),
+    ("draft under noise alone", "profiles.chalk.window.sigma=1", "window.sigma=1"),
+    ("windows for less than no gang", "profiles.chalk.window.gangs=-1", "window.gangs=-1"),
     ("window as long as its overlap", "profiles.chalk.window.size=4", "window.size=4"),
     ("upscaling by less than nothing", "profiles.chalk.picture.upscale=-1", "picture.upscale=-1"),
     ("frame rate below nothing", "profiles.chalk.picture.fps_num=-1", "picture.fps_num=-1"),
@@ -60,6 +65,13 @@ def test_what_cannot_be_used_is_refused_by_its_key_in_one_line(override: str, na
 def test_weights_are_shared_out_or_wait_elsewhere_and_not_both() -> None:
     with pytest.raises(SpecError, match="exclude each other"):
         load_spec(None, ["profiles.chalk.model.zero=true", "profiles.chalk.model.offload=disk"])
+
+
+def test_shuffled_noise_is_refused_where_nothing_is_blended() -> None:
+    for mode in ("skeleton", "extend"):
+        told = ["profiles.chalk.window.noise=freenoise", f"profiles.chalk.window.mode={mode}"]
+        with pytest.raises(SpecError, match=rf"window.noise=freenoise .* window.mode={mode}"):
+            load_spec(None, told)
 
 
 UNREADABLE = [

@@ -13,6 +13,7 @@ from engine.canvas import Canvas
 from engine.families.facts import family_name
 from engine.families.family import Family
 from engine.families.known import FAMILIES
+from engine.levels import step_below
 from engine.noise import INITIAL, StepNoise, keyed_noise
 
 _TEXT = ("tokenizer", "text_encoder")
@@ -68,6 +69,10 @@ def new_canvas(
     kind: str | None = None,
     window: int = 0,
     layout: str = "keyed",
+    frames: Sequence[int] = (),
+    noise_of: Sequence[int] = (),
+    steps_before: int = 0,
+    drawn: int = INITIAL,
 ) -> Canvas:
     """A canvas of noise z_BTCHW for pictures of frame_shape (C, H, W), with the folder's scheduler.
 
@@ -77,6 +82,10 @@ def new_canvas(
     on the canvas: "keyed" by (seed, shot, step, latent frame), in the initial noise and in that of a
     stochastic scheduler's steps; or "stock", drawn as the family's pipeline draws it from a generator of
     `seed`, to be equal to it.
+
+    In the keyed layout the canvas may stand for some `frames` of the shot instead of its first, begin from
+    the noise of the frames `noise_of` instead of their own, `drawn` for another use (engine.noise), and have
+    steps of the shot before it.
     """
     family = family_of(folder)
     window_shape = (min(n_frames, window or n_frames), *frame_shape)
@@ -86,8 +95,18 @@ def new_canvas(
     if layout not in ("keyed", "stock"):
         raise ValueError(f"no layout {layout!r} of noise: there are keyed and stock")
     if layout == "keyed":
-        shape = family.canvas_shape(frame_shape)
-        z_BTCHW = keyed_noise(seed, shot, INITIAL, range(n_frames), shape, kept)
-        return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot))
+        own, shape = frames or range(n_frames), family.canvas_shape(frame_shape)
+        z_BTCHW = keyed_noise(seed, shot, drawn, noise_of or own, shape, kept)
+        return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot, own, steps_before))
     z_BTCHW, generator = family.stock_canvas(seed, n_frames, frame_shape, kept)
     return Canvas(z_BTCHW * sigma, scheduler, generator)
+
+
+def first_step_below(
+    folder: Path, n_steps: int, kind: str | None, window_shape: Sequence[int], noise: float
+) -> int:
+    """The first step of a folder's scheduler at which at most this share is noise, for windows (T, C, H, W).
+
+    See engine.levels.step_below.
+    """
+    return step_below(family_of(folder).load_scheduler(folder, n_steps, kind, window_shape), noise)
