@@ -54,7 +54,7 @@ FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows
 def shot_task(name, n_windows=1, prompt="a prompt", mode="blend"):
     shot = Shot(name, FRAMES[n_windows], (PromptSpan(prompt),), "a negative prompt", seed=1)
     layout = Layout(size=5, overlap=2, lead_in=1)
-    stitch = Stitch(mode, first_step=1)
+    stitch = Stitch(mode, first_step=int(mode == "skeleton"))  # else a clip is redrawn
     model, sampling = Model("/m", "float32", "m"), Sampling(N_STEPS, 6.0)
     return ShotTask(model, shot, sampling, layout, 16, 16, 8, stitch=stitch)
 

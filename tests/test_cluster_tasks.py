@@ -23,6 +23,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.phases import Stitch
 from engine.takes import CLIP, FIRST
 from engine.timeline import PromptSpan, Shot, first_pixel
 
@@ -132,14 +133,15 @@ def test_a_shot_is_another_with_an_adapter_or_at_another_scale_wherever_its_file
     both = dataclasses.replace(shot, given=(given_task(FIRST),))
     assert len({each.key for each in (shot, both, shot_task(), shot_task(given=both.given))}) == 4
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
-    assert same == {*WHERE_WEIGHTS_LIE, ".shot.n_frames", ".adapters[0].path"}
+    assert same == {*WHERE_WEIGHTS_LIE, ".shot.n_frames", ".adapters[0].path", WHY}
 
 
 def test_the_end_of_a_clip_lies_on_the_canvas_before_what_is_shown_and_delays_its_prompts():
     spans = (PromptSpan("rain"), PromptSpan("sun", start=8))
     plain = shot_task(shot=Shot("s1", 24, spans, "", seed=7))
     longer = dataclasses.replace(plain, given=(given_task(CLIP, 9),))
-    assert dataclasses.replace(plain, first_step=5).steps_taken == plain.sampling.n_steps - 5
+    redrawn = dataclasses.replace(plain, stitch=Stitch(first_step=5))
+    assert redrawn.course.n_steps == plain.sampling.n_steps - 5
     assert longer.hidden_frames == 9 and longer.n_latent == plain.n_latent + 2
     (before,), (after,) = plain.phases, longer.phases
     assert {part.prompt for part in before.parts} == {part.prompt for part in after.parts} == {0, 1}
