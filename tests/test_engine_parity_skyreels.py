@@ -23,6 +23,7 @@ from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.loading import load_part, new_canvas
 from engine.families.skyreels import CONDITION_NOISE
+from engine.takes import BEGINNING
 from engine.timeline import Part
 from engine.windows import Window, blend_weights, plan_windows
 
@@ -156,7 +157,7 @@ def go_on(folder, family, embeds, before, n_frames, dtype, draw):
     fresh = open_canvas(folder, dtype, n_frames)
     noise = torch.randn(fresh.latents.transpose(1, 2).shape, generator=before.generator)
     canvas = Canvas(noise.transpose(1, 2).contiguous(), fresh.scheduler, before.generator)
-    canvas.hold(before.latents[:, -GIVEN:])
+    canvas.begin({BEGINNING: before.latents[:, -GIVEN:]})
     window = Window(0, n_frames)
     denoise_here(
         canvas, [Part(window, 0)], blend_weights([window], n_frames),

@@ -134,7 +134,7 @@ class SkyReelsForcing(SkyReels):
         negative: Conditioning | None,
         guidance_scale: float,
     ) -> Tensor:
-        """The prediction for a window that goes on from its first n_given latents, as Canvas.hold keeps them.
+        """The prediction for a window that goes on from its first n_given latents, a canvas's BEGINNING.
 
         What it says of those is to be ignored. noise (B, n_given, C, H, W) is that of this step, with
         which they are told to be almost clean, as by stock's addnoise_condition; with None they are clean.
