@@ -24,7 +24,7 @@ class Damaged(OSError):
     hint = _AGAIN
 
 
-_WEIGHTLESS = ("scheduler", "tokenizer", "feature", "image_processor")  # how names of such parts begin
+_WEIGHTLESS = ("scheduler", "tokenizer", "feature", "image_processor", "guider")  # such parts' first letters
 
 
 def refuse_pickles(folder: Path) -> None:
