@@ -206,7 +206,10 @@ def test_a_folder_that_was_distilled_from_guidance_is_guided_at_no_scale(folders
 
 @pytest.mark.parametrize(("kind", "branches"), [("guided", 2), ("distilled", 1)])
 def test_the_prediction_of_the_prompt_alone_comes_where_there_are_two_branches(folders, kind, branches):
-    family, canvas = load_part(folders[kind], "transformer", "float32"), open_canvas(folders[kind])
+    family, canvas = (
+        load_part(folders[kind], "transformer", "float32"),
+        open_canvas(folders[kind], torch.float32),
+    )
     texts = embeds_of(folders[kind], torch.float32, (PROMPT, NEGATIVE))
     asked = family.predict(canvas.latents, canvas.timestep, *texts, 6.0, prompted=True)
     assert len(asked) == branches * len(canvas.latents)

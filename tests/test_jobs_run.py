@@ -473,24 +473,24 @@ def test_a_film_of_another_family_is_rendered_by_the_same_command(
     assert latents.shape == (1, 5, 16, 8, 8) and latents.isfinite().all()
 
 
-def pictured(night: Night, kind: str) -> tuple[str, ...]:
-    """Settings for a model made for image-to-video, with two pictures beside it."""
+def pictured(night: Night, kind: str, size: int) -> tuple[str, ...]:
+    """Settings for a model made for image-to-video in windows of this size, with two pictures beside it."""
     make, _ = KINDS[kind]
     make().save_pretrained(night.folder / "model", safe_serialization=True)
     picture(night.folder / "a.png", 30)
     picture(night.folder / "b.png", 200)
-    window = "profiles.chalk.window.size=5"
-    size = (
-        "profiles.chalk.picture.width_px=48",
-        "profiles.chalk.picture.height_px=32",
+    window, drawn = (
+        f"profiles.chalk.window.size={size}",
+        "profiles.chalk.picture={width_px: 48, height_px: 32}",
     )
-    return (window, *size, f"profiles.chalk.model.folder={night.folder / 'model'}", f"roots=[{night.folder}]")
+    return (window, drawn, f"profiles.chalk.model.folder={night.folder / 'model'}", f"roots=[{night.folder}]")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_models_made_for_pictures_render_by_the_same_command_and_see_them(night: Night, kind: str) -> None:
-    told, (_, roles) = pictured(night, kind), KINDS[kind]
-    given = {f"{role}_uri": f"{name}.png" for role, name in zip(roles, "ab", strict=False)}
+    told, (_, roles) = pictured(night, kind, size=3), KINDS[kind]
+    given: Row = {f"{role}_uri": f"{name}.png" for role, name in zip(roles, "ab", strict=False)}
+    given["duration_frames"] = 9
     other = given | {"first_frame_uri": "b.png"}
     shots = [shot("s0", prompt="rain", **given), shot("s0b", prompt="rain", **other)]
     assert night.run(film(shots=shots), told=told)["status"] == "done", night.said
@@ -510,7 +510,7 @@ def test_models_made_for_pictures_render_by_the_same_command_and_see_them(night:
 def test_a_shot_that_a_model_made_for_pictures_cannot_draw_is_refused_before_rendering(
     night: Night, changes: Row, code: str, field: str
 ) -> None:
-    told = pictured(night, "Wan 2.1 I2V")
+    told = pictured(night, "Wan 2.1 I2V", size=5)
     assert night.run(film(shots=[shot("s0", **changes)]), told=told)["exit_code"] == 3
     assert code in night.said and f"/shots/0{field}" in night.said and not night.out.exists()
 
