@@ -146,7 +146,8 @@ def test_a_cut_between_shots_is_no_seam_and_no_change(two_shots, tmp_path, capsy
 def test_the_plan_tells_cuts_and_seams_of_the_film_that_it_rendered(two_shots, settings, tmp_path, capsys):
     manifest = tmp_path / "film.yaml"
     manifest.write_text(ROW.format(row="rain"))
-    found = measured(capsys, two_shots, "--manifest", manifest, *settings, "--plot", tmp_path / "p.png")
+    plot, blend = ("--plot", tmp_path / "p.png"), "profiles.chalk.window.mode=blend"
+    found = measured(capsys, two_shots, "--manifest", manifest, *settings, blend, *plot)
     sea, hills = found["shots"]
     assert (sea["shot"], sea["start"], sea["stop"]) == ("sea", 0, 100)
     assert (hills["shot"], hills["start"], hills["stop"]) == ("hills", 100, 144)
@@ -155,8 +156,11 @@ def test_the_plan_tells_cuts_and_seams_of_the_film_that_it_rendered(two_shots, s
     assert all((start - 1) % 4 == 0 for start, _ in sea["seams"] + hills["seams"])
     assert found["notes"] == []
     other = [*settings[:1], "profiles.chalk.window.size=13"]
-    found = measured(capsys, two_shots, "--manifest", manifest, *other, "--plot", tmp_path / "p.png")
+    found = measured(capsys, two_shots, "--manifest", manifest, *other, blend, *plot)
     assert len(found["shots"][0]["seams"]) == 2
+    extend = "profiles.chalk.window.mode=extend"  # by 3 frames, as chalk was taught: windows begin every 4
+    found = measured(capsys, two_shots, "--manifest", manifest, *settings, extend, *plot)
+    assert found["shots"][0]["seams"] == [[start, start] for start in range(25, 100, 16)]
 
 
 def test_seams_of_a_shot_that_extends_a_clip_are_counted_from_what_it_shows(make_film):
