@@ -590,7 +590,7 @@ def test_what_is_given_stands_at_the_beginning_of_any_mode_and_a_stop_in_a_later
     told += ("cluster.checkpoint_every=1", f"roots=[{night.folder}]")
     one = film(shots=[shot("s0", duration_frames=25, **WAYS[way])], languages=[])
     with monkeypatch.context() as patch:
-        patch.setattr(Canvas, "step", stopping_after(Canvas.step, 4))
+        patch.setattr(Canvas, "step", stopping_after(Canvas.step, 3))
         assert night.run(one, told=told)["exit_code"] == 5, night.said
     assert night.run(one, told=told)["status"] == "done", night.said
     (resumed,), (canvas,) = latents_of(night), left_by(night, "given", "canvas")
