@@ -587,7 +587,7 @@ def test_readme_has_the_table_of_this_contract(contract):
     rows = [["family", *columns], ["---", *["---:"] * len(columns)]]
     for family in families:
         errors = (contract.get((family, column)) for column in columns)
-        rows.append([family, *("–" if error is None else f"{error:.0e}" for error in errors)])
+        rows.append([family, *("-" if error is None else f"{error:.0e}" for error in errors)])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     text = README.read_text()
     (begin, end) = (text.index(mark) for mark in ("| family | ulysses 2", "\n\n## Limits"))
@@ -600,8 +600,8 @@ def test_readme_has_the_table_of_this_contract(contract):
     assert told[0] == f"| {' | '.join(rows[0])} |".split(" | ")
     assert max(contract.values()) <= 1e-5
     cells = [cell.strip(" |") for line in told[2:] for cell in line[1:]]
-    assert all(float(cell) <= 1e-5 for cell in cells if cell != "–")
-    assert cells.count("–") == sum(row.count("–") for row in rows)
+    assert all(float(cell) <= 1e-5 for cell in cells if cell != "-")
+    assert cells.count("-") == sum(row.count("-") for row in rows)
 
 
 def test_attention_of_equal_shares_goes_through_deepspeed_and_of_others_through_one_fused_exchange(gang):
