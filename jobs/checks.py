@@ -17,9 +17,10 @@ from engine.film import voice
 from engine.film.titles import check_text, draw_title
 from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long
-from jobs.plan import Stock, fps_of, frames_of, limits_of, roots_of, size_of
+from jobs.plan import fps_of, frames_of, size_of
 from jobs.spec import JobSpec, Profile
 from jobs.stitching import DRAFTED, refusal
+from jobs.stock import Stock, limits_of, roots_of
 from manifests.findings import Finding, faulty_rows, short
 from manifests.source import Manifest
 from manifests.validate import validate

@@ -160,9 +160,9 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
-    from jobs.plan import check_models
     from jobs.run import prepare, run
     from jobs.show import make_show
+    from jobs.stock import check_models
 
     job = prepare(arguments.manifest, spec, account.job_id)
     check_models(job.stocked)

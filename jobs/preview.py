@@ -47,8 +47,8 @@ def spec_of(arguments: argparse.Namespace) -> "JobSpec":
 def validate(arguments: argparse.Namespace) -> int:
     """Print every fault of a manifest."""
     from jobs.checks import check
-    from jobs.plan import stock
     from jobs.show import count
+    from jobs.stock import stock
     from manifests.source import read_source
 
     spec, manifest = spec_of(arguments), read_source(arguments.manifest)

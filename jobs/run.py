@@ -37,11 +37,12 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
-from jobs.plan import Stock, plan, settled, stock, stock_published
+from jobs.plan import plan
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.spec import JobSpec, as_plain
 from jobs.spool import Spool
+from jobs.stock import Stock, settled, stock, stock_published
 from manifests.findings import Finding, faulty_rows
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results

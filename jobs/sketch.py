@@ -16,8 +16,8 @@ from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
 from engine.families.parameters import denoising, read_weights
 from engine.families.published import Published
 from engine.phases import Course
-from jobs.plan import Stock
 from jobs.spec import SpecError
+from jobs.stock import Stock
 
 
 class Load(NamedTuple):

@@ -19,7 +19,7 @@ from engine.timeline import latent_frames
 from engine.windows import Layout
 
 if TYPE_CHECKING:
-    from jobs.plan import Stock
+    from jobs.stock import Stock
 
 DRAFTED = ("skeleton", "extend")  # modes that not every shot can have
 

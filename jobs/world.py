@@ -12,9 +12,10 @@ from typing import Any
 
 from engine.camera import ENGLISH, Idiom, parse_camera
 from engine.families.world import World, read_world
-from jobs.plan import Row, Stock
+from jobs.plan import Row
 from jobs.show import count, one_line
 from jobs.spec import SpecError
+from jobs.stock import Stock
 
 CODE = "W701_OUTSIDE_WORLD"
 SHOWN = 5  # examples of a profile, each with other words

@@ -12,8 +12,9 @@ from engine.families.card import told_idiom
 from engine.families.facts import read_idiom
 from engine.families.known import FAMILIES
 from engine.families.world import words_of
-from jobs.plan import film_tasks, stock
+from jobs.plan import film_tasks
 from jobs.spec import SpecError, load_spec
+from jobs.stock import stock
 
 SHIPPED = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 

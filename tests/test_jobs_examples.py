@@ -13,8 +13,9 @@ from engine.film import voice
 from engine.film.titles import check_text, draw_title
 from jobs.checks import check
 from jobs.cli import main
-from jobs.plan import LANGUAGES, frames_of, stock
+from jobs.plan import frames_of
 from jobs.spec import load_spec
+from jobs.stock import LANGUAGES, stock
 from manifests.source import read_source
 
 EXAMPLES = Path(__file__).parent.parent / "jobs" / "examples"

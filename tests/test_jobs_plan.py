@@ -18,21 +18,10 @@ from engine.families.facts import ModelFacts, card_of, read_card
 from engine.families.published import published
 from engine.families.published_parts import SVD
 from jobs.models import checkpoint_of
-from jobs.plan import (
-    LANGUAGES,
-    Stock,
-    completed,
-    film_tasks,
-    fps_of,
-    frames_of,
-    limits_of,
-    plan,
-    settled,
-    stock,
-    stock_published,
-)
+from jobs.plan import film_tasks, fps_of, frames_of, plan
 from jobs.spec import Profile, SpecError, WindowSpec, load_spec
 from jobs.stitching import blends_only
+from jobs.stock import LANGUAGES, Stock, completed, limits_of, settled, stock, stock_published
 from manifests.schema import SCHEMA
 from manifests.sizes import Sizes
 from manifests.validate import validate

@@ -25,8 +25,8 @@ from engine.film.encode import encode_segment
 from engine.film.provenance import verify
 from engine.tensors import from_bytes
 from jobs.cli import main
-from jobs.plan import stock
 from jobs.spec import SpecError, load_spec
+from jobs.stock import stock
 from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import Store, open_store

@@ -140,7 +140,8 @@ def decoder_peaks(minutes: int, folder: Path) -> Peaks:
     from cluster.tasks import Outcome
     from engine.noise import keyed_noise
     from engine.tensors import to_bytes
-    from jobs.plan import film_tasks, stock
+    from jobs.plan import film_tasks
+    from jobs.stock import stock
     from manifests.store import open_store
 
     n_frames = minutes * 60 * FPS + 1
