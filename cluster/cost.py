@@ -127,13 +127,23 @@ def _computing(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float
 def _sequence(shape: Shape, axes: Axes, machine: Machine, attention_s: float) -> tuple[float, float]:
     """Seconds that one forward's ulysses and ring send beyond what attention hides, and wait."""
     blocks, ring, ulysses = shape.denoiser.n_blocks, axes.ring, axes.ulysses
-    share = shape.sequence * shape.denoiser.width / axes.sequence * BYTES[shape.dtype] * blocks
-    link = machine.inside_gb_s * 1e9
-    traded_s = 4 * share * (ulysses - 1) / ulysses / link
-    rotated_s = 2 * share * (ring - 1) / link
+    traded_s, rotated_s = (sent / (machine.inside_gb_s * 1e9) for sent in sent_bytes(shape, axes))
     hidden_s = attention_s * (ring - 1) / ring  # a place attends to what it has while the next comes
     collectives = blocks * (4 * (ulysses > 1) + (ring - 1))
     return traded_s + max(0.0, rotated_s - hidden_s), collectives * machine.latency_s
+
+
+def sent_bytes(shape: Shape, axes: Axes) -> tuple[float, float]:
+    """What each rank sends in one forward by ulysses and by ring, as told above."""
+    share = (
+        shape.sequence * shape.denoiser.width / axes.sequence * BYTES[shape.dtype] * shape.denoiser.n_blocks
+    )
+    return 4 * share * (axes.ulysses - 1) / axes.ulysses, 2 * share * (axes.ring - 1)
+
+
+def moved_bytes(shape: Shape) -> int:
+    """What a step of one window sends to its gang and back."""
+    return 2 * shape.latent_bytes
 
 
 def _around(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
@@ -142,7 +152,7 @@ def _around(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
     link = machine.inside_gb_s if machine.nodes == 1 else min(machine.inside_gb_s, machine.between_gb_s)
     if machine.n_gpus == 1:
         return 0.0, 0.0
-    moved_s = 2 * shape.latent_bytes / (link * 1e9)
+    moved_s = moved_bytes(shape) / (link * 1e9)
     return moved_s + split * shape.latent_bytes / (machine.inside_gb_s * 1e9), split * machine.latency_s
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.cost import RESERVE_GIB, Shape, measure_key, memory, window_step
+from cluster.cost import RESERVE_GIB, Shape, measure_key, memory, moved_bytes, sent_bytes, window_step
 from cluster.machine import GPUS, Machine, kind_of
 from engine.families.denoiser import Blocks, Denoiser, denoiser_of
 from engine.families.published import TABLE
@@ -222,3 +222,12 @@ def test_what_was_measured_counts_for_that_window_on_that_gang_and_machine_alone
 )
 def test_a_device_is_known_by_the_kind_in_its_name(name, kind):
     assert kind_of(name) == kind
+
+
+@pytest.mark.parametrize("window", [COGVIDEOX, COGVIDEOX_15, HUNYUAN_720P, OPENSORA_768, WAN_480P])
+@pytest.mark.parametrize("ulysses", [2, 4, 8])
+def test_giving_a_window_away_sends_500_times_less_than_sharing_it_by_ulysses(window, ulysses):
+    """Of all ranks together; that ranks send what the formula says is counted in test_engine_parallel."""
+    traded, rotated = sent_bytes(window, Axes(ulysses, ulysses=ulysses))
+    assert rotated == 0
+    assert window.branches * ulysses * traded >= 500 * moved_bytes(window)
