@@ -14,14 +14,13 @@ from diffusers.video_processor import VideoProcessor
 from engine import decode
 from engine.canvas import NotFinite
 from engine.decode import frames_uint8, n_latent_frames, n_pixel_frames, stream_decode
+from tests.tiny_vaes import make_cogvideox
 
 
 @pytest.fixture
 def vae() -> AutoencoderKLCogVideoX:
     torch.manual_seed(0)
-    return AutoencoderKLCogVideoX(
-        block_out_channels=(8, 8, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2
-    ).eval()
+    return make_cogvideox()
 
 
 def latents(n_frames: int, batch: int = 1) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -25,6 +25,7 @@ from engine.families.opensora_model import OpenSoraTransformer, patchify, unpatc
 from engine.families.opensora_weights import convert, convert_file
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
+from tests.tiny_vaes import make_hunyuan
 
 HEADS, AXES, CHANNELS, TEXT, POOLED, DOUBLE, SINGLE = 3, (4, 6, 6), 4, 12, 10, 2, 3
 SIZE = sum(AXES)
@@ -330,9 +331,7 @@ def folder(tmp_path_factory):
         vocab_size=len(tokenizer), hidden_size=POOLED, num_attention_heads=2, intermediate_size=16,
         num_hidden_layers=1, max_position_embeddings=MAX_TOKENS, eos_token_id=1, pad_token_id=0,
     )  # fmt: skip
-    vae = AutoencoderKLHunyuanVideo(
-        latent_channels=CHANNELS, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2
-    )
+    vae = make_hunyuan(CHANNELS)
     parts = {
         "transformer": ours_of(published_weights(False), True), "vae": vae, "tokenizer": tokenizer,
         "text_encoder": T5EncoderModel(text), "text_encoder_2": CLIPTextModel(clip), "tokenizer_2": tokenizer,

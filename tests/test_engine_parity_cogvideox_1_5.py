@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXPipeline,
@@ -37,6 +36,7 @@ from engine.families.facts import ModelFacts, read_facts
 from engine.families.loading import load_part, new_canvas
 from engine.tensors import from_bytes
 from engine.timeline import PromptSpan, Shot
+from tests.tiny_vaes import make_cogvideox
 
 SEED, STEPS, FRAMES, SIZE, TOKENS = 11, 4, 9, (32, 48), 6
 PROMPT, NEGATIVE = "rain falls", "a sun"
@@ -55,17 +55,14 @@ def folder(tmp_path_factory):
         text_embed_dim=32, num_layers=2, sample_width=12, sample_height=8, sample_frames=FRAMES, patch_size=2,
         patch_size_t=2, max_text_seq_length=TOKENS, use_rotary_positional_embeddings=True, patch_bias=False,
     )  # fmt: skip
-    vae = AutoencoderKLCogVideoX(
-        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=2,
-        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
-    )  # fmt: skip
+    vae = make_cogvideox()
     scheduler = CogVideoXDDIMScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
         clip_sample=False,
     )  # fmt: skip
     path = tmp_path_factory.mktemp("cogvideox_1_5")
     CogVideoXPipeline(
-        tokenizer, T5EncoderModel(text).eval(), vae.eval(), transformer.eval(), scheduler
+        tokenizer, T5EncoderModel(text).eval(), vae, transformer.eval(), scheduler
     ).save_pretrained(path, safe_serialization=True)
     return path
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLHunyuanVideo,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
@@ -23,6 +22,7 @@ from engine.families.loading import load_part, new_canvas
 from engine.families.world import words_of
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
+from tests.tiny_vaes import make_hunyuan
 
 SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 9, (32, 48), 4
 FULL, PADDED = 8, 24  # tokens: fewer than a prompt has, and more
@@ -52,12 +52,10 @@ def make_pipeline(told):
         num_layers=2, num_single_layers=2, num_refiner_layers=1, text_embed_dim=32,
         pooled_projection_dim=16, rope_axes_dim=(4, 6, 6), guidance_embeds=told,
     )  # fmt: skip
-    vae = AutoencoderKLHunyuanVideo(
-        latent_channels=CHANNELS, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2
-    )
+    vae = make_hunyuan(CHANNELS)
     return HunyuanVideoPipeline(
         tokenizer=tokenizer, text_encoder=LlamaModel(llama).eval(), tokenizer_2=tokenizer,
-        text_encoder_2=CLIPTextModel(clip).eval(), transformer=transformer.eval(), vae=vae.eval(),
+        text_encoder_2=CLIPTextModel(clip).eval(), transformer=transformer.eval(), vae=vae,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLHunyuanVideo15,
     ClassifierFreeGuidance,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideo15Pipeline,
@@ -28,6 +27,7 @@ from engine.families.loading import load_part, new_canvas
 from engine.families.world import words_of
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
+from tests.tiny_vaes import make_hunyuan15
 
 SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 9, (32, 48), 4
 PADDED = 40  # tokens: more than a prompt has
@@ -70,12 +70,10 @@ def make_pipeline(guider):
         num_layers=2, num_refiner_layers=1, text_embed_dim=32, text_embed_2_dim=16, image_embed_dim=8,
         rope_axes_dim=(4, 6, 6), task_type="t2v",
     )  # fmt: skip
-    vae = AutoencoderKLHunyuanVideo15(
-        latent_channels=CHANNELS, block_out_channels=(8, 8, 16, 16, 16), layers_per_block=1
-    )
+    vae = make_hunyuan15(CHANNELS)
     return HunyuanVideo15Pipeline(
         text_encoder=Qwen2_5_VLTextModel(text).eval(), tokenizer=tokenizer, transformer=transformer.eval(),
-        vae=vae.eval(), scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
+        vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
         text_encoder_2=T5EncoderModel(glyphs).eval(), tokenizer_2=ByT5Tokenizer(),
         guider=ClassifierFreeGuidance(**guider),
     )  # fmt: skip

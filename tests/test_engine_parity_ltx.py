@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLLTXVideo,
     FlowMatchEulerDiscreteScheduler,
     LTXPipeline,
     LTXVideoTransformer3DModel,
@@ -25,6 +24,7 @@ from engine.families.loading import load_part, new_canvas
 from engine.families.ltx import DECODE_NOISE, DECODE_SEED, DECODE_TIMESTEP, LTX, reach_latents, runs
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
+from tests.tiny_vaes import make_ltx
 
 SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 17, (32, 64), 8
 FULL, PADDED = 3, 12  # tokens: fewer than a text has, and more
@@ -49,25 +49,7 @@ DECODERS = {**KINDS, "a causal decoder": Kind(causal=True)}
 
 
 def make_vae(kind):
-    decoder = {
-        "decoder_block_out_channels": (8, 8, 8, 16), "decoder_layers_per_block": (1,) * 5,
-        "decoder_causal": kind.causal,
-    } if not kind.denoises else {
-        "decoder_block_out_channels": (8, 16, 32), "decoder_layers_per_block": (1,) * 4,
-        "decoder_spatio_temporal_scaling": (True,) * 3, "upsample_factor": (2,) * 3,
-        "upsample_residual": (True,) * 3, "timestep_conditioning": True,
-        "decoder_inject_noise": (True, True, True, False),
-    }  # fmt: skip
-    vae = AutoencoderKLLTXVideo(
-        latent_channels=CHANNELS, block_out_channels=(8, 8, 8, 8), layers_per_block=(1,) * 5, patch_size=1,
-        spatio_temporal_scaling=(True, True, True, False), **decoder,
-    )  # fmt: skip
-    vae.latents_mean.normal_()
-    vae.latents_std.uniform_(0.5, 2.0)
-    for name, weight in vae.named_parameters():
-        if "per_channel_scale" in name:
-            torch.nn.init.normal_(weight)  # zeros as made, which would add no noise
-    return vae.eval()
+    return make_ltx(CHANNELS, kind.denoises, kind.causal)
 
 
 def make_pipeline(kind):

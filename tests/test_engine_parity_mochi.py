@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLMochi,
     FlowMatchEulerDiscreteScheduler,
     MochiPipeline,
     MochiTransformer3DModel,
@@ -26,16 +25,11 @@ from engine.families.mochi_vae import stream_pixels
 from engine.tensors import from_bytes, to_bytes
 from engine.timeline import Part
 from engine.windows import blend_weights, plan_windows
+from tests.tiny_vaes import make_mochi
 
 SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 13, (32, 48), 12
 FULL, PADDED = 3, 12  # tokens: fewer than a text has, and more
 PROMPT, NEGATIVE = "rain falls a sun", "a sun"
-
-
-def make_vae():
-    return AutoencoderKLMochi(
-        encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4, layers_per_block=(1,) * 5
-    ).eval()
 
 
 def make_pipeline():
@@ -50,7 +44,7 @@ def make_pipeline():
     )  # fmt: skip
     torch.nn.init.normal_(transformer.pos_frequencies)  # zeros as made, which would give no positions
     return MochiPipeline(
-        FlowMatchEulerDiscreteScheduler(invert_sigmas=True), make_vae(), T5EncoderModel(text).eval(),
+        FlowMatchEulerDiscreteScheduler(invert_sigmas=True), make_mochi(), T5EncoderModel(text).eval(),
         tokenizer, transformer.eval(), force_zeros_for_empty_prompt=True,
     )  # fmt: skip
 
@@ -167,7 +161,7 @@ def test_streamed_frames_are_those_of_the_whole_decode(folder, dtype):
 def test_a_stream_of_pixels_is_the_whole_decode_but_for_rounding(n_latent):
     """Kernels of convolutions round otherwise for fewer frames."""
     torch.manual_seed(0)
-    vae = make_vae()
+    vae = make_mochi()
     z_BCTHW = torch.randn(2, CHANNELS, n_latent, 2, 3)
     with torch.no_grad():
         whole = vae.decode(z_BCTHW).sample
@@ -181,7 +175,7 @@ def test_a_stream_of_pixels_is_the_whole_decode_but_for_rounding(n_latent):
 
 def test_two_streams_of_one_autoencoder_do_not_meet():
     torch.manual_seed(0)
-    vae, z_BCTHW = make_vae(), torch.randn(2, 1, CHANNELS, 5, 2, 2)
+    vae, z_BCTHW = make_mochi(), torch.randn(2, 1, CHANNELS, 5, 2, 2)
     alone = [list(stream_pixels(vae, z)) for z in z_BCTHW]
     together = list(zip(*(stream_pixels(vae, z) for z in z_BCTHW), strict=True))
     for stream, chunks in enumerate(alone):

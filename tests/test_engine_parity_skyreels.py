@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLWan,
     SkyReelsV2DiffusionForcingPipeline,
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
@@ -26,6 +25,7 @@ from engine.families.skyreels import CONDITION_NOISE
 from engine.takes import BEGINNING
 from engine.timeline import Part
 from engine.windows import Window, blend_weights, plan_windows
+from tests.tiny_vaes import make_wan
 
 SEED, STEPS, FRAMES, SIZE, TOKENS, CHANNELS = 5, 4, 9, (32, 48), 12, 16
 PROMPT, NEGATIVE = "rain falls", "a sun"
@@ -40,10 +40,7 @@ def make_pipeline(kind, told_rate):
     text = UMT5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=8, num_heads=4, d_ff=32, num_layers=1, pad_token_id=0
     )
-    vae = AutoencoderKLWan(
-        base_dim=3, z_dim=CHANNELS, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-    )  # fmt: skip
+    vae = make_wan()
     transformer = SkyReelsV2Transformer3DModel(
         num_attention_heads=2, attention_head_dim=12, in_channels=CHANNELS, out_channels=CHANNELS,
         text_dim=32, freq_dim=32, ffn_dim=32, num_layers=2, rope_max_seq_len=32, inject_sample_info=told_rate,
@@ -52,7 +49,7 @@ def make_pipeline(kind, told_rate):
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0, num_train_timesteps=1000
     )
     return KINDS[kind](
-        tokenizer=tokenizer, text_encoder=UMT5EncoderModel(text).eval(), vae=vae.eval(),
+        tokenizer=tokenizer, text_encoder=UMT5EncoderModel(text).eval(), vae=vae,
         transformer=transformer.eval(), scheduler=scheduler,
     )  # fmt: skip
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import (
-    AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
     WanPipeline,
@@ -13,6 +12,7 @@ from diffusers import (
 from transformers import UMT5Config, UMT5EncoderModel
 
 from engine.chalk.tokens import build_tokenizer
+from tests.tiny_vaes import make_wan
 
 WORDS = ("rain", "falls", "a", "sun")
 SCHEDULERS = {
@@ -47,11 +47,9 @@ def make_pipeline(kind, scheduler="unipc"):
     text = UMT5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=8, num_heads=4, d_ff=32, num_layers=1, pad_token_id=0
     )
-    vae = AutoencoderKLWan(
-        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
-    )
+    vae = make_wan()
     pipeline = WanPipeline(
-        tokenizer=tokenizer, text_encoder=UMT5EncoderModel(text).eval(), vae=vae.eval(),
+        tokenizer=tokenizer, text_encoder=UMT5EncoderModel(text).eval(), vae=vae,
         scheduler=SCHEDULERS[scheduler](), transformer=make_transformer(),
         transformer_2=make_transformer() if kind.experts == 2 else None,
         boundary_ratio=0.8 if kind.experts == 2 else None, expand_timesteps=kind.token_timesteps,
