@@ -57,7 +57,8 @@ def shown_frames(
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """The pixel frames (H, W, 3) of one shot's latents (1, F, C, H, W), as a canvas left them."""
     z_BCTHW = latents_BTCHW.to(device).permute(0, 2, 1, 3, 4)
-    for chunk in stream_decode(vae, z_BCTHW / vae.config.scaling_factor):
+    # Times the reciprocal, as the pipeline does: a quotient may have another last bit, a pixel another byte.
+    for chunk in stream_decode(vae, 1 / vae.config.scaling_factor * z_BCTHW):
         yield from frames_uint8(chunk)
 
 
