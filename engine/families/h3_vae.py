@@ -22,18 +22,20 @@ _TIME = 2
 
 
 @torch.no_grad()
-def stream_clips(vae: Any, z_BCTHW: Tensor) -> Iterator[Tensor]:
-    """Yield pixel chunks (B, 3, t, H, W) whose concatenation over t is vae.decode(z_BCTHW).sample.
+def stream_clips(
+    vae: Any, z_BCTHW: Tensor, mean: Tensor | float = 0.0, std: Tensor | float = 1.0
+) -> Iterator[Tensor]:
+    """Yield pixel chunks (B, 3, t, H, W) whose concatenation over t is vae.decode(std z_BCTHW + mean).sample.
 
-    z_BCTHW has the scale of the autoencoder's own. Beyond it, one clip and the end of the one before live.
+    mean and std are of latents, (1, C, 1, 1, 1). Beyond z, one clip and the end of the one before live.
     """
-    z = z_BCTHW.to(next(vae.post_quant_conv.parameters()).dtype)
-    size, n_latent = vae.tokens_chunk_size, z.shape[_TIME]
-    left, before = first_pixel(n_latent, *CLOCK), z[:, :0]
+    dtype = next(vae.post_quant_conv.parameters()).dtype
+    size, n_latent = vae.tokens_chunk_size, z_BCTHW.shape[_TIME]
+    left, before = first_pixel(n_latent, *CLOCK), z_BCTHW[:, :0]
     for start in range(0, max(n_latent - vae.token_overlap, 1), size):
-        clip = vae._decode_clip(
-            _filled(z[:, :, start : start + size + vae.token_overlap], size + vae.token_overlap)
-        )
+        stop = start + size + vae.token_overlap
+        seen = _filled(z_BCTHW[:, :, start:stop], stop - start)
+        clip = vae._decode_clip((seen * std + mean).to(dtype))
         own, after = torch.split(clip, size * vae.temporal_compression_ratio, _TIME)
         own, after = (part[:, :, vae.frame_pre_padding :] for part in (own, after))
         if start:

@@ -198,7 +198,7 @@ class MiniMaxH3(Family):
         z_BCTHW = split_sound(latents.to(self.device))[0].transpose(1, 2)
         mean, std = (self._by_channel(x) for x in (vae.config.latents_mean, vae.config.latents_std))
         light, spread = self._by_channel(_MEAN), self._by_channel(_SPREAD)
-        for clip in stream_clips(vae, z_BCTHW * std + mean):
+        for clip in stream_clips(vae, z_BCTHW, mean, std):
             yield from unit_uint8((clip.float() * spread + light).clamp(0, 1))
 
     def _by_channel(self, values: Sequence[float]) -> Tensor:
