@@ -26,9 +26,9 @@ test: setup
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
 
-# Writes README's table of how closely gangs agree with one rank.
+# Writes README's tables: how closely gangs agree with one rank, and streams with whole decodes.
 contract: setup
-	LONGTAKE_CONTRACT=1 $(PY) -m pytest tests/test_engine_parallel.py
+	LONGTAKE_CONTRACT=1 $(PY) -m pytest tests/test_engine_parallel.py tests/test_engine_decode_paths.py
 
 # Trains chalk's first steps again and compares their losses with the committed ones.
 retrain: setup
