@@ -242,6 +242,12 @@ class Family(ABC):
         return uncond, text
 
 
+def fall_evenly(scheduler: Any, n_steps: int) -> Any:
+    """The flow scheduler, set to n_steps from noise level 1 to 0, evenly spaced before the folder's shift."""
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, n_steps + 1)[:-1])
+    return scheduler
+
+
 def unit_frames(f_THWC: Frames) -> Tensor:
     """Frames as an autoencoder takes them: x_1CTHW in float32, from -1 to 1."""
     return torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1

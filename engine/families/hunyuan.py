@@ -20,7 +20,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanVideoPipeline
 from torch import Tensor
 
 from engine.decode import frames_uint8
-from engine.families.family import Conditioning, Family
+from engine.families.family import Conditioning, Family, fall_evenly
 from engine.families.hunyuan_vae import stream_tiles
 from engine.parallel.spread import ParallelSpec
 
@@ -45,8 +45,7 @@ class HunyuanVideo(Family):
     @classmethod
     def with_timesteps(cls, scheduler: Any, n_steps: int, window_shape: Sequence[int]) -> Any:
         """Euler's steps from 1 to 0, evenly spaced before the folder's shift."""
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, n_steps + 1)[:-1])
-        return scheduler
+        return fall_evenly(scheduler, n_steps)
 
     @torch.no_grad()
     def embed(self, text: str, max_text_tokens: int) -> Conditioning:

@@ -243,6 +243,17 @@ _HUNYUAN_CAMERA = Idiom(
     {move: move for move in ("zoom in", "zoom out", "pan left", "pan right", "tilt up", "tilt down")}
     | {"orbit": "around right", "static": "static shot"}
 )
+_SKYREELS = Known(
+    "engine.families.skyreels:SkyReels",
+    schedulers=("unipc",),
+    window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
+    longest_window=31,
+    max_text_tokens=512,
+    spatial_compression=_or("vae.scale_factor_spatial", 8),
+    temporal_compression=_or("vae.scale_factor_temporal", 4),
+    refuse=_skyreels_variants,
+    card=Card(50, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
+)
 FAMILIES = {
     "CogVideoXPipeline": Known(
         "engine.families.cogvideox:CogVideoX",
@@ -355,26 +366,10 @@ FAMILIES = {
         refuse=_minimax_h3,
         card=Card(8, 1.0, 1344, 768, 24, most_px=1344 * 768, widest=2.0),
     ),
-    "SkyReelsV2Pipeline": Known(
-        "engine.families.skyreels:SkyReels",
-        schedulers=("unipc",),
-        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
-        longest_window=31,
-        max_text_tokens=512,
-        spatial_compression=_or("vae.scale_factor_spatial", 8),
-        temporal_compression=_or("vae.scale_factor_temporal", 4),
-        refuse=_skyreels_variants,
-        card=Card(50, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
-    ),
-    "SkyReelsV2DiffusionForcingPipeline": Known(
-        "engine.families.skyreels:SkyReelsForcing",
-        schedulers=("unipc",),
-        window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
-        longest_window=31,
-        max_text_tokens=512,
-        spatial_compression=_or("vae.scale_factor_spatial", 8),
-        temporal_compression=_or("vae.scale_factor_temporal", 4),
-        refuse=_skyreels_variants,
+    "SkyReelsV2Pipeline": _SKYREELS,
+    "SkyReelsV2DiffusionForcingPipeline": replace(
+        _SKYREELS,
+        loader="engine.families.skyreels:SkyReelsForcing",
         card=Card(30, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
     ),
     "HunyuanVideo15Pipeline": Known(
