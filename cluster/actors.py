@@ -95,7 +95,7 @@ class RankHandle:
         place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
         options = {"num_cpus": needs.get("CPU", 0), "num_gpus": needs.get("GPU", 0)}
         self.actor = RankActor.options(**options, scheduling_strategy=place).remote(
-            store_url=setup.store_url, device=setup.device, threads=setup.threads
+            store_url=setup.store_url, device=setup.device, threads=setup.threads, exchange=setup.exchange
         )
 
     def ready(self) -> Ref:

@@ -9,14 +9,15 @@ from typing import Protocol
 
 from cluster.events import Action, Event
 from cluster.tasks import Failure
-from engine.parallel.axes import ALONE, Axes
+from engine.parallel.axes import ALONE, DEEPSPEED, Axes
 
 
 @dataclass(frozen=True)
 class Setup:
     """How many workers of which kind, and what each is told at its start.
 
-    `axes` are those of one gang, whose window axis is 1: there are `gangs` of them.
+    `axes` are those of one gang, whose window axis is 1: there are `gangs` of them. `exchange` is how its
+    ulysses ranks trade (engine.parallel.axes).
 
     `device` is cpu, cuda, or auto for cuda where there are GPUs; `stage_gpus` the share of a GPU that the
     encoder and each decoder take, 0 for the CPU. `threads` are torch's in one process: they may
@@ -31,6 +32,7 @@ class Setup:
     checkpoint_every: int = 5
     gangs: int = 1
     axes: Axes = ALONE
+    exchange: str = DEEPSPEED
     conductors: int = 1
     canvases_per_conductor: int = 8
     decoders: int = 1

@@ -11,7 +11,7 @@ from cluster.stages import LoadedPart
 from engine.families.adapters import adapt
 from engine.numerics import device_name
 from engine.parallel.attention import load_ulysses
-from engine.parallel.axes import ALONE, Axes
+from engine.parallel.axes import ALONE, DEEPSPEED, Axes
 from engine.parallel.gang import Mesh, form_mesh
 from engine.parallel.spread import parallelise
 from engine.parallel.zero import share_weights
@@ -25,9 +25,12 @@ EMBEDDINGS = 256  # kept in memory; a film has a few, a night thousands
 class Rank:
     """Loads the transformer once and predicts any window of any film."""
 
-    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, store_url: str, device: str = "cpu", threads: int = 1, exchange: str = DEEPSPEED
+    ) -> None:
         self.store = open_store(store_url)
         self.transformer, self.device = LoadedPart("transformer", device, threads), device_name(device)
+        self.exchange = exchange
         self.embeddings: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.mesh: Mesh | None = None  # None is a gang of one
 
@@ -37,8 +40,8 @@ class Rank:
         """Become `rank` of a gang with these axes; all its ranks are called, once all are `living`."""
         if self.transformer.model is not None and self.transformer.model.zero:
             self.transformer.forget()  # a lost rank took its part of the weights with it
-        self.mesh = form_mesh(host, port, prefix, rank, axes, timeout_s)
-        if self.mesh is not None and self.mesh.ulysses is not None:
+        self.mesh = form_mesh(host, port, prefix, rank, axes, timeout_s, self.exchange)
+        if self.mesh is not None and self.mesh.ulysses is not None and self.exchange == DEEPSPEED:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
 
     def predict(self, request: Request) -> tuple[Fared, Packed]:

@@ -130,6 +130,7 @@ def setup_of(job: Job, store: Store) -> Setup:
         checkpoint_every=cluster.checkpoint_every,
         gangs=cluster.gangs,
         axes=Axes.of_gang(cluster.cfg or 1, cluster.ring or 1, cluster.ulysses or 1),
+        exchange=cluster.exchange,
         conductors=cluster.conductors,
         decoders=cluster.decoders,
         finishers=cluster.finishers,

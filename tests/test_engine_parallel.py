@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ from engine.families.skyreels import SkyReels, SkyReelsForcing
 from engine.families.svd import StableVideoDiffusion
 from engine.families.wan import Wan
 from engine.parallel.attention import attend, attention_with_lse, load_ulysses, merge, plain_attention
-from engine.parallel.axes import Axes, Split, shares
+from engine.parallel.axes import DEEPSPEED, FUSED, Axes, Split, shares
 from engine.parallel.exchange import gather, shard, trade
 from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.parallel.spread import parallelise
@@ -366,6 +366,9 @@ class Rank:
     def form(self, port, prefix, rank, axes):
         self.mesh = form_mesh("127.0.0.1", port, prefix, rank, axes, TIMEOUT_S)
 
+    def exchange_by(self, exchange):
+        self.mesh = replace(self.mesh, exchange=exchange)
+
     def predict(self, case, again=False):
         if not again:
             self.family = make_family(case)
@@ -598,6 +601,17 @@ def test_readme_has_the_table_of_this_contract(contract):
 def test_attention_of_equal_shares_goes_through_deepspeed_and_of_others_through_one_fused_exchange(gang):
     assert done(gang.call("predict_counting", Case())) == [LAYERS, LAYERS]
     assert done(gang.call("predict_counting", Case(n_text=5))) == [0, 0]
+
+
+def test_a_fused_exchange_asked_for_equal_shares_computes_the_bits_of_deepspeeds(gang):
+    by_deepspeed = done(gang.call("predict", Case()))
+    done(gang.call("exchange_by", FUSED))
+    try:
+        assert done(gang.call("predict_counting", Case())) == [0, 0]
+        fused = done(gang.call("predict", Case()))
+    finally:
+        done(gang.call("exchange_by", DEEPSPEED))
+    assert all((one == other).all() for one, other in zip(by_deepspeed, fused, strict=True))
 
 
 def bytes_of(axes, case):

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from engine.parallel.axes import Split
+from engine.parallel.axes import DEEPSPEED, Split
 from engine.parallel.exchange import start_rotation, trade
 from engine.parallel.gang import Mesh
 
@@ -30,8 +30,8 @@ _TOKENS, _HEADS = 1, 2  # dims of q_BlAK
 def attend(q_BlAK: Tensor, k_BlAK: Tensor, v_BlAK: Tensor, mesh: Mesh | None, split: Split) -> Tensor:
     """Attention of this rank's tokens to all of the sequence's, (B, l, A, K); every rank of it calls this.
 
-    Shares of equal size go through DeepSpeed's DistributedAttention, others through our own exchange, which
-    sends queries, keys and values at once.
+    Shares of equal size go through DeepSpeed's DistributedAttention, unless the mesh's exchange is fused;
+    others through our own, which sends queries, keys and values at once. Both compute the same bits.
     """
     if mesh is None or mesh.sequence is None:
         return plain_attention(q_BlAK, k_BlAK, v_BlAK)
@@ -39,7 +39,7 @@ def attend(q_BlAK: Tensor, k_BlAK: Tensor, v_BlAK: Tensor, mesh: Mesh | None, sp
     if mesh.ulysses is None:
         return local(q_BlAK, k_BlAK, v_BlAK)
     place = mesh.place["ring"]
-    if split.is_even(place):
+    if mesh.exchange == DEEPSPEED and split.is_even(place):
         attention = load_ulysses()(_positional(local), mesh.ulysses, scatter_idx=_HEADS, gather_idx=_TOKENS)
         out: Tensor = attention(q_BlAK, k_BlAK, v_BlAK, 0)
         return out

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 NAMES = ("cfg", "window", "ring", "ulysses")  # ulysses ranks are neighbours: they exchange most
+DEEPSPEED, FUSED = EXCHANGES = ("deepspeed", "fused")  # how ulysses ranks trade tokens for heads
 _BRANCHES = 2  # of guidance: without the prompt, and with it
 
 

@@ -13,14 +13,15 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, ProcessGroup, TCPStore  # type: ignore[attr-defined]
 
-from engine.parallel.axes import Axes
+from engine.parallel.axes import DEEPSPEED, Axes
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
     """This rank of a gang, and its group on every axis; None where it is alone on that axis.
 
-    `sequence` holds all ranks that share one sequence: those of ring and ulysses.
+    `sequence` holds all ranks that share one sequence: those of ring and ulysses. `exchange` is one of
+    axes.EXCHANGES, the way in which ulysses ranks trade tokens for heads; all ranks have the same.
     """
 
     axes: Axes
@@ -29,6 +30,7 @@ class Mesh:
     ring: ProcessGroup | None = None
     ulysses: ProcessGroup | None = None
     sequence: ProcessGroup | None = None
+    exchange: str = DEEPSPEED
 
     @property
     def place(self) -> dict[str, int]:
@@ -45,7 +47,9 @@ def serve_rendezvous(host: str) -> TCPStore:
     return TCPStore(host, 0, None, True, wait_for_workers=False)
 
 
-def form_mesh(host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float) -> Mesh | None:
+def form_mesh(
+    host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, exchange: str = DEEPSPEED
+) -> Mesh | None:
     """This process as `rank` of a new gang with these axes, once all have come; None if it is the only one.
 
     NCCL where there is CUDA, else gloo. An earlier gang of this process is left first, so a rank whose
@@ -66,7 +70,7 @@ def form_mesh(host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=axes.ranks, timeout=timeout)
     groups = {name: _join(axes.peers(*names), rank, timeout) for name, names in _GROUPS.items()}
-    return Mesh(axes, rank, **groups)
+    return Mesh(axes, rank, **groups, exchange=exchange)
 
 
 _GROUPS = {"cfg": ("cfg",), "ring": ("ring",), "ulysses": ("ulysses",), "sequence": ("ring", "ulysses")}

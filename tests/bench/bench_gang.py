@@ -24,13 +24,18 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransf
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from engine.families.cogvideox import CogVideoX
-from engine.parallel.axes import Axes
+from engine.parallel.axes import DEEPSPEED, FUSED, Axes
 from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.parallel.spread import parallelise
 
-MOST, NO_SLOWER = 0.6, 1.05  # of one rank's time; of the peer's, with the noise of a busy machine
+MOST, NO_SLOWER = 0.6, 1.0  # of one rank's time; of the peer's
 HEADS, HEAD_DIM, LAYERS, TEXT = 12, 32, 6, 96  # four times the weights of chalk's transformer
-OURS = {"cfg 2": Axes(2, cfg=2), "ulysses 2": Axes(2, ulysses=2), "ring 2": Axes(2, ring=2)}
+OURS = {
+    "cfg 2": (Axes(2, cfg=2), DEEPSPEED),
+    "ring 2": (Axes(2, ring=2), DEEPSPEED),
+    "ulysses 2, deepspeed": (Axes(2, ulysses=2), DEEPSPEED),
+    "ulysses 2, fused": (Axes(2, ulysses=2), FUSED),
+}
 PEER = "cache-dit ulysses 2"
 
 
@@ -66,7 +71,8 @@ def work(name: str, rank: int, port: int, pipe: Any) -> None:
     torch.set_num_threads(1)
     family = make_family()
     if name in OURS:
-        parallelise(family, form_mesh("127.0.0.1", port, name, rank, OURS[name], 60.0))
+        axes, exchange = OURS[name]
+        parallelise(family, form_mesh("127.0.0.1", port, name, rank, axes, 60.0, exchange))
     elif name == PEER:
         shared_by_cache_dit(family, port, rank)
     arguments = inputs()
@@ -130,11 +136,11 @@ def main() -> None:
         each.end()
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     for name, median in medians.items():
-        print(f"{name:20} {1000 * median:7.1f} ms   {median / medians['one rank']:.2f} of one rank")
+        print(f"{name:22} {1000 * median:7.1f} ms   {median / medians['one rank']:.2f} of one rank")
     best = min(medians[name] for name in OURS)
-    ours = medians["ulysses 2"]
+    ours = min(medians[name] for name in OURS if "ulysses" in name)
     print(f"best of ours {best / medians['one rank']:.2f} of one rank (at most {MOST})")
-    print(f"our ulysses 2 takes {ours / medians[PEER]:.2f} of cache-dit's (at most {NO_SLOWER})")
+    print(f"our faster ulysses 2 takes {ours / medians[PEER]:.2f} of cache-dit's (at most {NO_SLOWER})")
     sys.exit(best > MOST * medians["one rank"] or ours > NO_SLOWER * medians[PEER])
 
 
