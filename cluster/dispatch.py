@@ -10,9 +10,10 @@ slow decoder stops the denoising ahead of it rather than filling the disk.
 Does not decide: how a worker is reached, started or found dead (crew), or what a failure means to a person.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+
+from immutables import Map
 
 from cluster.events import (
     Action,
@@ -29,96 +30,74 @@ from cluster.events import (
     Replace,
     Run,
     Turned,
+    Window,
 )
-from cluster.state import (
-    Canvas,
-    Limits,
-    Piece,
-    State,
-    Worker,
-    put_back,
-    settle,
-    trimmed,
-    with_result,
-    without,
-)
-from cluster.tasks import Failure, Outcome, ShotTask, Task
+from cluster.films import admitted, begun, put_back, with_result
+from cluster.staff import dismissed, hired, loaded
+from cluster.state import GANG, ROLES, Canvas, Limits, Piece, State, Step, Worker, put
+from cluster.tasks import Failure, ShotTask
 
 __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 
-ROLES = {
-    "prompt": "encode",
-    "given": "encode",
-    "shot": "conduct",
-    "segment": "decode",
-    "master": "finish",
-    "version": "finish",
-}
-GANG = "denoise"
 
-
-def decide(state: State, event: Event) -> tuple[State, list[Action]]:
+def decide(state: State, event: Event) -> Step:
     """Take up one event, then give every idle worker what it can do."""
     state, actions = _HANDLERS[type(event)](state, event)
-    state, settled = settle(state)
-    load = Counter([*state.running.values(), *state.predicting.values()])
-    state, windows = _assign_windows(state, load)
-    state, tasks = _assign_tasks(state, load)
-    return state, [*actions, *settled, *windows, *tasks]
+    state, windows = _assign_windows(state)
+    state, tasks = _assign_tasks(state)
+    return state, [*actions, *windows, *tasks]
 
 
 # Taking up events. A worker given up for lost may still answer: what counts is who is believed to be at it.
 
 
-def _admit(state: State, event: Admitted) -> tuple[State, list[Action]]:
-    films = {**state.films, event.film.row_id: event.film}
-    results = {**event.results, **state.results}
-    return trimmed(replace(state, films=films, results=results)), []
+def _admit(state: State, event: Admitted) -> Step:
+    return admitted(state, event.film, event.results)
 
 
-def _hire(state: State, event: Hired) -> tuple[State, list[Action]]:
-    workers = {**state.workers, event.worker: Worker(event.role, event.capacity)}
-    return replace(state, workers=workers), []
+def _hire(state: State, event: Hired) -> Step:
+    return hired(state, event.worker, Worker(event.role, event.capacity)), []
 
 
-def _turn(state: State, event: Turned) -> tuple[State, list[Action]]:
+def _turn(state: State, event: Turned) -> Step:
     canvas = state.canvases.get(event.shot)
     if canvas is None or canvas.opening != event.opening:
         return state, []
     missing = frozenset(canvas.task.course.parts_at(event.step))
-    ready = replace(canvas, step=event.step, missing=missing)
-    return replace(state, canvases={**state.canvases, event.shot: ready}), []
+    canvas = replace(canvas, step=event.step, missing=missing)
+    windows = put(state.windows, ((canvas.rank, window) for window in canvas.windows))
+    return replace(state, canvases=state.canvases.set(event.shot, canvas), windows=windows), []
 
 
-def _predicted(state: State, event: Predicted) -> tuple[State, list[Action]]:
+def _predicted(state: State, event: Predicted) -> Step:
     window = event.window
     if state.predicting.get(window) != event.gang:
         return state, []
-    state = replace(state, predicting=without(state.predicting, window))
+    state = loaded(replace(state, predicting=state.predicting.delete(window)), event.gang, -1)
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
         return state, []
     canvas = replace(canvas, missing=canvas.missing - {window.part})
-    state = replace(state, canvases={**state.canvases, window.shot: canvas})
+    state = replace(state, canvases=state.canvases.set(window.shot, canvas))
     if canvas.missing:
         return state, []
     return state, [Advance(canvas.conductor, canvas.task, canvas.opening, canvas.step)]
 
 
-def _done(state: State, event: Done) -> tuple[State, list[Action]]:
+def _done(state: State, event: Done) -> Step:
     if state.running.get(event.key) == event.worker:
         state, _ = put_back(state, event.key)  # its conductor has closed the canvas itself
     # Otherwise a worker given up for lost was only late: its marker is as good as any.
-    return with_result(state, event.key, event.outcome), []
+    return with_result(state, event.key, event.outcome)
 
 
-def _raised(state: State, event: Raised) -> tuple[State, list[Action]]:
+def _raised(state: State, event: Raised) -> Step:
     key, window = event.key, event.window
     at_it = state.running.get(key) if window is None else state.predicting.get(window)
     if at_it != event.worker:
         return state, []
     if window is not None:
-        state = replace(state, predicting=without(state.predicting, window))
+        state = loaded(replace(state, predicting=state.predicting.delete(window)), event.worker, -1)
         canvas = state.canvases.get(key)
         if canvas is None or canvas.opening != window.opening:
             return state, []
@@ -126,51 +105,63 @@ def _raised(state: State, event: Raised) -> tuple[State, list[Action]]:
     if not state.wants(key):
         return state, actions
     tries = state.tries.get(key, 0) + 1
-    state = replace(state, tries={**state.tries, key: tries})
+    state = replace(state, tries=state.tries.set(key, tries))
     if event.final or tries >= state.limits.max_tries:
-        state = with_result(state, key, event.failure)
+        state, more = with_result(state, key, event.failure)
+        actions += more
     return state, actions
 
 
-def _lost(state: State, event: Lost) -> tuple[State, list[Action]]:
+def _lost(state: State, event: Lost) -> Step:
     """Put back what the worker was at; blame a task that loses one worker after another."""
     if event.worker not in state.workers:
         return state, []
-    pieces = _pieces(state, event.worker)
-    predicting = {window: gang for window, gang in state.predicting.items() if gang != event.worker}
-    state = replace(state, workers=without(state.workers, event.worker), predicting=predicting)
+    pieces, actions = _pieces(state, event.worker), list[Action]()
     for key in [key for key, worker in state.running.items() if worker == event.worker]:
         state, _ = put_back(state, key)  # what it held is gone with it
+    for window in sorted(window for window, gang in state.predicting.items() if gang == event.worker):
+        state = _again(replace(state, predicting=state.predicting.delete(window)), window)
+    state = dismissed(state, event.worker)
     for piece in pieces:
-        state = _blame(state, piece)
-    return state, [Replace(event.worker)]
+        state, more = _blame(state, piece)
+        actions += more
+    return state, [Replace(event.worker), *actions]
+
+
+def _again(state: State, window: Window) -> State:
+    """A window waits for a gang again, if its canvas is still open."""
+    canvas = state.canvases.get(window.shot)
+    if canvas is None or canvas.opening != window.opening:
+        return state
+    return replace(state, windows=put(state.windows, [(canvas.rank, window)]))
 
 
 def _pieces(state: State, worker: str) -> list[Piece]:
     """What a worker is at, named alike in every opening of a shot: a long shot may lose many workers."""
-    tasks = [key for key, other in state.running.items() if other == worker]
-    windows = [window for window, other in state.predicting.items() if other == worker]
+    tasks = sorted(key for key, other in state.running.items() if other == worker)
+    windows = sorted(window for window, other in state.predicting.items() if other == worker)
     return [
         *((key, state.canvases[key].step if key in state.canvases else -1, -1) for key in tasks),
         *((window.shot, window.step, window.part) for window in windows),
     ]
 
 
-def _blame(state: State, piece: Piece) -> State:
+def _blame(state: State, piece: Piece) -> Step:
     """Count a lost worker against what it was at."""
     key = piece[0]
     if not state.wants(key):
-        return state
-    losses = state.losses.get(piece, 0) + 1
-    state = replace(state, losses={**state.losses, piece: losses})
+        return state, []
+    of_task = state.losses.get(key, Map())
+    losses = of_task.get(piece, 0) + 1
+    state = replace(state, losses=state.losses.set(key, of_task.set(piece, losses)))
     if losses < state.limits.max_losses:
-        return state
+        return state, []
     message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
     failure = Failure("E910_POISON", message, "look at the workers' logs for the cause, then run again")
     return with_result(state, key, failure)
 
 
-_HANDLERS: dict[type, Callable[..., tuple[State, list[Action]]]] = {
+_HANDLERS: dict[type, Callable[..., Step]] = {
     Admitted: _admit,
     Hired: _hire,
     Turned: _turn,
@@ -181,54 +172,43 @@ _HANDLERS: dict[type, Callable[..., tuple[State, list[Action]]]] = {
 }
 
 
-# Giving out work. `load` counts the calls of every worker, and is kept up to date as work is given out.
+# Giving out work: the first in line to the least busy.
 
 
-def _idle(state: State, load: Counter[str], role: str) -> str | None:
-    """The least busy worker of a role that can take a call."""
-    free = [
-        (load[name], name) for name, w in state.workers.items() if w.role == role and load[name] < w.capacity
-    ]
-    return min(free)[1] if free else None
-
-
-def _assign_windows(state: State, load: Counter[str]) -> tuple[State, list[Action]]:
+def _assign_windows(state: State) -> Step:
     actions: list[Action] = []
-    for window in state.queue:
-        gang = _idle(state, load, GANG)
-        if gang is None:
-            break
-        load[gang] += 1
-        state = replace(state, predicting={**state.predicting, window: gang})
+    gangs = state.idle.get(GANG, ())
+    n = min(len(gangs), len(state.windows))
+    for (_, window), (_, gang) in zip(state.windows[:n], gangs[:n], strict=True):
+        state = loaded(replace(state, predicting=state.predicting.set(window, gang)), gang, +1)
         actions.append(Predict(gang, state.canvases[window.shot].task, window))
-    return state, actions
+    return replace(state, windows=state.windows[n:]) if n else state, actions
 
 
-def _assign_tasks(state: State, load: Counter[str]) -> tuple[State, list[Action]]:
+def _assign_tasks(state: State) -> Step:
     actions: list[Action] = []
-    room = state.limits.max_canvases - len(state.canvases) - len(state.undecoded)
-    for key, task in state.tasks.items():
-        if key in state.results or key in state.running or not _ready(state, task):
-            continue
-        worker = _idle(state, load, ROLES[task.kind])
-        if worker is None or (task.kind == "shot" and room < 1):
-            continue
-        load[worker] += 1
-        state = replace(state, running={**state.running, key: worker})
-        if isinstance(task, ShotTask):
-            room -= 1
-            state, opened = _open(state, task, worker)
-            actions.append(opened)
-        else:
-            actions.append(Run(worker, task))
+    for role in sorted(state.ready):
+        while (line := state.ready.get(role)) and (idle := state.idle.get(role)):
+            if role == "conduct" and not _has_room(state):
+                break
+            (_, key), (_, worker) = line[0], idle[0]
+            state, begin = _begin(state, key, worker)
+            actions.append(begin)
     return state, actions
 
 
-def _open(state: State, task: ShotTask, conductor: str) -> tuple[State, Open]:
+def _has_room(state: State) -> bool:
+    return len(state.canvases) + state.undecoded < state.limits.max_canvases
+
+
+def _begin(state: State, key: str, worker: str) -> tuple[State, Action]:
+    task = state.tasks[key]
+    state = begun(state, key, worker)
+    if not isinstance(task, ShotTask):
+        return state, Run(worker, task)
     opening = state.openings + 1
-    canvases = {**state.canvases, task.key: Canvas(task, conductor, opening)}
-    return replace(state, openings=opening, canvases=canvases), Open(conductor, task, opening)
-
-
-def _ready(state: State, task: Task) -> bool:
-    return all(isinstance(state.results.get(need), Outcome) for need in task.needs)
+    canvas = Canvas(task, worker, opening, state.ranks[key])
+    return (
+        replace(state, openings=opening, canvases=state.canvases.set(key, canvas)),
+        Open(worker, task, opening),
+    )

@@ -1,19 +1,34 @@
 """What dispatch knows: films, their tasks and results, open canvases, workers. Frozen data, no Ray, no clock.
 
-Decides: what follows from a result, from a task put back, from a film that ended. Does not decide: what an
-event means, or who gets which work (dispatch).
+Mappings are persistent (immutables.Map): a changed one shares what did not change, so that a decision costs
+the same whether ten films are under way or ten thousand. What waits stands in sorted tuples, called lines.
+
+Decides: how what is known lies in memory. Does not decide: what follows from a result or an event (films,
+dispatch).
 """
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
-from cluster.events import Action, Drop, FilmDone, Window
+from immutables import Map
+
+from cluster.events import Action, Window
 from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
 
+GANG = "denoise"
+ROLES = {
+    "prompt": "encode",
+    "given": "encode",
+    "shot": "conduct",
+    "segment": "decode",
+    "master": "finish",
+    "version": "finish",
+}
 Piece = tuple[str, int, int]  # what a worker was at: task, step and part, -1 where there is none
-K = TypeVar("K")
-V = TypeVar("V")
+Rank = tuple[int, int]  # a task's place in line: its oldest film's place, and its own in the film
+Results = Map[str, Outcome | Failure]
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,7 @@ class Canvas:
     task: ShotTask
     conductor: str
     opening: int
+    rank: Rank = (0, 0)
     step: int = -1  # until the conductor has answered
     missing: frozenset[int] = frozenset()
 
@@ -44,109 +60,83 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Worker:
-    """Who can be called, and for how many calls at once; a conductor's are its open canvases."""
+    """Who can be called: for how many calls at once, and how many there are; a conductor's are canvases."""
 
     role: str
     capacity: int
+    load: int = 0
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film under way: when it was admitted, and which of its tasks are still needed."""
+
+    made: FilmTasks
+    order: int
+    needed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class State:
-    """All that the decisions depend on. Mappings keep their order, which is the order of admission."""
+    """All that the decisions depend on."""
 
     limits: Limits = field(default_factory=Limits)
-    films: Mapping[str, FilmTasks] = field(default_factory=dict)
-    tasks: Mapping[str, Task] = field(default_factory=dict)
-    results: Mapping[str, Outcome | Failure] = field(default_factory=dict)
-    running: Mapping[str, str] = field(default_factory=dict)  # task -> worker, shots -> conductor
-    canvases: Mapping[str, Canvas] = field(default_factory=dict)
-    predicting: Mapping[Window, str] = field(default_factory=dict)  # window -> gang
-    workers: Mapping[str, Worker] = field(default_factory=dict)
-    tries: Mapping[str, int] = field(default_factory=dict)
-    losses: Mapping[Piece, int] = field(default_factory=dict)
+    films: Map[str, Film] = Map()
+    tasks: Map[str, Task] = Map()  # those that a film needs
+    users: Map[str, frozenset[str]] = Map()  # task -> rows of the films that need it
+    holders: Map[str, int] = Map()  # task -> how many films have it among theirs, needed or not
+    ranks: Map[str, Rank] = Map()  # task -> its place in line
+    results: Results = Map()
+    ready: Map[str, tuple[tuple[Rank, str], ...]] = Map()  # role -> tasks that wait for a worker
+    running: Map[str, str] = Map()  # task -> worker, shots -> conductor
+    canvases: Map[str, Canvas] = Map()
+    windows: tuple[tuple[Rank, Window], ...] = ()  # those that wait for a gang
+    predicting: Map[Window, str] = Map()  # window -> gang
+    workers: Map[str, Worker] = Map()
+    idle: Map[str, tuple[tuple[int, str], ...]] = Map()  # role -> load and name of who can take a call
+    busy: Map[str, int] = Map()  # role -> calls under way
+    tries: Map[str, int] = Map()
+    losses: Map[str, Map[Piece, int]] = Map()  # task -> lost workers by piece of it
+    admissions: int = 0
     openings: int = 0
 
     @property
     def queue(self) -> tuple[Window, ...]:
         """Windows that wait for a gang, those of the oldest film first, so that films finish one by one."""
-        oldest_first = (self.canvases[key] for key in self.tasks if key in self.canvases)
-        return tuple(w for canvas in oldest_first for w in canvas.windows if w not in self.predicting)
+        return tuple(window for _, window in self.windows)
 
     @property
-    def undecoded(self) -> set[str]:
-        """Shots whose latents wait for the decoder."""
-        return {
-            task.needs[0]
-            for key, task in self.tasks.items()
-            if task.kind == "segment" and key not in self.results and task.needs[0] in self.results
-        }
+    def undecoded(self) -> int:
+        """Shots whose latents wait for the decoder, or are at it."""
+        return len(self.ready.get("decode", ())) + self.busy.get("decode", 0)
 
     def wants(self, key: str) -> bool:
         """Whether a task's result would make a difference."""
         return key in self.tasks and key not in self.results
 
 
-def without(mapping: Mapping[K, V], key: K) -> dict[K, V]:
-    """The mapping less one key."""
-    return {k: v for k, v in mapping.items() if k != key}
+Step = tuple[State, list[Action]]
 
 
-def put_back(state: State, key: str) -> tuple[State, list[Action]]:
-    """A task is no longer under way. Windows of its canvas that are under way will come back to nobody."""
-    canvas = state.canvases.get(key)
-    actions: list[Action] = [Drop(canvas.conductor, key, canvas.opening)] if canvas else []
-    running, canvases = without(state.running, key), without(state.canvases, key)
-    return replace(state, running=running, canvases=canvases), actions
+def put(line: tuple[Any, ...], entries: Iterable[Any]) -> tuple[Any, ...]:
+    """A sorted line with more entries."""
+    longer = list(line)
+    for entry in entries:
+        insort(longer, entry)
+    return tuple(longer)
 
 
-def with_result(state: State, key: str, result: Outcome | Failure) -> State:
-    """A task has its result, unless it had one or nobody wants it any more."""
-    if not state.wants(key):
-        return state
-    return _spread(replace(state, results={**state.results, key: result}))
+def taken(line: tuple[Any, ...], entry: Any) -> tuple[Any, ...]:
+    """A sorted line without an entry, whether it was there or not."""
+    at = bisect_left(line, entry)
+    return line[:at] + line[at + 1 :] if line[at : at + 1] == (entry,) else line
 
 
-def _spread(state: State) -> State:
-    """What needs a failed task fails with its failure."""
-    results = dict(state.results)
-    for task in state.tasks.values():  # in order of need, so that one pass reaches all dependents
-        failed = [f for f in map(results.get, task.needs) if isinstance(f, Failure)]
-        if failed and task.key not in results:
-            results[task.key] = failed[0]
-    return replace(state, results=results)
+def kept(mapping: Map[str, Any], key: str, value: Any) -> Map[str, Any]:
+    """The mapping with a value, or without one that says nothing."""
+    return mapping.set(key, value) if value else without(mapping, key)
 
 
-def settle(state: State) -> tuple[State, list[Action]]:
-    """Let go of films of which nothing is left to do, and of all that only they needed."""
-    ended = [film for film in state.films.values() if all(task.key in state.results for task in film.wanted)]
-    actions: list[Action] = [FilmDone(film, _picked(state.results, film.tasks)) for film in ended]
-    if ended:
-        rows = {film.row_id for film in ended}
-        films = {row: film for row, film in state.films.items() if row not in rows}
-        state = trimmed(replace(state, films=films))
-    for key in state.canvases:  # simple tasks that nobody wants run out by themselves
-        if not state.wants(key):
-            state, dropped = put_back(state, key)
-            actions += dropped
-    return state, actions
-
-
-def trimmed(state: State) -> State:
-    """Keep the tasks that the films still need, oldest film first, and what has come of them."""
-    tasks: dict[str, Task] = {}
-    used: set[str] = set()
-    for film in state.films.values():
-        tasks |= film.unfinished(state.results)
-        used |= film.tasks.keys()
-    outcomes = {key for key in used if isinstance(state.results.get(key), Outcome)}
-    return replace(
-        state,
-        tasks=tasks,
-        results=_picked(state.results, outcomes | tasks.keys()),
-        tries=_picked(state.tries, tasks),
-        losses={piece: n for piece, n in state.losses.items() if piece[0] in tasks},
-    )
-
-
-def _picked(mapping: Mapping[str, V], keys: Container[str]) -> dict[str, V]:
-    return {key: value for key, value in mapping.items() if key in keys}
+def without(mapping: Map[Any, Any], key: Any) -> Map[Any, Any]:
+    """The mapping less one key, whether it was there or not."""
+    return mapping.delete(key) if key in mapping else mapping

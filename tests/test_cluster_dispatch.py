@@ -12,6 +12,7 @@ from functools import cache, partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from immutables import Map
 
 from cluster.dispatch import ROLES, Limits, State, decide
 from cluster.events import (
@@ -223,7 +224,7 @@ class Night:
         self.tell(Raised(key, worker_of(call), Failure(code, "raised"), final, window))
 
     def wants(self, key):
-        return key not in self.known and any(key in made.tasks for made in self.state.films.values())
+        return key not in self.known and any(key in film.made.tasks for film in self.state.films.values())
 
     # What must hold.
 
@@ -237,7 +238,7 @@ class Night:
         for action in actions:
             self.check(action)
             self.log.append(action)
-        needed = {key for made in self.state.films.values() for key in made.tasks}
+        needed = {key for film in self.state.films.values() for key in film.made.tasks}
         self.known &= needed
         self.raised = Counter({key: n for key, n in self.raised.items() if key in needed})
         self.died = Counter({piece: n for piece, n in self.died.items() if piece[0] in needed})
@@ -294,7 +295,7 @@ class Night:
     def check_may_begin(self, task):
         """Somebody wants it, it can be done, it was not done, and nobody is at it."""
         films = self.state.films.values()
-        assert any(task.key in made.unfinished(self.known) for made in films), "nobody needs it"
+        assert any(task.key in film.made.unfinished(self.known) for film in films), "nobody needs it"
         assert task.key not in self.known, "done before"
         assert self.known.issuperset(task.needs)
         assert task.key not in self.canvases
@@ -314,7 +315,7 @@ class Night:
         assert keys & (self.final | tired | deadly), f"{task.kind} failed without a cause: {result}"
 
     def undecoded(self):
-        segments = [s for made in self.state.films.values() for s in made.master.segments]
+        segments = [s for film in self.state.films.values() for s in film.made.master.segments]
         return {s.source.key for s in segments if s.source.key in self.known and s.key not in self.known}
 
     def check_books(self):
@@ -326,12 +327,13 @@ class Night:
         assert dict(self.state.predicting) == predicting
         openings = {key: canvas.opening for key, canvas in self.state.canvases.items()}
         assert openings == {key: opened.opening for key, opened in self.canvases.items()}
-        assert self.state.workers.keys() == self.living.keys()
+        assert set(self.state.workers) == set(self.living)
 
     def check_end(self, rows):
         """Every film has ended and the state is as on the first day."""
         assert self.ended.keys() == set(rows)
-        assert replace(self.state, workers={}, openings=0) == State(self.limits)
+        of_workers = {"workers": Map(), "idle": Map(), "openings": 0, "admissions": 0}
+        assert replace(self.state, **of_workers) == State(self.limits)
 
 
 def worker_of(call):
@@ -590,7 +592,7 @@ def test_a_lost_conductor_reopens_its_shots():
     night = night_of(*(film(shot.shot.shot_id, shot) for shot in shots), staff=workers(gangs=4))
     night.run(stop=lambda: [night.steps.get(o.opening) for o in night.canvases.values()] == [1, 1])
     night.lose("conduct-0")
-    assert not night.state.canvases and not night.state.queue
+    assert not len(night.state.canvases) and not night.state.queue
     night.run().check_end(["one", "two"])
     openings = Counter(action.task.shot.shot_id for action in night.log if isinstance(action, Open))
     assert openings == {"one": 2, "two": 2}

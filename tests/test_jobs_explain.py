@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from immutables import Map
 
 from cluster.calibration import FOLDER, KINDS, SAMPLES, Stopwatch, keep, measured
 from cluster.choose import NoFit
@@ -152,7 +153,7 @@ def test_an_unknown_checkpoint_is_refused_with_those_that_are_near(capsys):
 def predicted(film, seconds, axes=ALONE, device="NVIDIA H100 80GB HBM3"):
     """A prediction of the film's first shot, and the state that follows from it."""
     task = film.master.segments[0].source
-    state = State(canvases={task.key: Canvas(task, "conduct-0", 1)})
+    state = State(canvases=Map({task.key: Canvas(task, "conduct-0", 1)}))
     return Predicted("gang-0", Window(task.key, 1, 0, 0), Fared(seconds, device, axes)), state
 
 

@@ -1,0 +1,168 @@
+"""What follows from a result: which tasks may begin, which are no longer needed, which films have ended.
+
+A task waits until what it needs is done, then stands in line for its role. Films may share tasks; one that
+nobody needs any more is forgotten.
+
+Decides: what follows from a result, from a task put back, from a film admitted. Does not decide: what an
+event means, or who gets which work (dispatch).
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from cluster.events import Action, Drop, FilmDone, Window
+from cluster.staff import loaded
+from cluster.state import ROLES, Canvas, Film, Rank, Results, State, Step, kept, put, taken, without
+from cluster.tasks import Failure, FilmTasks, Outcome, Task
+
+# Tasks under way.
+
+
+def begun(state: State, key: str, worker: str) -> State:
+    """A task is under way."""
+    return loaded(replace(_unqueued(state, key), running=state.running.set(key, worker)), worker, +1)
+
+
+def put_back(state: State, key: str) -> Step:
+    """A task is no longer under way. Windows of its canvas that are under way will come back to nobody."""
+    actions: list[Action] = []
+    if key in state.canvases:
+        canvas = state.canvases[key]
+        actions.append(Drop(canvas.conductor, key, canvas.opening))
+        state = replace(state, canvases=state.canvases.delete(key), windows=_less(state, canvas))
+    if key in state.running:
+        worker = state.running[key]
+        state = loaded(replace(state, running=state.running.delete(key)), worker, -1)
+    return queued(state, key), actions
+
+
+def _less(state: State, canvas: Canvas) -> tuple[tuple[Rank, Window], ...]:
+    """The windows that wait, without those of a canvas: they stand side by side."""
+    line, key = state.windows, canvas.task.key
+    at = bisect_left(line, (canvas.rank, Window(key, canvas.opening, -1, -1)))
+    end = at
+    while end < len(line) and line[end][1].shot == key:
+        end += 1
+    return line[:at] + line[end:]
+
+
+def queued(state: State, key: str) -> State:
+    """A task stands in line, if a film waits for it and it waits for nothing but a worker."""
+    if not state.wants(key) or key in state.running or not _ready(state, state.tasks[key]):
+        return state
+    role, entry = ROLES[state.tasks[key].kind], (state.ranks[key], key)
+    line = state.ready.get(role, ())
+    if line[bisect_left(line, entry) :][:1] == (entry,):
+        return state
+    return replace(state, ready=state.ready.set(role, put(line, [entry])))
+
+
+def _unqueued(state: State, key: str) -> State:
+    role, entry = ROLES[state.tasks[key].kind], (state.ranks[key], key)
+    return replace(state, ready=kept(state.ready, role, taken(state.ready.get(role, ()), entry)))
+
+
+def _ready(state: State, task: Task) -> bool:
+    return all(isinstance(state.results.get(need), Outcome) for need in task.needs)
+
+
+# Films.
+
+
+def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome]) -> Step:
+    """A film is under way; `known` are its tasks that were done before."""
+    order, row = state.admissions, made.row_id
+    results = state.results.update({key: result for key, result in known.items() if key not in state.results})
+    holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
+    state = replace(state, admissions=order + 1, results=results, holders=holders)
+    needed = made.unfinished(results)
+    places = {key: (order, place) for place, key in enumerate(needed)}
+    state = replace(
+        state,
+        films=state.films.set(row, Film(made, order, frozenset(needed))),
+        tasks=state.tasks.update(needed),
+        users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
+        ranks=state.ranks.update({key: place for key, place in places.items() if key not in state.ranks}),
+    )
+    return _settled(state, row)
+
+
+def with_result(state: State, key: str, result: Outcome | Failure) -> Step:
+    """A task has its result, unless it had one or nobody wants it any more."""
+    actions: list[Action] = []
+    if not state.wants(key):
+        return state, actions
+    state = replace(_unqueued(state, key), results=state.results.set(key, result))
+    if key in state.canvases:  # done by a worker that was given up for lost
+        state, actions = put_back(state, key)
+    for row in sorted(state.users[key], key=lambda row: state.films[row].order):
+        state, more = _settled(state, row)
+        actions += more
+    return state, actions
+
+
+def _settled(state: State, row: str) -> Step:
+    """What the results there are come to for a film: tasks it needs no more are let go, others may begin."""
+    film = state.films[row]
+    state = replace(state, results=_spread(film, state.results))
+    needed = film.made.unfinished(state.results)
+    state = replace(state, films=state.films.set(row, replace(film, needed=frozenset(needed))))
+    state, actions = _released(state, row, film.needed.difference(needed))
+    if all(task.key in state.results for task in film.made.wanted):
+        state, more = _ended(state, row)
+        return state, [*actions, *more]
+    for key in needed:
+        state = queued(state, key)
+    return state, actions
+
+
+def _spread(film: Film, results: Results) -> Results:
+    """What needs a failed task fails with its failure; in order of need, so one pass reaches all."""
+    for key, task in film.made.tasks.items():
+        if key in film.needed and key not in results:
+            failed = [f for f in map(results.get, task.needs) if isinstance(f, Failure)]
+            if failed:
+                results = results.set(key, failed[0])
+    return results
+
+
+def _ended(state: State, row: str) -> Step:
+    """Let go of a film, and of all that only it needed or had."""
+    film = state.films[row]
+    results = {key: state.results[key] for key in film.made.tasks if key in state.results}
+    state, actions = _released(state, row, film.needed)
+    state = replace(state, films=state.films.delete(row))
+    for key in film.made.tasks:
+        left = state.holders[key] - 1
+        state = replace(state, holders=kept(state.holders, key, left))
+        if not left:
+            state = replace(state, results=without(state.results, key))
+    return state, [*actions, FilmDone(film.made, results)]
+
+
+def _released(state: State, row: str, keys: Iterable[str]) -> Step:
+    """A film needs these tasks no more; those that nobody else needs are forgotten."""
+    actions: list[Action] = []
+    for key in sorted(keys):
+        users = state.users[key] - {row}
+        state = replace(state, users=kept(state.users, key, users))
+        if not users:
+            state, dropped = _forgotten(state, key)
+            actions += dropped
+    return state, actions
+
+
+def _forgotten(state: State, key: str) -> Step:
+    """Nobody needs a task; if it is simple and under way it runs out by itself."""
+    failed = isinstance(state.results.get(key), Failure)
+    state = _unqueued(state, key)
+    state = replace(
+        state,
+        tasks=state.tasks.delete(key),
+        ranks=state.ranks.delete(key),
+        tries=without(state.tries, key),
+        losses=without(state.losses, key),
+        results=without(state.results, key) if failed else state.results,
+    )
+    return put_back(state, key) if key in state.canvases else (state, [])
