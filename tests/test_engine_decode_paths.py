@@ -90,9 +90,11 @@ PATHS = {
         ((CogVideoX, tiny_vaes.make_cogvideox),),
     ),
     "Wan, SkyReels-V2": Path(
-        "latent frame by latent frame, with its past", 3, whitened, ((Wan, WAN), (SkyReels, WAN))
+        "latent frame by latent frame, with its past", 3, whitened, ((Wan, WAN), (SkyReels, WAN)), most_off=1
     ),
-    "Wan 2.2 TI2V": Path("as Wan, then patches to pixels", 3, whitened, ((Wan, partial(WAN, 2)),)),
+    "Wan 2.2 TI2V": Path(
+        "as Wan, then patches to pixels", 3, whitened, ((Wan, partial(WAN, 2)),), most_off=1
+    ),
     "HunyuanVideo, Open-Sora 2": Path(
         "overlapping tiles in time, blended as in stock", 9, scaled,
         ((HunyuanVideo, HUNYUAN), (OpenSora, HUNYUAN)),
