@@ -47,20 +47,24 @@ class Crew(Protocol):
         """Begin an action; what comes of it is told by `wait`."""
 
     def wait(self) -> Sequence[Event]:
-        """Block until something has happened, and say what."""
+        """Block until something has happened, a second at most, and say what."""
 
     def close(self) -> None:
         """Let all workers go; what they were doing is lost."""
 
 
-def judge(error: BaseException) -> tuple[Failure, bool]:
-    """What an error of a task means, and whether it would come again however often it were tried.
-
-    Trouble with a store or a disk may pass; wrong values do not.
-    """
+def judge(error: BaseException) -> Failure:
+    """What an error of a task means, by its class: trouble with a store may pass, wrong values do not."""
     code = getattr(error, "code", None) or ("E801_STORE" if isinstance(error, OSError) else "E900_RENDER")
-    final = isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError))
+    name = class_of(error)
     message = str(error) or type(error).__name__
     again = "run the same command again; what is done stays done"
-    hint = getattr(error, "hint", "" if final else again)
-    return Failure(code, f"{type(error).__name__}: {message}"[:500], hint), final
+    hint = getattr(error, "hint", "" if name == "DATA" else again)
+    return Failure(code, f"{type(error).__name__}: {message}"[:500], hint, name)
+
+
+def class_of(error: BaseException) -> str:
+    """The class of an error that a call raised, by its type."""
+    if isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError)):
+        return "DATA"
+    return "TRANSIENT" if isinstance(error, OSError) else "BUG"

@@ -13,29 +13,32 @@ Does not decide: how a worker is reached, started or found dead (crew), or what 
 from collections.abc import Callable
 from dataclasses import replace
 
-from immutables import Map
-
 from cluster.events import (
     Action,
     Admitted,
     Advance,
+    Budgeted,
     Done,
+    Ended,
     Event,
+    Held,
     Hired,
     Lost,
     Open,
     Predict,
     Predicted,
     Raised,
-    Replace,
+    Resumed,
     Run,
+    Ticked,
     Turned,
-    Window,
 )
-from cluster.films import admitted, begun, put_back, with_result
-from cluster.staff import dismissed, hired, loaded
-from cluster.state import GANG, ROLES, Canvas, Limits, Piece, State, Step, Worker, put
+from cluster.films import admitted, begun, ended, put_back, with_result
+from cluster.hosts import did_well, forgiven
+from cluster.staff import hired, loaded
+from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.tasks import Failure, ShotTask
+from cluster.trouble import lost, raised, woken
 
 __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 
@@ -43,6 +46,11 @@ __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 def decide(state: State, event: Event) -> Step:
     """Take up one event, then give every idle worker what it can do."""
     state, actions = _HANDLERS[type(event)](state, event)
+    if state.closing is None and (failure := _overrun(state)):
+        state, ends = _end(state, Ended(None, failure))
+        actions += ends
+    if state.held:
+        return state, actions
     state, windows = _assign_windows(state)
     state, tasks = _assign_tasks(state)
     return state, [*actions, *windows, *tasks]
@@ -56,7 +64,7 @@ def _admit(state: State, event: Admitted) -> Step:
 
 
 def _hire(state: State, event: Hired) -> Step:
-    return hired(state, event.worker, Worker(event.role, event.capacity)), []
+    return hired(state, event.worker, Worker(event.role, event.capacity, host=event.host)), []
 
 
 def _turn(state: State, event: Turned) -> Step:
@@ -74,6 +82,9 @@ def _predicted(state: State, event: Predicted) -> Step:
     if state.predicting.get(window) != event.gang:
         return state, []
     state = loaded(replace(state, predicting=state.predicting.delete(window)), event.gang, -1)
+    if event.fared is not None:
+        gpu_s = event.fared.seconds * event.fared.axes.ranks
+        state = replace(state, spent_gpu_s=state.spent_gpu_s + gpu_s)
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
         return state, []
@@ -87,78 +98,60 @@ def _predicted(state: State, event: Predicted) -> Step:
 def _done(state: State, event: Done) -> Step:
     if state.running.get(event.key) == event.worker:
         state, _ = put_back(state, event.key)  # its conductor has closed the canvas itself
+        state = did_well(state, event.worker)
     # Otherwise a worker given up for lost was only late: its marker is as good as any.
     return with_result(state, event.key, event.outcome)
 
 
-def _raised(state: State, event: Raised) -> Step:
-    key, window = event.key, event.window
-    at_it = state.running.get(key) if window is None else state.predicting.get(window)
-    if at_it != event.worker:
-        return state, []
-    if window is not None:
-        state = loaded(replace(state, predicting=state.predicting.delete(window)), event.worker, -1)
-        canvas = state.canvases.get(key)
-        if canvas is None or canvas.opening != window.opening:
-            return state, []
-    state, actions = put_back(state, key)
-    if not state.wants(key):
-        return state, actions
-    tries = state.tries.get(key, 0) + 1
-    state = replace(state, tries=state.tries.set(key, tries))
-    if event.final or tries >= state.limits.max_tries:
-        state, more = with_result(state, key, event.failure)
+def _tick(state: State, event: Ticked) -> Step:
+    return woken(forgiven(replace(state, now_s=max(state.now_s, event.now_s)))), []
+
+
+# Orders, of a person or of a limit.
+
+
+def _hold(state: State, event: Held) -> Step:
+    return replace(state, holds=state.holds | {event.reason}), []
+
+
+def _resume(state: State, event: Resumed) -> Step:
+    return replace(state, holds=state.holds - {event.reason}), []
+
+
+def _end(state: State, event: Ended) -> Step:
+    """Films end as they are, or all do, those to come among them."""
+    actions: list[Action] = []
+    if event.rows is None:
+        state = replace(state, closing=event.failure)
+    rows = state.films.keys() if event.rows is None else event.rows
+    for row in sorted(row for row in rows if row in state.films):
+        state, more = ended(state, row, event.failure)
         actions += more
     return state, actions
 
 
-def _lost(state: State, event: Lost) -> Step:
-    """Put back what the worker was at; blame a task that loses one worker after another."""
-    if event.worker not in state.workers:
-        return state, []
-    pieces, actions = _pieces(state, event.worker), list[Action]()
-    for key in [key for key, worker in state.running.items() if worker == event.worker]:
-        state, _ = put_back(state, key)  # what it held is gone with it
-    for window in sorted(window for window, gang in state.predicting.items() if gang == event.worker):
-        state = _again(replace(state, predicting=state.predicting.delete(window)), window)
-    state = dismissed(state, event.worker)
-    for piece in pieces:
-        state, more = _blame(state, piece)
-        actions += more
-    return state, [Replace(event.worker), *actions]
+def _budget(state: State, event: Budgeted) -> Step:
+    return replace(state, limits=replace(state.limits, budget_gpu_s=event.gpu_s)), []
 
 
-def _again(state: State, window: Window) -> State:
-    """A window waits for a gang again, if its canvas is still open."""
-    canvas = state.canvases.get(window.shot)
-    if canvas is None or canvas.opening != window.opening:
-        return state
-    return replace(state, windows=put(state.windows, [(canvas.rank, window)]))
-
-
-def _pieces(state: State, worker: str) -> list[Piece]:
-    """What a worker is at, named alike in every opening of a shot: a long shot may lose many workers."""
-    tasks = sorted(key for key, other in state.running.items() if other == worker)
-    windows = sorted(window for window, other in state.predicting.items() if other == worker)
-    return [
-        *((key, state.canvases[key].step if key in state.canvases else -1, -1) for key in tasks),
-        *((window.shot, window.step, window.part) for window in windows),
-    ]
-
-
-def _blame(state: State, piece: Piece) -> Step:
-    """Count a lost worker against what it was at."""
-    key = piece[0]
-    if not state.wants(key):
-        return state, []
-    of_task = state.losses.get(key, Map())
-    losses = of_task.get(piece, 0) + 1
-    state = replace(state, losses=state.losses.set(key, of_task.set(piece, losses)))
-    if losses < state.limits.max_losses:
-        return state, []
-    message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
-    failure = Failure("E910_POISON", message, "look at the workers' logs for the cause, then run again")
-    return with_result(state, key, failure)
+def _overrun(state: State) -> Failure | None:
+    """Why the job should end early, if it should."""
+    limits = state.limits
+    if state.spent_gpu_s >= limits.budget_gpu_s:
+        return Failure(
+            "E940_BUDGET",
+            f"the job's gangs took {state.spent_gpu_s:,.0f} of {limits.budget_gpu_s:,.0f} GPU-seconds",
+            "raise cluster.budget_gpu_s and give the same command again; what is done stays done",
+            "USER",
+        )
+    if 0 < limits.breaker_films <= state.failed and state.failed >= limits.breaker_share * state.ended:
+        return Failure(
+            "E941_BREAKER",
+            f"{state.failed} of {state.ended} films failed, so the others were not begun",
+            "mend what failed and give the same command again, or raise cluster.breaker_films",
+            "USER",
+        )
+    return None
 
 
 _HANDLERS: dict[type, Callable[..., Step]] = {
@@ -167,8 +160,13 @@ _HANDLERS: dict[type, Callable[..., Step]] = {
     Turned: _turn,
     Predicted: _predicted,
     Done: _done,
-    Raised: _raised,
-    Lost: _lost,
+    Raised: raised,
+    Lost: lost,
+    Ticked: _tick,
+    Held: _hold,
+    Resumed: _resume,
+    Ended: _end,
+    Budgeted: _budget,
 }
 
 

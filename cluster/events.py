@@ -35,6 +35,7 @@ class Hired:
     worker: str
     role: str
     capacity: int = 1
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,23 +76,61 @@ class Done:
 
 @dataclass(frozen=True)
 class Raised:
-    """A call raised, the worker lives. `final`: trying again would raise again."""
+    """A call raised, the worker lives."""
 
     key: str
     worker: str
     failure: Failure
-    final: bool = False
     window: Window | None = None
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, with whatever it was doing."""
+    """A worker is gone, with whatever it was doing; of what, where that is known."""
 
     worker: str
+    failure: Failure | None = None
 
 
-Event = Admitted | Hired | Turned | Predicted | Done | Raised | Lost
+@dataclass(frozen=True)
+class Ticked:
+    """Time has passed: it is now so many seconds after some moment, the same for all."""
+
+    now_s: float
+
+
+@dataclass(frozen=True)
+class Held:
+    """No work is to be given out, for a reason; what is under way goes on."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The reason has passed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """These films are to end as they are, None for all and those to come; what is not done fails so."""
+
+    rows: frozenset[str] | None
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """The job may take so many GPU-seconds from its beginning."""
+
+    gpu_s: float
+
+
+Event = (
+    Admitted | Hired | Turned | Predicted | Done | Raised | Lost | Ticked | Held | Resumed | Ended | Budgeted
+)
 
 # Actions.
 

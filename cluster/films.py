@@ -14,7 +14,7 @@ from dataclasses import replace
 from cluster.events import Action, Drop, FilmDone, Window
 from cluster.staff import loaded
 from cluster.state import ROLES, Canvas, Film, Rank, Results, State, Step, kept, put, taken, without
-from cluster.tasks import Failure, FilmTasks, Outcome, Task
+from cluster.tasks import Failure, FilmTasks, Outcome
 
 # Tasks under way.
 
@@ -49,7 +49,9 @@ def _less(state: State, canvas: Canvas) -> tuple[tuple[Rank, Window], ...]:
 
 def queued(state: State, key: str) -> State:
     """A task stands in line, if a film waits for it and it waits for nothing but a worker."""
-    if not state.wants(key) or key in state.running or not _ready(state, state.tasks[key]):
+    if not state.wants(key) or key in state.running or key in state.waiting:
+        return state
+    if not all(isinstance(state.results.get(need), Outcome) for need in state.tasks[key].needs):
         return state
     role, entry = ROLES[state.tasks[key].kind], (state.ranks[key], key)
     line = state.ready.get(role, ())
@@ -61,10 +63,6 @@ def queued(state: State, key: str) -> State:
 def _unqueued(state: State, key: str) -> State:
     role, entry = ROLES[state.tasks[key].kind], (state.ranks[key], key)
     return replace(state, ready=kept(state.ready, role, taken(state.ready.get(role, ()), entry)))
-
-
-def _ready(state: State, task: Task) -> bool:
-    return all(isinstance(state.results.get(need), Outcome) for need in task.needs)
 
 
 # Films.
@@ -85,6 +83,8 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome]) -> Ste
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
         ranks=state.ranks.update({key: place for key, place in places.items() if key not in state.ranks}),
     )
+    if state.closing is not None:
+        return ended(state, row, state.closing)
     return _settled(state, row)
 
 
@@ -93,7 +93,12 @@ def with_result(state: State, key: str, result: Outcome | Failure) -> Step:
     actions: list[Action] = []
     if not state.wants(key):
         return state, actions
-    state = replace(_unqueued(state, key), results=state.results.set(key, result))
+    state = replace(
+        _unqueued(state, key),
+        results=state.results.set(key, result),
+        waiting=without(state.waiting, key),
+        alarms=taken(state.alarms, (state.waiting.get(key, 0.0), key)),
+    )
     if key in state.canvases:  # done by a worker that was given up for lost
         state, actions = put_back(state, key)
     for row in sorted(state.users[key], key=lambda row: state.films[row].order):
@@ -110,7 +115,7 @@ def _settled(state: State, row: str) -> Step:
     state = replace(state, films=state.films.set(row, replace(film, needed=frozenset(needed))))
     state, actions = _released(state, row, film.needed.difference(needed))
     if all(task.key in state.results for task in film.made.wanted):
-        state, more = _ended(state, row)
+        state, more = ended(state, row)
         return state, [*actions, *more]
     for key in needed:
         state = queued(state, key)
@@ -127,12 +132,15 @@ def _spread(film: Film, results: Results) -> Results:
     return results
 
 
-def _ended(state: State, row: str) -> Step:
-    """Let go of a film, and of all that only it needed or had."""
+def ended(state: State, row: str, failure: Failure | None = None) -> Step:
+    """Let go of a film, and of all that only it needed or had; `failure` is of what is not done."""
     film = state.films[row]
     results = {key: state.results[key] for key in film.made.tasks if key in state.results}
+    if failure is not None:
+        results |= dict.fromkeys(film.needed - results.keys(), failure)
+    failed = any(isinstance(results[task.key], Failure) for task in film.made.wanted)
     state, actions = _released(state, row, film.needed)
-    state = replace(state, films=state.films.delete(row))
+    state = replace(state, films=state.films.delete(row), ended=state.ended + 1, failed=state.failed + failed)
     for key in film.made.tasks:
         left = state.holders[key] - 1
         state = replace(state, holders=kept(state.holders, key, left))
@@ -161,7 +169,9 @@ def _forgotten(state: State, key: str) -> Step:
         state,
         tasks=state.tasks.delete(key),
         ranks=state.ranks.delete(key),
-        tries=without(state.tries, key),
+        strikes=without(state.strikes, key),
+        waiting=without(state.waiting, key),
+        alarms=taken(state.alarms, (state.waiting.get(key, 0.0), key)),
         losses=without(state.losses, key),
         results=without(state.results, key) if failed else state.results,
     )

@@ -1,5 +1,6 @@
 """The crew in one process: every action is done at once, by the same classes that Ray's actors hold."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from cluster.stages import Decoder, Encoder, Finisher
 from cluster.tasks import ShotTask
 from engine.numerics import default_device
 from engine.tensors import Packed
+
+WAIT_S = 0.1  # between two looks at the clock
 
 
 class LocalCrew:
@@ -66,7 +69,10 @@ class LocalCrew:
                 raise NotImplementedError(f"a crew of one process is never asked for {action}")
 
     def wait(self) -> Sequence[Event]:
-        """The next event; there always is one, since every action was done when it was asked for."""
+        """The next event; none only where every task waits to be tried again."""
+        if not self.events:
+            time.sleep(WAIT_S)
+            return []
         return [self.events.popleft()]
 
     def close(self) -> None:
@@ -76,8 +82,7 @@ class LocalCrew:
         try:
             event = call()
         except Exception as error:  # a film's trouble is data: dispatch decides what it means
-            failure, final = judge(error)
-            event = Raised(key, worker, failure, final, window)
+            event = Raised(key, worker, judge(error), window)
         self.events.append(event)
 
     def _open(self, task: ShotTask, opening: int) -> Event:

@@ -1,12 +1,13 @@
 """The loop: the only place where time passes. Events go to dispatch, its actions go to the crew."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
 
 from cluster.crew import Crew
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Event, FilmDone
+from cluster.events import Admitted, Event, FilmDone, Ticked
 from cluster.once import found
 from cluster.tasks import FilmTasks, Outcome
 from manifests.store import Store, StoreError
@@ -23,17 +24,17 @@ def render(
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
     told each event and the state that follows from it.
     """
-    state, source = State(limits), iter(films)
+    state, source, began = State(limits), iter(films), time.monotonic()
     with ExitStack() as stack:
         crew: Crew | None = None
         while True:
-            room = limits.max_films - len(state.films)
-            events: Sequence[Event] = [Admitted(film, known(store, film)) for film in islice(source, room)]
+            drawn = islice(source, max(state.room, 0))
+            events: list[Event] = [Admitted(film, known(store, film)) for film in drawn]
             if not events:
                 if not state.films:
                     return
                 crew = crew or stack.enter_context(closing(hire()))
-                events = crew.wait()
+                events = [*crew.wait(), Ticked(time.monotonic() - began)]
             for event in events:
                 state, actions = decide(state, event)
                 watch(event, state)

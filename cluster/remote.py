@@ -4,6 +4,7 @@ Ray tells of a dead process within milliseconds. What it cannot tell, a rank tha
 ends at the gang's own timeout. Either way the worker is reported lost and replaced; another does its work.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -109,8 +110,10 @@ class RayCrew:
                 self._hire(worker)
 
     def wait(self) -> Sequence[Event]:
-        """What has happened, once something has."""
-        while not self.events:
+        """What has happened, once something has or a second has passed."""
+        if not self.events and not self.pending:  # every task waits to be tried again
+            time.sleep(WAIT_S)
+        elif not self.events:
             ready, _ = ray.wait(list(self.pending), timeout=WAIT_S, fetch_local=False)
             if ready:
                 ready, _ = ray.wait(
@@ -206,8 +209,7 @@ class RayCrew:
             return
         if call in self.pending.values():  # its peers will raise the same, or fail in the collective
             return
-        failure, final = judge(cause)
-        self.events.append(Raised(call.key, call.worker, failure, final, call.window))
+        self.events.append(Raised(call.key, call.worker, judge(cause), call.window))
 
     def _lose(self, worker: str) -> None:
         """Report a worker lost, once, and see to it that nothing of it lives on."""

@@ -15,7 +15,7 @@ def loaded(state: State, name: str, change: int) -> State:
         return state
     now = replace(worker, load=worker.load + change)
     idle = taken(state.idle.get(worker.role, ()), (worker.load, name))
-    if now.load < now.capacity:
+    if now.load < now.capacity and worker.host not in state.blocked:
         idle = put(idle, [(now.load, name)])
     return replace(
         state,
@@ -27,8 +27,7 @@ def loaded(state: State, name: str, change: int) -> State:
 
 def hired(state: State, name: str, worker: Worker) -> State:
     """A worker is there, with nothing to do."""
-    idle = put(state.idle.get(worker.role, ()), [(0, name)])
-    return replace(state, workers=state.workers.set(name, worker), idle=state.idle.set(worker.role, idle))
+    return loaded(replace(state, workers=state.workers.set(name, worker)), name, 0)
 
 
 def dismissed(state: State, name: str) -> State:
@@ -40,3 +39,19 @@ def dismissed(state: State, name: str) -> State:
         idle=kept(state.idle, worker.role, taken(state.idle.get(worker.role, ()), (worker.load, name))),
         busy=kept(state.busy, worker.role, state.busy.get(worker.role, 0) - worker.load),
     )
+
+
+def bench(state: State, host: str) -> State:
+    """Workers of a host get no new calls; what they are at goes on."""
+    for name, worker in state.workers.items():
+        if worker.host == host:
+            line = taken(state.idle.get(worker.role, ()), (worker.load, name))
+            state = replace(state, idle=kept(state.idle, worker.role, line))
+    return state
+
+
+def unbench(state: State, host: str) -> State:
+    """Workers of a host may be called again."""
+    for name in [name for name, worker in state.workers.items() if worker.host == host]:
+        state = loaded(state, name, 0)
+    return state

@@ -7,6 +7,7 @@ Decides: how what is known lies in memory. Does not decide: what follows from a 
 dispatch).
 """
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,12 +34,21 @@ Results = Map[str, Outcome | Failure]
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may be under way, and how often a task may be tried."""
+    """How much may be under way, how often a task may be tried, and what ends the job early.
+
+    A job stops where `breaker_films` films have failed and they are `breaker_share` of all that ended, 0 for
+    never, and where its gangs took `budget_gpu_s`, GPU-seconds. The first `canary_films` films, 0 for none,
+    end before any other begins.
+    """
 
     max_canvases: int = 4
     max_films: int = 8
-    max_tries: int = 3  # of a task that raises
+    max_tries: int = 4  # charged errors of a task
     max_losses: int = 4  # of workers by one piece of a task: after that the task is to blame
+    breaker_films: int = 20
+    breaker_share: float = 0.1
+    canary_films: int = 0
+    budget_gpu_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class Worker:
     role: str
     capacity: int
     load: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,8 +106,19 @@ class State:
     workers: Map[str, Worker] = Map()
     idle: Map[str, tuple[tuple[int, str], ...]] = Map()  # role -> load and name of who can take a call
     busy: Map[str, int] = Map()  # role -> calls under way
-    tries: Map[str, int] = Map()
+    strikes: Map[str, Map[str, int]] = Map()  # task -> its errors by class
     losses: Map[str, Map[Piece, int]] = Map()  # task -> lost workers by piece of it
+    waiting: Map[str, float] = Map()  # task -> when it may be tried again
+    alarms: tuple[tuple[float, str], ...] = ()  # the same, soonest first
+    blamed: Map[str, Map[str, int]] = Map()  # host -> errors by task that may be its fault
+    blocked: Map[str, float] = Map()  # host -> when it is forgiven
+    holds: frozenset[str] = frozenset()  # why no work is given out
+    paused_until_s: float = 0.0  # until then none is given out either
+    closing: Failure | None = None  # with which every film ends from now on
+    now_s: float = 0.0
+    spent_gpu_s: float = 0.0
+    ended: int = 0  # films
+    failed: int = 0
     admissions: int = 0
     openings: int = 0
 
@@ -108,7 +130,23 @@ class State:
     @property
     def undecoded(self) -> int:
         """Shots whose latents wait for the decoder, or are at it."""
-        return len(self.ready.get("decode", ())) + self.busy.get("decode", 0)
+        waiting = sum(self.tasks[key].kind == "segment" for key in self.waiting)
+        return len(self.ready.get("decode", ())) + self.busy.get("decode", 0) + waiting
+
+    @property
+    def room(self) -> int:
+        """How many more films may be admitted."""
+        canary = self.limits.canary_films
+        return (canary if self.ended < canary else self.limits.max_films) - len(self.films)
+
+    @property
+    def held(self) -> bool:
+        """Whether no work is given out at present."""
+        return bool(self.holds) or self.now_s < self.paused_until_s
+
+    def tries(self, key: str) -> int:
+        """How often a task has failed, for whatever reason."""
+        return sum(self.strikes.get(key, Map()).values())
 
     def wants(self, key: str) -> bool:
         """Whether a task's result would make a difference."""

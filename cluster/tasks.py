@@ -391,8 +391,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task cannot be done."""
+    """Why a task cannot be done; its class is one of cluster.classes."""
 
     code: str
     message: str
     hint: str = ""
+    error_class: str = "BUG"

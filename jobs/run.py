@@ -5,6 +5,7 @@ Nothing is written before the whole manifest is known to be sound and the store 
 
 import hashlib
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ from jobs.outcome import (
 from jobs.plan import plan
 from jobs.refusal import Refused
 from jobs.report import write_report
-from jobs.spec import JobSpec, as_plain
+from jobs.spec import ClusterSpec, JobSpec, as_plain
 from jobs.spool import Spool
 from jobs.stock import Stock, settled, stock, stock_published
 from manifests.findings import Finding, faulty_rows
@@ -138,6 +139,18 @@ def setup_of(job: Job, store: Store) -> Setup:
     )
 
 
+def limits_of(cluster: ClusterSpec) -> Limits:
+    """What dispatch is told."""
+    return Limits(
+        max_canvases=cluster.max_canvases,
+        max_films=cluster.max_films,
+        breaker_films=cluster.breaker_films,
+        breaker_share=cluster.breaker_share,
+        canary_films=cluster.canary_films,
+        budget_gpu_s=cluster.budget_gpu_s or math.inf,
+    )
+
+
 def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
     """Render a job into `out`. A film's trouble is only its own.
 
@@ -181,7 +194,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             stopwatch.watch(event, state)
             show.event(event, state)
 
-        limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
+        limits = limits_of(job.spec.cluster)
         films = with_adapters(with_assets(job.films, store), store)
         for film in render(films, partial(hire, setup_of(job, store)), store, limits, watch):
             publish(store, film)

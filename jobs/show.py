@@ -174,8 +174,8 @@ def trouble(event: Event, state: State, before: Progress) -> str | None:
         case Lost(worker) if worker in before.workers:
             return f"lost {worker} ({before.workers[worker]}); another takes its place and its work"
         case Raised(key, worker, failure) if state.wants(key):
-            tries = f"try {state.tries.get(key, 0)} of {state.limits.max_tries}"
-            task = f"{state.tasks[key].kind} {key[:8]} on {worker}, {tries}"
+            error = f"{failure.error_class} error {state.tries(key)}, tried again"
+            task = f"{state.tasks[key].kind} {key[:8]} on {worker}, {error}"
             return one_line(f"{failure.code}  {task}: {failure.message}", MESSAGE_CHARS)
     return None
 

@@ -231,6 +231,9 @@ class Profile:
     adapters: dict[str, AdapterSpec] = field(default_factory=dict)
 
 
+_EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", "budget_gpu_s")
+
+
 @dataclass(frozen=True)
 class ClusterSpec:
     """The workers. gangs=0 takes as many as the cluster has room for.
@@ -240,6 +243,8 @@ class ClusterSpec:
     of them is 0 the cost model chooses it when the job begins, by the cluster's GPUs and the job's windows.
     exchange is how ulysses ranks trade tokens for heads: deepspeed, or fused for queries, keys and values at
     once, which took 0.86 of the time over gloo; the bits are the same.
+    A job ends early where breaker_films films have failed and are breaker_share of those that ended, or where
+    its gangs took budget_gpu_s GPU-seconds; 0 is never. The first canary_films films end before others begin.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
     each decoder take, 0 for the CPU.
     """
@@ -259,6 +264,10 @@ class ClusterSpec:
     max_canvases: int = 4
     max_films: int = 8
     group_timeout_s: float = 60.0
+    breaker_films: int = 20
+    breaker_share: float = 0.1
+    canary_films: int = 0
+    budget_gpu_s: float = 0.0
 
     def __post_init__(self) -> None:
         counts = ("conductors", "decoders", "finishers", "threads")
@@ -269,9 +278,11 @@ class ClusterSpec:
             raise SpecError(
                 f"cluster.cfg={self.cfg} must be 1 or 2, or 0 to be chosen: guidance has two branches"
             )
-        for name in ("gangs", "cfg", "ring", "ulysses", "stage_gpus"):
-            if getattr(self, name) < 0:
-                raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative")
+        for name in ("gangs", "cfg", "ring", "ulysses", "stage_gpus", *_EARLY_ENDS):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative, and finite")
+        if self.breaker_share > 1:
+            raise SpecError(f"cluster.breaker_share={self.breaker_share} must lie in 0 to 1")
         if self.exchange not in EXCHANGES:
             raise SpecError(f"cluster.exchange={self.exchange!r} must be one of {', '.join(EXCHANGES)}")
         if self.device not in ("auto", "cpu", "cuda"):

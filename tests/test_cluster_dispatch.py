@@ -12,15 +12,17 @@ from functools import cache, partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from immutables import Map
 
+from cluster.classes import CLASSES
 from cluster.dispatch import ROLES, Limits, State, decide
 from cluster.events import (
     Admitted,
     Advance,
     Done,
     Drop,
+    Ended,
     FilmDone,
+    Held,
     Hired,
     Lost,
     Open,
@@ -28,7 +30,9 @@ from cluster.events import (
     Predicted,
     Raised,
     Replace,
+    Resumed,
     Run,
+    Ticked,
     Turned,
 )
 from cluster.tasks import (
@@ -73,8 +77,8 @@ def film(row_id, *shots, langs=(), crf=20, title="a title"):
 
 def workers(gangs=1, conductors=1, canvases=8, encoders=1, decoders=1, finishers=1):
     counts = {"denoise": gangs, "encode": encoders, "decode": decoders, "finish": finishers}
-    simple = [Hired(f"{role}-{k}", role) for role, n in counts.items() for k in range(n)]
-    return [*simple, *(Hired(f"conduct-{k}", "conduct", canvases) for k in range(conductors))]
+    simple = [Hired(f"{role}-{k}", role, 1, f"host-{k}") for role, n in counts.items() for k in range(n)]
+    return [*simple, *(Hired(f"conduct-{k}", "conduct", canvases, f"host-{k}") for k in range(conductors))]
 
 
 class Night:
@@ -89,7 +93,9 @@ class Night:
         self.canvases, self.steps = {}, {}  # shot -> its Open; opening -> step it stands before
         self.predicted, self.advanced = {}, set()  # (opening, step) -> parts
         self.known, self.ended = set(), {}  # keys with an outcome that dispatch was told of; row -> FilmDone
-        self.final, self.raised, self.died = set(), Counter(), Counter()
+        self.strikes, self.died = {}, Counter()  # task -> Counter of classes; piece -> lost workers
+        self.clock, self.not_before, self.paused = 0.0, {}, 0.0
+        self.held, self.cut = set(), set()  # reasons; rows that were ended
 
     def pick(self, n):
         return (self.tape.popleft() if self.tape else 0) % n
@@ -106,13 +112,36 @@ class Night:
         for _ in range(20_000):
             options = [partial(self.answer, call) for call in [*self.calls, *self.late] if not skip(call)]
             options += [self.hire] * bool(self.hires) + [self.admit] * (bool(self.films) and self.room)
+            late = self.state.waiting or self.state.blocked or self.clock < self.state.paused_until_s
+            options += [self.pass_time] * bool(late) + [self.resume] * bool(self.held)
             if not options or stop():
                 return self
             if self.living and self.trouble():
                 self.lose(sorted(self.living)[self.pick(len(self.living))])
+            elif self.trouble(unlikely=20):
+                self.order()
             else:
                 options[self.pick(len(options))]()
         pytest.fail("dispatch goes round in circles")
+
+    def pass_time(self):
+        self.clock += 1000.0
+        self.tell(Ticked(self.clock))
+
+    def order(self):
+        """A person holds the job, or ends a film."""
+        rows = sorted(self.state.films)
+        if rows and self.pick(2):
+            row = rows[self.pick(len(rows))]
+            self.cut.add(row)
+            self.tell(Ended(frozenset({row}), Failure("E930_CANCELLED", "by a person")))
+        else:
+            self.held.add("a person")
+            self.tell(Held("a person"))
+
+    def resume(self):
+        reason = self.held.pop()
+        self.tell(Resumed(reason))
 
     @property
     def room(self):
@@ -180,7 +209,7 @@ class Night:
         late = call in self.late
         (self.late if late else self.calls).remove(call)
         if self.trouble():
-            self.raise_at(call, late, final=self.pick(3) == 2)
+            self.raise_at(call, late, sorted(CLASSES)[self.pick(len(CLASSES))])
             return
         match call:
             case Run(worker, task):
@@ -210,7 +239,7 @@ class Night:
         self.steps[opening] = step
         self.tell(Turned(task.key, opening, step))
 
-    def raise_at(self, call, late=False, final=False, code="E900_RENDER"):
+    def raise_at(self, call, late=False, name="BUG", code="E900_RENDER"):
         """A call raises. It counts against its task unless nobody waits for it any more."""
         if call in self.calls:
             self.calls.remove(call)
@@ -219,9 +248,23 @@ class Night:
         stale = not isinstance(call, Run) and opened is None
         stale |= window is not None and opened is not None and opened.opening != window.opening
         if not late and not stale and self.wants(key):
-            self.raised[key] += 1
-            self.final |= {key} if final else set()
-        self.tell(Raised(key, worker_of(call), Failure(code, "raised"), final, window))
+            self.count(key, name)
+        self.tell(Raised(key, worker_of(call), Failure(code, "raised", "", name), window))
+
+    def count(self, key, name):
+        """One more error, and how long at least nothing is tried again for it."""
+        n = self.strikes.setdefault(key, Counter())
+        n[name] += 1
+        shortest = min(CLASSES[name].wait_s * 2 ** (n[name] - 1), CLASSES[name].longest_s) / 2
+        self.not_before[key] = self.clock + shortest
+        if name == "SHARED" and not self.tired(key):
+            self.paused = self.clock + shortest
+
+    def tired(self, key):
+        """Whether a task has failed often enough to be given up."""
+        n = self.strikes.get(key, Counter())
+        charged = sum(n[name] for name in n if CLASSES[name].charged)
+        return charged >= self.limits.max_tries or any(n[name] >= CLASSES[name].limit for name in n)
 
     def wants(self, key):
         return key not in self.known and any(key in film.made.tasks for film in self.state.films.values())
@@ -240,11 +283,14 @@ class Night:
             self.log.append(action)
         needed = {key for film in self.state.films.values() for key in film.made.tasks}
         self.known &= needed
-        self.raised = Counter({key: n for key, n in self.raised.items() if key in needed})
+        self.strikes = {key: n for key, n in self.strikes.items() if key in needed}
+        self.not_before = {key: t for key, t in self.not_before.items() if self.wants(key)}
         self.died = Counter({piece: n for piece, n in self.died.items() if piece[0] in needed})
         self.check_books()
 
     def check(self, action):
+        if isinstance(action, (Run, Open, Predict)):
+            assert not self.held and self.clock >= self.paused, "nothing is to be begun"
         match action:
             case Run(worker, task):
                 self.check_can_take(worker, ROLES[task.kind])
@@ -282,8 +328,9 @@ class Night:
             case FilmDone(made, results):
                 assert made.row_id not in self.ended, "a film ends once"
                 self.ended[made.row_id] = action
-                for task in made.wanted:
-                    self.check_result(made, task, results[task.key])
+                if made.row_id not in self.cut:
+                    for task in made.wanted:
+                        self.check_result(made, task, results[task.key])
 
     def check_can_take(self, worker, role):
         """A worker lives, does such work, and has a hand free for a call, or a conductor for a canvas."""
@@ -300,6 +347,7 @@ class Night:
         assert self.known.issuperset(task.needs)
         assert task.key not in self.canvases
         assert task.key not in [call.task.key for call in self.calls if isinstance(call, Run)]
+        assert self.clock >= self.not_before.get(task.key, 0.0), "its wait is not over"
 
     def check_result(self, made, task, result):
         """A task has an outcome, or it needs one that raised for good or lost too many workers."""
@@ -310,9 +358,9 @@ class Night:
         for key in waiting:
             keys.add(key)
             waiting += made.tasks[key].needs
-        tired = {key for key, n in self.raised.items() if n >= self.limits.max_tries}
+        tired = {key for key in keys if self.tired(key)}
         deadly = {key for (key, _, _), n in self.died.items() if n >= self.limits.max_losses}
-        assert keys & (self.final | tired | deadly), f"{task.kind} failed without a cause: {result}"
+        assert keys & (tired | deadly), f"{task.kind} failed without a cause: {result}"
 
     def undecoded(self):
         segments = [s for film in self.state.films.values() for s in film.made.master.segments]
@@ -332,8 +380,11 @@ class Night:
     def check_end(self, rows):
         """Every film has ended and the state is as on the first day."""
         assert self.ended.keys() == set(rows)
-        of_workers = {"workers": Map(), "idle": Map(), "openings": 0, "admissions": 0}
-        assert replace(self.state, **of_workers) == State(self.limits)
+        kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
+        kept += ("blamed", "blocked", "holds")
+        fresh = State(self.limits)
+        assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
+        assert self.state.ended == len(self.ended)
 
 
 def worker_of(call):
@@ -489,11 +540,11 @@ def test_a_version_that_fails_does_not_fail_the_other_language():
     made = film("1", shot_task("s"), langs=("hi", "ta"))
     night = night_of(made)
     night.run(stop=lambda: first(night, is_call(Run, "hi")))
-    night.raise_at(first(night, is_call(Run, "hi")), final=True, code="E703_FONT")
+    night.raise_at(first(night, is_call(Run, "hi")), name="DATA", code="E703_FONT")
     night.run()
     hi, ta = made.versions
     results = results_of(night, "1")
-    assert results[hi.key] == Failure("E703_FONT", "raised")
+    assert results[hi.key] == Failure("E703_FONT", "raised", "", "DATA")
     assert isinstance(results[ta.key], Outcome) and isinstance(results[made.master.key], Outcome)
 
 
@@ -505,7 +556,7 @@ def test_a_version_that_failed_is_not_tried_again_when_another_film_ends():
         return call.task == made.master
 
     night.run(stop=lambda: first(night, is_call(Run, "hi")), skip=unanswered)
-    night.raise_at(first(night, is_call(Run, "hi")), final=True)
+    night.raise_at(first(night, is_call(Run, "hi")), name="DATA")
     night.run(skip=unanswered)
     assert list(night.ended) == ["2"]
     night.run().check_end(["1", "2"])
@@ -524,7 +575,7 @@ def test_a_prompt_that_fails_fails_only_the_films_that_use_it():
     films = film("1", bad, langs=("hi",)), film("2", good), film("3", good, bad)
     night = night_of(*films)
     night.run(stop=lambda: first(night, lambda call: getattr(call.task, "text", "") == "bad"))
-    night.raise_at(first(night, lambda call: getattr(call.task, "text", "") == "bad"), final=True)
+    night.raise_at(first(night, lambda call: getattr(call.task, "text", "") == "bad"), name="DATA")
     night.run()
     night.check_end(["1", "2", "3"])
     failed = [
@@ -581,7 +632,7 @@ def test_a_late_error_of_a_lost_gang_does_not_disturb_who_took_over():
     night.run(stop=lambda: first(night, is_predicting(shot)))
     lost = first(night, is_predicting(shot))
     night.lose(lost.gang)
-    night.raise_at(lost, late=True, final=True)
+    night.raise_at(lost, late=True, name="DATA")
     assert first(night, is_predicting(shot)).window == lost.window
     night.run().check_end(["1"])
     assert not any(isinstance(r, Failure) for r in results_of(night, "1").values())
@@ -653,19 +704,24 @@ def test_a_step_that_kills_its_conductors_is_given_up():
     night.run().check_end(["1"])
 
 
-@pytest.mark.parametrize(("final", "tries"), [(False, 3), (True, 1)])
+@pytest.mark.parametrize(("name", "tries"), [("HOST_OOM", 3), ("BUG", 2), ("DATA", 1)])
 @pytest.mark.parametrize("kind", [Run, Open, Predict, Advance])
-def test_what_raises_is_tried_max_tries_times_and_once_where_trying_again_is_no_use(kind, final, tries):
+def test_what_raises_is_tried_as_often_as_its_class_says_wherever_it_raises(kind, name, tries):
     shot = shot_task("s", 2)
     night = night_of(film("1", shot), max_tries=3)
+    key = shot.sources[0].key if kind is Run else shot.key
+
+    def struck(call):
+        return isinstance(call, kind) and call.task.key == key
+
     for _ in range(tries):
         assert not night.ended
-        night.run(stop=lambda: first(night, lambda call: isinstance(call, kind)))
-        night.raise_at(first(night, lambda call: isinstance(call, kind)), final=final)
+        night.run(stop=lambda: first(night, struck))
+        night.raise_at(first(night, struck), name=name)
     night.run().check_end(["1"])
-    assert Failure("E900_RENDER", "raised") in results_of(night, "1").values()
-    begun = Counter(type(action) for action in night.log)
-    assert begun[Run if kind is Run else Open] == tries
+    assert Failure("E900_RENDER", "raised", "", name) in results_of(night, "1").values()
+    begun = [a for a in night.log if isinstance(a, Run if kind is Run else Open) and a.task.key == key]
+    assert len(begun) == tries
 
 
 def test_a_late_result_counts_and_stops_who_does_it_again():
@@ -719,7 +775,7 @@ def test_a_task_that_nobody_wants_any_more_runs_out_and_leaves_nothing_even_if_i
     one, other = shot_task("s"), shot_task("s", prompt="another prompt")
     night = night_of(film("1", one, other), staff=workers(encoders=2))
     bad, unwanted = night.calls
-    night.raise_at(bad, final=True)
+    night.raise_at(bad, name="DATA")
     assert night.ended.keys() == {"1"} and night.calls == [unwanted]
     night.raise_at(unwanted)
     night.check_end(["1"])
@@ -733,7 +789,7 @@ def test_a_shot_is_not_rendered_for_a_film_that_has_its_segment():
     night.begin().run(
         stop=lambda: first(night, lambda call: getattr(call.task, "text", "") == "another prompt")
     )
-    night.raise_at(first(night, lambda call: getattr(call.task, "text", "") == "another prompt"), final=True)
+    night.raise_at(first(night, lambda call: getattr(call.task, "text", "") == "another prompt"), name="DATA")
     night.run().check_end(["1", "2"])
     assert shot not in [action.task for action in night.log if isinstance(action, Open)]
     assert not any(isinstance(result, Failure) for result in results_of(night, "1").values())
@@ -745,7 +801,7 @@ def test_a_film_that_has_a_segment_does_not_hear_that_its_shot_failed_for_anothe
     done = segment_task(shot)
     night.store[done.key] = Outcome(done.key, done.kind, {})
     night.begin().run(stop=lambda: first(night, is_predicting(shot)))
-    night.raise_at(first(night, is_predicting(shot)), final=True)
+    night.raise_at(first(night, is_predicting(shot)), name="DATA")
     night.run().check_end(["1", "2"])
     assert not any(isinstance(result, Failure) for result in results_of(night, "1").values())
 
@@ -755,7 +811,7 @@ def test_a_shot_that_fails_after_its_segment_was_found_fails_only_who_still_need
     night = night_of(film("1", shot, langs=("hi",)))
     night.run(stop=lambda: first(night, is_predicting(shot)))
     night.finish("decode-0", segment_task(shot))  # by a worker given up for lost before
-    night.raise_at(first(night, is_predicting(shot)), final=True)
+    night.raise_at(first(night, is_predicting(shot)), name="DATA")
     night.films.append(film("2", shot, crf=30))
     night.admit()
     night.run().check_end(["1", "2"])

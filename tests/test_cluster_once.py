@@ -140,8 +140,8 @@ def test_a_damaged_marker_is_named_and_comes_again_however_often_it_is_tried(sto
     path.write_bytes(body)
     with pytest.raises(StoreError, match=f"the marker {MARKER} cannot be read") as caught:
         done_once(store, TASK, maker("a"))
-    failure, final = judge(caught.value)
-    assert (failure.code, final) == ("E801_STORE", True)
+    failure = judge(caught.value)
+    assert (failure.code, failure.error_class) == ("E801_STORE", "DATA")
     path.unlink()
     assert not done_once(store, TASK, maker("a")).reused
 

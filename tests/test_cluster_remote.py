@@ -7,7 +7,7 @@ import pytest
 
 from cluster.crew import Setup
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Hired, Lost, Predicted
+from cluster.events import Admitted, Fared, Hired, Lost, Predicted
 from cluster.tasks import (
     FilmTasks,
     Layout,
@@ -20,6 +20,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.parallel.axes import ALONE
 from engine.timeline import PromptSpan, Shot
 
 
@@ -72,7 +73,7 @@ def played(monkeypatch):
 
     class Gang:
         def predict(self, request, window):
-            return [play.ref(0.1)], play.ref()
+            return [play.ref(Fared(0.1, "cpu", ALONE))], play.ref()
 
         def form(self):
             return [play.ref()]

@@ -120,25 +120,27 @@ def test_a_lost_worker_is_told_at_once_and_once(show, stream, clock):
     assert lines[1:] == ["23:59:30Z warn  lost gang-0 (denoise); another takes its place and its work"]
 
 
-def raised(final):
+def raised(error_class):
     """An encoder's call that raised, and the state that follows from it."""
     state, actions = decide(STATE, Hired("encode-0", "encode"))
-    event = Raised(actions[0].task.key, "encode-0", Failure("E801_STORE", "disk full"), final)
+    event = Raised(actions[0].task.key, "encode-0", Failure("E801_STORE", "disk full", "", error_class))
     return event, decide(state, event)[0]
 
 
 def test_an_error_that_will_be_tried_again_is_a_warning_with_its_code(show, stream):
     show.begin(job(FILM))
-    event, state = raised(final=False)
+    event, state = raised("TRANSIENT")
     show.event(event, state)
-    said = f"warn  E801_STORE  prompt {event.key[:8]} on encode-0, try 1 of 3: disk full\n"
+    said = (
+        f"warn  E801_STORE  prompt {event.key[:8]} on encode-0, TRANSIENT error 1, tried again: disk full\n"
+    )
     assert stream.getvalue().endswith(said)
 
 
 def test_a_last_error_is_left_to_the_films_that_it_fails(show, stream):
     show.begin(job(FILM))
     before = stream.getvalue()
-    show.event(*raised(final=True))
+    show.event(*raised("DATA"))
     assert stream.getvalue() == before
 
 
@@ -171,7 +173,7 @@ def test_the_last_film_is_followed_by_the_sum(show, stream):
 def test_a_log_has_neither_carriage_returns_nor_colours(show, stream, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     show.begin(job(FILM, film("rain")))
-    show.event(*raised(final=False))
+    show.event(*raised("TRANSIENT"))
     show.film(ended(FILM, failing=("hi-IN",)))
     show.close()
     assert not re.search(r"[\r\x1b]", stream.getvalue())
