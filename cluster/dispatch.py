@@ -34,7 +34,7 @@ from cluster.events import (
     Turned,
 )
 from cluster.films import admitted, begun, ended, put_back, with_result
-from cluster.hosts import did_well, forgiven
+from cluster.hosts import did_well, forgiven, pair
 from cluster.staff import hired, loaded
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.tasks import Failure, ShotTask
@@ -170,17 +170,22 @@ _HANDLERS: dict[type, Callable[..., Step]] = {
 }
 
 
-# Giving out work: the first in line to the least busy.
+# Giving out work: the first in line to the least busy, on another host where one may be to blame.
+
+_AHEAD = 8  # of a line are looked at
 
 
 def _assign_windows(state: State) -> Step:
     actions: list[Action] = []
-    gangs = state.idle.get(GANG, ())
-    n = min(len(gangs), len(state.windows))
-    for (_, window), (_, gang) in zip(state.windows[:n], gangs[:n], strict=True):
-        state = loaded(replace(state, predicting=state.predicting.set(window, gang)), gang, +1)
+    while state.windows and (gangs := state.idle.get(GANG)):
+        keys = [window.shot for _, window in state.windows[:_AHEAD]]
+        at, gang = pair(state, keys, gangs)
+        _, window = state.windows[at]
+        windows = state.windows[:at] + state.windows[at + 1 :]
+        state = replace(state, windows=windows, predicting=state.predicting.set(window, gang))
+        state = loaded(state, gang, +1)
         actions.append(Predict(gang, state.canvases[window.shot].task, window))
-    return replace(state, windows=state.windows[n:]) if n else state, actions
+    return state, actions
 
 
 def _assign_tasks(state: State) -> Step:
@@ -189,8 +194,9 @@ def _assign_tasks(state: State) -> Step:
         while (line := state.ready.get(role)) and (idle := state.idle.get(role)):
             if role == "conduct" and not _has_room(state):
                 break
-            (_, key), (_, worker) = line[0], idle[0]
-            state, begin = _begin(state, key, worker)
+            keys = [key for _, key in line[:_AHEAD]]
+            at, worker = pair(state, keys, idle)
+            state, begin = _begin(state, keys[at], worker)
             actions.append(begin)
     return state, actions
 

@@ -7,6 +7,7 @@ poison takes its errors back.
 Decides: which hosts get no new work. Does not decide: which errors may be a host's fault (classes).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from immutables import Map
@@ -73,3 +74,15 @@ def _forgiven(state: State, host: str, left: Map[str, int] | None = None) -> Sta
     if host not in state.blocked:
         return state
     return unbench(replace(state, blocked=state.blocked.delete(host)), host)
+
+
+def pair(state: State, keys: Sequence[str], idle: Sequence[tuple[int, str]]) -> tuple[int, str]:
+    """Which of the first tasks in line goes to which worker: no task to a host on which it failed.
+
+    Where all have failed on all of these hosts, the first goes to the first: better than to wait.
+    """
+    for at, key in enumerate(keys if state.blamed else ()):
+        for _, worker in idle:
+            if key not in state.blamed.get(state.workers[worker].host, ()):
+                return at, worker
+    return 0, idle[0][1]

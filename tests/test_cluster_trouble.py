@@ -1,0 +1,374 @@
+"""Claims about trouble: each way from one state of a task to another has a test, named by what it claims."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.classes import CLASSES, gives_up, wait_s
+from cluster.events import (
+    Budgeted,
+    Ended,
+    FilmDone,
+    Held,
+    Hired,
+    Lost,
+    Open,
+    Predict,
+    Predicted,
+    Raised,
+    Replace,
+    Resumed,
+    Run,
+    Ticked,
+)
+from cluster.events import Fared as Timed
+from cluster.hosts import FORGIVEN_S
+from cluster.tasks import Failure, Outcome
+from engine.parallel.axes import ALONE
+from tests.night import (
+    film,
+    first,
+    is_call,
+    is_predicting,
+    night_of,
+    results_of,
+    shot_task,
+    workers,
+)
+
+
+def failures(night, row="1"):
+    return {result for result in results_of(night, row).values() if isinstance(result, Failure)}
+
+
+def encoding(call):
+    return is_call(Run, "prompt")(call)
+
+
+def struck(night, name, times=1, key=None):
+    """A task's calls raise, the first text's unless it is named."""
+    key, test = key or first(night, encoding).task.key, encoding
+    for _ in range(times):
+        night.run(stop=lambda: first(night, lambda call: call.task.key == key and test(call)))
+        night.raise_at(first(night, lambda call: call.task.key == key and test(call)), name=name)
+    return key
+
+
+# Errors of every class.
+
+TRIES = {"TRANSIENT": 8, "SHARED": 20, "GPU_OOM": 4, "HOST_OOM": 3, "GPU_FAULT": 5, "NODE_LOST": 10}
+TRIES |= dict.fromkeys(("USER", "DATA", "QUALITY", "POISON"), 1) | dict.fromkeys(("TIMEOUT", "BUG"), 2)
+
+
+@pytest.mark.parametrize(("name", "tries"), TRIES.items())
+def test_a_task_fails_at_the_last_try_of_its_class_and_not_before(name, tries):
+    night = night_of(film("1", shot_task("s")))
+    key = struck(night, name, tries - 1) if tries > 1 else first(night, encoding).task.key
+    assert "1" not in night.ended and night.state.wants(key)
+    night.run(stop=lambda: first(night, lambda call: call.task.key == key))
+    night.raise_at(first(night, lambda call: call.task.key == key), name=name)
+    night.run().check_end(["1"])
+    assert failures(night) == {Failure("E900_RENDER", "raised", "", name)}
+
+
+def test_a_task_that_is_preempted_is_tried_for_ever():
+    night = night_of(film("1", shot_task("s")))
+    struck(night, "PREEMPTED", 50)
+    night.run().check_end(["1"])
+    assert not failures(night)
+
+
+def test_charged_errors_of_different_classes_add_up_and_uncharged_ones_do_not():
+    night = night_of(film("1", shot_task("s")), max_tries=3)
+    key = first(night, encoding).task.key
+    for name in ("BUG", "TRANSIENT", "GPU_FAULT", "TIMEOUT"):
+        struck(night, name, key=key)
+    assert "1" not in night.ended
+    struck(night, "HOST_OOM", key=key)
+    assert night.run().ended.keys() == {"1"} and failures(night)
+
+
+@given(st.sampled_from(sorted(CLASSES)), st.integers(1, 40), st.text(max_size=8))
+def test_a_wait_doubles_up_to_its_longest_and_is_spread_over_its_upper_half(name, n, key):
+    full = min(CLASSES[name].wait_s * 2 ** (n - 1), CLASSES[name].longest_s)
+    assert full / 2 <= wait_s(name, n, key) <= full
+    assert wait_s(name, n, key) == wait_s(name, n, key)
+
+
+def test_tasks_that_were_struck_together_do_not_come_back_together():
+    waits = {wait_s("TRANSIENT", 4, f"task {k}") for k in range(100)}
+    assert len(waits) == 100 and min(waits) < 5 and max(waits) > 7
+
+
+@given(st.dictionaries(st.sampled_from(sorted(CLASSES)), st.integers(1, 30), min_size=1), st.data())
+def test_one_error_more_never_makes_a_task_that_was_given_up_good_again(strikes, data):
+    name = data.draw(st.sampled_from(sorted(strikes)))
+    if gives_up(strikes, name, 4):
+        assert gives_up(strikes | {name: strikes[name] + 1}, name, 4)
+
+
+# Waiting, and what all share.
+
+
+def test_a_task_that_waits_does_not_keep_its_worker():
+    night = night_of(film("1", shot_task("s")), film("2", shot_task("t", prompt="another")))
+    struck(night, "TRANSIENT")
+    assert first(night, encoding), "the encoder has the next text"
+
+
+def test_a_task_is_tried_again_when_its_wait_is_over_and_not_before():
+    night = night_of(film("1", shot_task("s")), staff=workers(encoders=2))
+    key = struck(night, "TRANSIENT")
+    (until,) = night.state.waiting.values()
+    night.clock = until - 0.001
+    night.tell(Ticked(night.clock))
+    assert not first(night, lambda call: call.task.key == key)
+    night.clock = until
+    night.tell(Ticked(night.clock))
+    assert first(night, lambda call: call.task.key == key)
+
+
+def test_a_clock_that_jumps_back_neither_wakes_nor_delays_anything():
+    night = night_of(film("1", shot_task("s")))
+    night.tell(Ticked(100.0))
+    night.tell(Ticked(-5.0))
+    assert night.state.now_s == 100.0
+
+
+def test_an_error_of_what_all_share_stops_all_work_for_its_wait():
+    night = night_of(film("1", shot_task("s")), film("2", shot_task("t", prompt="another")))
+    struck(night, "SHARED")
+    assert not night.calls and night.state.held
+    night.run().check_end(["1", "2"])
+    assert not failures(night) and not failures(night, "2")
+
+
+# Lost workers.
+
+
+def test_a_lost_worker_is_uncharged_and_its_task_begins_again_at_once():
+    night = night_of(film("1", shot_task("s")), staff=workers(encoders=2))
+    call = first(night, encoding)
+    night.lose(call.worker)
+    assert not night.state.strikes.get(call.task.key)
+    night.run().check_end(["1"])
+    assert not failures(night)
+
+
+def test_a_worker_that_died_of_a_known_cause_is_counted_by_its_class_and_not_as_poison():
+    shot = shot_task("s")
+    night = night_of(film("1", shot))
+    for _ in range(CLASSES["HOST_OOM"].limit):
+        night.run(stop=lambda: first(night, is_predicting(shot)))
+        gang = first(night, is_predicting(shot)).gang
+        night.count(shot.key, "HOST_OOM")
+        del night.living[gang]
+        night.calls = [call for call in night.calls if getattr(call, "gang", "") != gang]
+        night.tell(Lost(gang, Failure("E922_HOST_OOM", "no memory left", "", "HOST_OOM")))
+    night.run().check_end(["1"])
+    assert {failure.code for failure in failures(night)} == {"E922_HOST_OOM"}
+
+
+# Hosts.
+
+
+def farm(n):
+    """Encoders and all other roles, each on a host of its own."""
+    return [Hired(f"encode-{k}", "encode", 1, f"host-{k}") for k in range(n)] + [
+        Hired(each.worker, each.role, each.capacity, f"{each.worker}'s")
+        for each in workers()
+        if each.role != "encode"
+    ]
+
+
+def at_host(night, host, name):
+    """A call on this host raises; answers the key of its task."""
+    worker = f"encode-{host.removeprefix('host-')}"
+    call = first(night, lambda call: isinstance(call, Run) and call.worker == worker)
+    assert call is not None
+    night.raise_at(call, name=name)
+    return call.task.key
+
+
+def test_a_host_is_blocked_after_errors_of_several_tasks_and_forgiven_after_hours():
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(8)]
+    night = night_of(*films, staff=farm(8), max_films=8, max_tries=9)
+    for _ in range(3):
+        at_host(night, "host-3", "GPU_FAULT")
+    assert set(night.state.blocked) == {"host-3"}
+    assert not any(getattr(call, "worker", "") == "encode-3" for call in night.calls)
+    night.clock = FORGIVEN_S - 1
+    night.tell(Ticked(night.clock))
+    assert night.state.blocked
+    night.clock = FORGIVEN_S + 1
+    night.tell(Ticked(night.clock))
+    assert not night.state.blocked
+    night.run().check_end(made.row_id for made in films)
+
+
+def test_errors_of_one_task_alone_block_no_host():
+    night = night_of(film("1", shot_task("s")), staff=farm(8), max_tries=9)
+    key = first(night, encoding).task.key
+    for _ in range(4):
+        night.run(stop=lambda: first(night, lambda call: call.task.key == key), skip=lambda call: True)
+        night.raise_at(first(night, lambda call: call.task.key == key), name="GPU_FAULT")
+    assert not night.state.blocked
+
+
+def test_never_more_than_a_fifth_of_the_hosts_is_blocked_nor_the_last_of_a_role():
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(8)]
+    night = night_of(*films, staff=farm(6), max_films=8, max_tries=99)
+    hosts = len({worker.host for worker in night.state.workers.values()})
+    for host in ("host-0", "host-1", "host-2", "host-3", "host-4", "host-5"):
+        for _ in range(3):
+            worker = f"encode-{host[-1]}"
+            if first(night, lambda call, worker=worker: getattr(call, "worker", "") == worker):
+                at_host(night, host, "GPU_FAULT")
+    assert 1 <= len(night.state.blocked) <= hosts / 5
+    night.run().check_end(made.row_id for made in films)
+
+
+def test_a_task_that_ends_well_clears_its_host():
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(8)]
+    night = night_of(*films, staff=farm(8), max_films=8, max_tries=9)
+    at_host(night, "host-3", "GPU_FAULT")
+    assert "host-3" in night.state.blamed
+    night.answer(first(night, lambda call: getattr(call, "worker", "") == "encode-3"))
+    assert "host-3" not in night.state.blamed
+
+
+# Orders, budgets and the breaker.
+
+
+def test_a_held_job_begins_nothing_and_finishes_what_is_under_way():
+    night = night_of(film("1", shot_task("s")))
+    night.held.add("a person")
+    night.tell(Held("a person"))
+    under_way = len(night.calls)
+    for call in list(night.calls):
+        night.answer(call)
+    assert under_way and not night.calls and "1" not in night.ended
+    night.resume()
+    assert night.calls
+    night.run().check_end(["1"])
+
+
+def test_a_job_held_for_two_reasons_goes_on_when_both_have_passed():
+    night = night_of(film("1", shot_task("s")))
+    night.tell(Held("a person"))
+    night.tell(Held("a deadline"))
+    night.tell(Resumed("a person"))
+    assert night.state.held
+    night.tell(Resumed("a deadline"))
+    assert not night.state.held
+
+
+def test_a_film_that_is_ended_fails_with_the_order_and_others_go_on():
+    shared = shot_task("shared", 2)
+    night = night_of(film("1", shared), film("2", shared, crf=30))
+    night.run(stop=lambda: first(night, is_predicting(shared)))
+    night.cut.add("1")
+    night.tell(Ended(frozenset({"1"}), Failure("E930_CANCELLED", "by a person")))
+    assert {failure.code for failure in failures(night)} == {"E930_CANCELLED"}
+    night.run().check_end(["1", "2"])
+    assert not failures(night, "2")
+    assert Counter(type(a) for a in night.log)[Open] == 1, "the shot that both needed was not disturbed"
+
+
+def test_a_film_that_is_ended_keeps_what_was_done():
+    night = night_of(film("1", shot_task("s"), langs=("hi",)))
+    night.run(stop=lambda: first(night, is_call(Run, "hi")))
+    night.cut.add("1")
+    night.tell(Ended(frozenset({"1"}), Failure("E930_CANCELLED", "by a person")))
+    results = results_of(night, "1")
+    assert sum(isinstance(result, Outcome) for result in results.values()) >= 4
+
+
+def test_a_job_that_is_ended_takes_on_no_film():
+    night = night_of(film("1", shot_task("s")), max_films=1)
+    night.cut |= {"1", "2"}
+    night.tell(Ended(None, Failure("E930_CANCELLED", "by a person")))
+    night.films.append(film("2", shot_task("t")))
+    night.admit()
+    assert night.ended.keys() == {"1", "2"}
+    assert {failure.code for failure in failures(night, "2")} == {"E930_CANCELLED"}
+
+
+def test_gpu_seconds_are_those_of_all_ranks_and_over_budget_the_job_ends():
+    shot = shot_task("s", 3)
+    night = night_of(film("1", shot), budget_gpu_s=25.0)
+    night.run(stop=lambda: first(night, is_predicting(shot)))
+    night.cut.add("1")
+    for _ in range(3):
+        call = first(night, lambda call: isinstance(call, Predict))
+        assert "1" not in night.ended
+        night.calls.remove(call)
+        night.predicted.setdefault((call.window.opening, call.window.step), set()).add(call.window.part)
+        night.tell(Predicted(call.gang, call.window, Timed(10.0, "cpu", ALONE)))
+    assert night.state.spent_gpu_s == 30.0
+    (failure,) = failures(night)
+    assert failure.code == "E940_BUDGET" and "30 of 25 GPU-seconds" in failure.message
+
+
+def test_a_budget_that_is_raised_in_time_lets_the_job_go_on():
+    night = night_of(film("1", shot_task("s")), budget_gpu_s=1.0)
+    night.tell(Budgeted(100.0))
+    assert night.state.limits.budget_gpu_s == 100.0
+    night.run().check_end(["1"])
+
+
+def broken(n_films, n_bad, **limits):
+    """A night of which the first films fail at once."""
+    made = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(n_films)]
+    night = night_of(*made, max_films=n_films, **limits)
+    night.cut |= {row.row_id for row in made}  # a breaker's work
+    for k in range(n_bad):
+
+        def bad(call, text=f"prompt {k}"):
+            return getattr(call.task, "text", "") == text
+
+        night.run(stop=lambda bad=bad: first(night, bad))
+        night.raise_at(first(night, bad), name="DATA")
+    return night
+
+
+def test_the_breaker_ends_a_job_of_which_too_many_films_fail():
+    night = broken(6, 3, breaker_films=3, breaker_share=0.5)
+    codes = {row: {f.code for f in failures(night, row)} for row in night.ended}
+    assert len(codes) == 6 and list(codes.values()).count({"E900_RENDER"}) == 3
+    assert {"E941_BREAKER"} in codes.values()
+
+
+def test_the_breaker_leaves_a_job_alone_of_which_some_films_fail():
+    night = broken(6, 2, breaker_films=3, breaker_share=0.5).run()
+    assert sum(bool(failures(night, row)) for row in night.ended) == 2
+    never = broken(6, 5, breaker_films=0).run()
+    assert sum(bool(failures(never, row)) for row in never.ended) == 5
+
+
+def test_the_first_films_end_before_any_other_begins():
+    made = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(5)]
+    night = night_of(made[0], made[1], canary_films=2, max_films=8)
+    assert night.state.room == 0
+    night.run()
+    assert night.state.room == 8
+
+
+def test_a_late_report_of_an_error_changes_nothing():
+    night = night_of(film("1", shot_task("s")), staff=workers(encoders=2))
+    call = first(night, encoding)
+    night.lose(call.worker)
+    before = night.state
+    night.tell(Raised(call.task.key, call.worker, Failure("E900_RENDER", "late")))
+    assert night.state == before
+    assert [action for action in night.log if isinstance(action, Replace)] == [Replace(call.worker)]
+
+
+def test_a_film_ends_once_however_often_it_is_ended():
+    night = night_of(film("1", shot_task("s")))
+    night.cut.add("1")
+    for _ in range(2):
+        night.tell(Ended(frozenset({"1"}), Failure("E930_CANCELLED", "by a person")))
+    assert [type(action) for action in night.log].count(FilmDone) == 1
