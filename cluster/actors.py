@@ -79,9 +79,9 @@ class StageHandle:
         answer = self.actor.advance.options(num_returns=1 + task.course.n_slots)
         return _listed(answer.remote(task.key, opening, *predictions))
 
-    def drop(self, key: str, opening: int) -> None:
+    def drop(self, key: str, opening: int, save: bool) -> None:
         """Nobody waits for this."""
-        self.actor.drop.remote(key, opening)
+        self.actor.drop.remote(key, opening, save)
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""

@@ -99,10 +99,12 @@ class Conductor:
         except StopIteration as end:
             return self._close(shot, end.value)
 
-    def drop(self, key: str, opening: int) -> None:
-        """Forget an open shot, unless it was opened again since."""
+    def drop(self, key: str, opening: int, save: bool = False) -> None:
+        """Forget an open shot, unless it was opened again since; `save` leaves a checkpoint of it."""
         if key in self.shots and self.shots[key].opening == opening:
-            del self.shots[key]
+            shot = self.shots.pop(key)
+            if save:
+                self._save(shot)
 
     def _stitcher(self, task: ShotTask) -> Stitcher:
         """The shot before its first step, or where its last checkpoint left it."""
@@ -128,11 +130,14 @@ class Conductor:
         """Save the canvas if it is time, and make the requests travel."""
         step = shot.stitcher.step
         if step - shot.saved_step >= self.checkpoint_every:
-            # put-if-absent of the same bits: whoever saved this step before saved this canvas
-            key = f"checkpoints/{shot.task.key}/{step:06}.safetensors"
-            self.store.put_new(key, to_bytes(shot.stitcher.checkpoint()))
-            shot.saved_step = step
+            self._save(shot)
         return _filled(shot.task, Turn(step), [_travelling(shot.task, request) for request in requests])
+
+    def _save(self, shot: OpenShot) -> None:
+        """Leave a checkpoint; put-if-absent, since whoever saves this step saves the same bits."""
+        shot.saved_step = shot.stitcher.step
+        key = f"checkpoints/{shot.task.key}/{shot.saved_step:06}.safetensors"
+        self.store.put_new(key, to_bytes(shot.stitcher.checkpoint()))
 
     def _close(self, shot: OpenShot, latents: Any) -> Answer:
         """Store the latents, put the marker, let the canvas and its checkpoints go."""

@@ -13,12 +13,15 @@ Does not decide: how a worker is reached, started or found dead (crew), or what 
 from collections.abc import Callable
 from dataclasses import replace
 
+from immutables import Map
+
 from cluster.events import (
     Action,
     Admitted,
     Advance,
     Budgeted,
     Done,
+    Draining,
     Ended,
     Event,
     Held,
@@ -28,14 +31,16 @@ from cluster.events import (
     Predict,
     Predicted,
     Raised,
+    Ranked,
     Resumed,
     Run,
     Ticked,
     Turned,
 )
-from cluster.films import admitted, begun, ended, put_back, with_result
+from cluster.films import admitted, begun, ended, put_back, reranked, with_result
 from cluster.hosts import did_well, forgiven, pair
-from cluster.staff import hired, loaded
+from cluster.ladder import eased
+from cluster.staff import bench, hired, loaded
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.tasks import Failure, ShotTask
 from cluster.trouble import lost, raised, woken
@@ -134,6 +139,23 @@ def _budget(state: State, event: Budgeted) -> Step:
     return replace(state, limits=replace(state.limits, budget_gpu_s=event.gpu_s)), []
 
 
+def _rank(state: State, event: Ranked) -> Step:
+    for row in sorted(row for row in event.rows if row in state.films):
+        state = reranked(state, row, event.priority)
+    return state, []
+
+
+def _drain(state: State, event: Draining) -> Step:
+    """Shots move to conductors elsewhere, from where they are; calls under way end by themselves."""
+    actions: list[Action] = []
+    state = bench(replace(state, draining=state.draining | {event.host}), event.host)
+    for key, canvas in sorted(state.canvases.items()):
+        if state.workers[canvas.conductor].host == event.host:
+            state, dropped = put_back(state, key, save=True)
+            actions += dropped
+    return state, actions
+
+
 def _overrun(state: State) -> Failure | None:
     """Why the job should end early, if it should."""
     limits = state.limits
@@ -167,6 +189,8 @@ _HANDLERS: dict[type, Callable[..., Step]] = {
     Resumed: _resume,
     Ended: _end,
     Budgeted: _budget,
+    Ranked: _rank,
+    Draining: _drain,
 }
 
 
@@ -206,7 +230,7 @@ def _has_room(state: State) -> bool:
 
 
 def _begin(state: State, key: str, worker: str) -> tuple[State, Action]:
-    task = state.tasks[key]
+    task = eased(state.tasks[key], state.strikes.get(key, Map()).get("GPU_OOM", 0))
     state = begun(state, key, worker)
     if not isinstance(task, ShotTask):
         return state, Run(worker, task)

@@ -122,15 +122,29 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """These films are now so urgent; more goes first."""
+
+    rows: frozenset[str]
+    priority: int
+
+
+@dataclass(frozen=True)
+class Draining:
+    """A host is about to go: what can be moved is moved, and nothing new is begun there."""
+
+    host: str
+
+
+@dataclass(frozen=True)
 class Budgeted:
     """The job may take so many GPU-seconds from its beginning."""
 
     gpu_s: float
 
 
-Event = (
-    Admitted | Hired | Turned | Predicted | Done | Raised | Lost | Ticked | Held | Resumed | Ended | Budgeted
-)
+Order = Held | Resumed | Ended | Ranked | Budgeted
+Event = Admitted | Hired | Turned | Predicted | Done | Raised | Lost | Ticked | Draining | Order
 
 # Actions.
 
@@ -173,11 +187,12 @@ class Advance:
 
 @dataclass(frozen=True)
 class Drop:
-    """Forget an open canvas: its shot has failed."""
+    """Forget an open canvas: its shot has failed, or goes on elsewhere, from here if it is saved."""
 
     conductor: str
     shot: str
     opening: int
+    save: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ def begun(state: State, key: str, worker: str) -> State:
     return loaded(replace(_unqueued(state, key), running=state.running.set(key, worker)), worker, +1)
 
 
-def put_back(state: State, key: str) -> Step:
+def put_back(state: State, key: str, save: bool = False) -> Step:
     """A task is no longer under way. Windows of its canvas that are under way will come back to nobody."""
     actions: list[Action] = []
     if key in state.canvases:
         canvas = state.canvases[key]
-        actions.append(Drop(canvas.conductor, key, canvas.opening))
+        actions.append(Drop(canvas.conductor, key, canvas.opening, save))
         state = replace(state, canvases=state.canvases.delete(key), windows=_less(state, canvas))
     if key in state.running:
         worker = state.running[key]
@@ -54,10 +54,15 @@ def queued(state: State, key: str) -> State:
     if not all(isinstance(state.results.get(need), Outcome) for need in state.tasks[key].needs):
         return state
     role, entry = ROLES[state.tasks[key].kind], (state.ranks[key], key)
-    line = state.ready.get(role, ())
-    if line[bisect_left(line, entry) :][:1] == (entry,):
+    if _stands(state, key):
         return state
-    return replace(state, ready=state.ready.set(role, put(line, [entry])))
+    return replace(state, ready=state.ready.set(role, put(state.ready.get(role, ()), [entry])))
+
+
+def _stands(state: State, key: str) -> bool:
+    """Whether a task stands in line."""
+    line, entry = state.ready.get(ROLES[state.tasks[key].kind], ()), (state.ranks[key], key)
+    return line[bisect_left(line, entry) :][:1] == (entry,)
 
 
 def _unqueued(state: State, key: str) -> State:
@@ -75,17 +80,45 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome]) -> Ste
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
     state = replace(state, admissions=order + 1, results=results, holders=holders)
     needed = made.unfinished(results)
-    places = {key: (order, place) for place, key in enumerate(needed)}
+    film = Film(made, order, made.priority, frozenset(needed))
     state = replace(
         state,
-        films=state.films.set(row, Film(made, order, frozenset(needed))),
+        films=state.films.set(row, film),
         tasks=state.tasks.update(needed),
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
-        ranks=state.ranks.update({key: place for key, place in places.items() if key not in state.ranks}),
     )
+    state = _ranked(state, needed)
     if state.closing is not None:
         return ended(state, row, state.closing)
     return _settled(state, row)
+
+
+def reranked(state: State, row: str, priority: int) -> State:
+    """A film is more or less urgent than it was."""
+    film = replace(state.films[row], priority=priority)
+    return _ranked(replace(state, films=state.films.set(row, film)), sorted(film.needed))
+
+
+def _ranked(state: State, keys: Iterable[str]) -> State:
+    """Tasks stand where the most urgent film that needs them puts them, their windows too."""
+    for key in keys:
+        rank = min(state.films[row].rank(key) for row in state.users[key])
+        if state.ranks.get(key) != rank:
+            state = _moved(state, key, rank)
+    return state
+
+
+def _moved(state: State, key: str, rank: Rank) -> State:
+    stood = key in state.ranks and _stands(state, key)
+    state = _unqueued(state, key) if stood else state
+    state = replace(state, ranks=state.ranks.set(key, rank))
+    if key in state.canvases:
+        canvas = state.canvases[key]
+        waiting = [window for window in canvas.windows if window not in state.predicting]
+        windows = put(_less(state, canvas), ((rank, window) for window in waiting))
+        canvases = state.canvases.set(key, replace(canvas, rank=rank))
+        state = replace(state, windows=windows, canvases=canvases)
+    return queued(state, key) if stood else state
 
 
 def with_result(state: State, key: str, result: Outcome | Failure) -> Step:

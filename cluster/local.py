@@ -61,8 +61,8 @@ class LocalCrew:
                 self._try(shot.key, worker, lambda: self._advance(shot, opening, step))
             case Predict(gang, shot, window):
                 self._try(shot.key, gang, lambda: self._predict(gang, window), window)
-            case Drop(_, key, opening):
-                self.conductor.drop(key, opening)
+            case Drop(_, key, opening, save):
+                self.conductor.drop(key, opening, save)
                 self.requests = {w: r for w, r in self.requests.items() if w.shot != key}
                 self.predictions = {w: p for w, p in self.predictions.items() if w.shot != key}
             case _:

@@ -99,8 +99,8 @@ class RayCrew:
                 self._turn(worker, shot, opening, self.stages[worker].advance(shot, opening, predictions))
             case Predict(gang, shot, window):
                 self._predict(gang, shot, window)
-            case Drop(worker, key, opening):
-                self.stages[worker].drop(key, opening)
+            case Drop(worker, key, opening, save):
+                self.stages[worker].drop(key, opening, save)
                 if self.openings.get(key) == opening:
                     self._close(key)
             case Replace(worker):

@@ -15,7 +15,7 @@ def loaded(state: State, name: str, change: int) -> State:
         return state
     now = replace(worker, load=worker.load + change)
     idle = taken(state.idle.get(worker.role, ()), (worker.load, name))
-    if now.load < now.capacity and worker.host not in state.blocked:
+    if now.load < now.capacity and worker.host not in state.blocked and worker.host not in state.draining:
         idle = put(idle, [(now.load, name)])
     return replace(
         state,

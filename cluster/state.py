@@ -28,7 +28,7 @@ ROLES = {
     "version": "finish",
 }
 Piece = tuple[str, int, int]  # what a worker was at: task, step and part, -1 where there is none
-Rank = tuple[int, int]  # a task's place in line: its oldest film's place, and its own in the film
+Rank = tuple[int, int, int]  # a task's place in line: less its film's priority, the film's, its own there
 Results = Map[str, Outcome | Failure]
 
 
@@ -58,7 +58,7 @@ class Canvas:
     task: ShotTask
     conductor: str
     opening: int
-    rank: Rank = (0, 0)
+    rank: Rank = (0, 0, 0)
     step: int = -1  # until the conductor has answered
     missing: frozenset[int] = frozenset()
 
@@ -80,11 +80,16 @@ class Worker:
 
 @dataclass(frozen=True)
 class Film:
-    """A film under way: when it was admitted, and which of its tasks are still needed."""
+    """A film under way: when it was admitted, how urgent it is, and which of its tasks are still needed."""
 
     made: FilmTasks
     order: int
+    priority: int
     needed: frozenset[str] = frozenset()
+
+    def rank(self, key: str) -> Rank:
+        """The place in line of one of its tasks."""
+        return -self.priority, self.order, self.made.places[key]
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class State:
     alarms: tuple[tuple[float, str], ...] = ()  # the same, soonest first
     blamed: Map[str, Map[str, int]] = Map()  # host -> errors by task that may be its fault
     blocked: Map[str, float] = Map()  # host -> when it is forgiven
+    draining: frozenset[str] = frozenset()  # hosts that are about to go
     holds: frozenset[str] = frozenset()  # why no work is given out
     paused_until_s: float = 0.0  # until then none is given out either
     closing: Failure | None = None  # with which every film ends from now on

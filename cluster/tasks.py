@@ -344,11 +344,12 @@ class VersionTask(Task):
 
 @dataclass(frozen=True)
 class FilmTasks:
-    """One row's tasks, and what it wants in the end: a master and its versions."""
+    """One row's tasks, and what it wants in the end: a master and its versions. More priority goes first."""
 
     row_id: str
     master: MasterTask
     versions: tuple[VersionTask, ...]
+    priority: int = 0
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -359,6 +360,11 @@ class FilmTasks:
             found[segment.source.key] = segment.source
             found[segment.key] = segment
         return found | {task.key: task for task in self.wanted}
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each task among all."""
+        return {key: place for place, key in enumerate(self.tasks)}
 
     @property
     def wanted(self) -> tuple[Task, ...]:

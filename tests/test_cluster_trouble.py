@@ -1,6 +1,7 @@
 """Claims about trouble: each way from one state of a task to another has a test, named by what it claims."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from cluster.classes import CLASSES, gives_up, wait_s
 from cluster.events import (
     Budgeted,
+    Draining,
+    Drop,
     Ended,
     FilmDone,
     Held,
@@ -18,6 +21,7 @@ from cluster.events import (
     Predict,
     Predicted,
     Raised,
+    Ranked,
     Replace,
     Resumed,
     Run,
@@ -35,6 +39,7 @@ from tests.night import (
     night_of,
     results_of,
     shot_task,
+    worker_of,
     workers,
 )
 
@@ -372,3 +377,61 @@ def test_a_film_ends_once_however_often_it_is_ended():
     for _ in range(2):
         night.tell(Ended(frozenset({"1"}), Failure("E930_CANCELLED", "by a person")))
     assert [type(action) for action in night.log].count(FilmDone) == 1
+
+
+# Urgency, hosts that go, and less memory.
+
+
+def test_a_film_that_becomes_urgent_goes_first_with_what_it_waits_for():
+    old, young = shot_task("old", 3), shot_task("young", 3)
+    night = night_of(film("old", old), film("young", young))
+    night.run(stop=lambda: len(night.state.queue) >= 5)
+    night.tell(Ranked(frozenset({"young"}), 10))
+    assert night.state.queue[0].shot == young.key
+    night.run().check_end(["old", "young"])
+    assert list(night.ended) == ["young", "old"]
+
+
+def test_a_shot_that_two_films_share_is_as_urgent_as_the_more_urgent_of_them():
+    first_shot, shared = shot_task("first", 2), shot_task("shared", 2, prompt="another")
+    night = night_of(film("1", first_shot), film("2", shared), film("3", shared, crf=30))
+    night.tell(Ranked(frozenset({"3"}), 5))
+    ranks = night.state.ranks
+    assert ranks[shared.key] < ranks[first_shot.key]
+    night.run().check_end(["1", "2", "3"])
+
+
+def test_a_host_that_is_about_to_go_is_emptied_and_gets_nothing_new():
+    shot = shot_task("s", 2)
+    night = night_of(film("1", shot), staff=workers(gangs=2, conductors=2))
+    night.run(stop=lambda: first(night, is_predicting(shot)))
+    conductor = night.canvases[shot.key].conductor
+    host = night.state.workers[conductor].host
+    night.tell(Draining(host))
+    drops = [action for action in night.log if isinstance(action, Drop)]
+    assert [(drop.conductor, drop.save) for drop in drops] == [(conductor, True)]
+    gone = [name for name, worker in night.state.workers.items() if worker.host == host]
+    for call in [call for call in night.calls if worker_of(call) in gone and isinstance(call, Predict)]:
+        night.answer(call)
+    assert not [call for call in night.calls if worker_of(call) in gone]
+    for name in gone:
+        night.staff[name] = replace(night.staff[name], host="another")
+        night.lose(name)
+    night.run().check_end(["1"])
+    assert not failures(night)
+    assert not night.died, "no work was lost"
+
+
+def test_after_its_memory_ran_out_a_shot_is_tried_with_its_weights_further_away_and_never_the_same_again():
+    def predicting(call):
+        return isinstance(call, Predict)
+
+    shot = shot_task("s")
+    night = night_of(film("1", shot))
+    for _ in range(2):
+        night.run(stop=lambda: first(night, predicting))
+        night.raise_at(first(night, predicting), name="GPU_OOM")
+    night.run().check_end(["1"])
+    opened = [action.task for action in night.log if isinstance(action, Open)]
+    assert [task.model.offload for task in opened] == ["", "memory", "disk"]
+    assert {task.key for task in opened} == {shot.key}
