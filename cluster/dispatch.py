@@ -32,6 +32,7 @@ from cluster.events import (
     Predicted,
     Raised,
     Ranked,
+    Reprieved,
     Resumed,
     Run,
     Ticked,
@@ -40,6 +41,7 @@ from cluster.events import (
 from cluster.films import admitted, begun, ended, put_back, reranked, with_result
 from cluster.hosts import did_well, forgiven, pair
 from cluster.ladder import eased
+from cluster.orders import CANCELLED
 from cluster.staff import bench, hired, loaded
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.tasks import Failure, ShotTask
@@ -120,7 +122,10 @@ def _hold(state: State, event: Held) -> Step:
 
 
 def _resume(state: State, event: Resumed) -> Step:
-    return replace(state, holds=state.holds - {event.reason}), []
+    """Also after a cancel, which is of a person too; a budget or a deadline stays."""
+    taken_back = state.closing is not None and state.closing.code == CANCELLED
+    closing = None if taken_back else state.closing
+    return replace(state, holds=state.holds - {event.reason}, closing=closing), []
 
 
 def _end(state: State, event: Ended) -> Step:
@@ -128,7 +133,9 @@ def _end(state: State, event: Ended) -> Step:
     actions: list[Action] = []
     if event.rows is None:
         state = replace(state, closing=event.failure)
-    rows = state.films.keys() if event.rows is None else event.rows
+    else:
+        state = replace(state, endings=state.endings.update(dict.fromkeys(event.rows, event.failure)))
+    rows = list(state.films) if event.rows is None else event.rows
     for row in sorted(row for row in rows if row in state.films):
         state, more = ended(state, row, event.failure)
         actions += more
@@ -139,7 +146,13 @@ def _budget(state: State, event: Budgeted) -> Step:
     return replace(state, limits=replace(state.limits, budget_gpu_s=event.gpu_s)), []
 
 
+def _reprieve(state: State, event: Reprieved) -> Step:
+    endings = Map({row: failure for row, failure in state.endings.items() if row not in event.rows})
+    return replace(state, endings=endings), []
+
+
 def _rank(state: State, event: Ranked) -> Step:
+    state = replace(state, urgent=state.urgent.update(dict.fromkeys(event.rows, event.priority)))
     for row in sorted(row for row in event.rows if row in state.films):
         state = reranked(state, row, event.priority)
     return state, []
@@ -189,6 +202,7 @@ _HANDLERS: dict[type, Callable[..., Step]] = {
     Resumed: _resume,
     Ended: _end,
     Budgeted: _budget,
+    Reprieved: _reprieve,
     Ranked: _rank,
     Draining: _drain,
 }

@@ -122,6 +122,13 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Reprieved:
+    """These films are not to end as they were ordered to: they are made after all."""
+
+    rows: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Ranked:
     """These films are now so urgent; more goes first."""
 
@@ -138,12 +145,12 @@ class Draining:
 
 @dataclass(frozen=True)
 class Budgeted:
-    """The job may take so many GPU-seconds from its beginning."""
+    """This run of the job may take so many GPU-seconds, from its beginning."""
 
     gpu_s: float
 
 
-Order = Held | Resumed | Ended | Ranked | Budgeted
+Order = Held | Resumed | Ended | Reprieved | Ranked | Budgeted
 Event = Admitted | Hired | Turned | Predicted | Done | Raised | Lost | Ticked | Draining | Order
 
 # Actions.

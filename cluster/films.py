@@ -80,7 +80,7 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome]) -> Ste
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
     state = replace(state, admissions=order + 1, results=results, holders=holders)
     needed = made.unfinished(results)
-    film = Film(made, order, made.priority, frozenset(needed))
+    film = Film(made, order, state.urgent.get(row, made.priority), frozenset(needed))
     state = replace(
         state,
         films=state.films.set(row, film),
@@ -88,8 +88,8 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome]) -> Ste
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
     )
     state = _ranked(state, needed)
-    if state.closing is not None:
-        return ended(state, row, state.closing)
+    if (failure := state.closing or state.endings.get(row)) is not None and not made.is_done(results):
+        return ended(state, row, failure)
     return _settled(state, row)
 
 
@@ -147,7 +147,7 @@ def _settled(state: State, row: str) -> Step:
     needed = film.made.unfinished(state.results)
     state = replace(state, films=state.films.set(row, replace(film, needed=frozenset(needed))))
     state, actions = _released(state, row, film.needed.difference(needed))
-    if all(task.key in state.results for task in film.made.wanted):
+    if film.made.is_done(state.results):
         state, more = ended(state, row)
         return state, [*actions, *more]
     for key in needed:

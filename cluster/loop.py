@@ -1,35 +1,94 @@
 """The loop: the only place where time passes. Events go to dispatch, its actions go to the crew."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from itertools import islice
+from itertools import chain, islice
+from typing import Any, Protocol
 
 from cluster.crew import Crew
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Event, FilmDone, Ticked
+from cluster.events import Action, Admitted, Event, FilmDone, Reprieved, Ticked
 from cluster.once import found
-from cluster.tasks import FilmTasks, Outcome
+from cluster.orders import event_of, selects
+from cluster.tasks import Failure, FilmTasks, Outcome
 from manifests.store import Store, StoreError
 
 Watch = Callable[[Event, State], None]
 
 
+class Desk(Protocol):
+    """Where people's orders come in, and films that are to be made once more."""
+
+    def orders(self) -> Sequence[Mapping[str, Any]]:
+        """Checked orders (cluster.orders) that were given since the last call."""
+
+    def again(self, rows: Collection[str]) -> Iterable[FilmTasks]:
+        """The films of these rows."""
+
+
+class Unattended:
+    """A desk at which nobody orders anything."""
+
+    def orders(self) -> Sequence[Mapping[str, Any]]:
+        """None."""
+        return ()
+
+    def again(self, rows: Collection[str]) -> Iterable[FilmTasks]:
+        """None, as nobody asks."""
+        return ()
+
+
+class Source:
+    """The films to come, and those that failed and may be asked for again."""
+
+    def __init__(self, films: Iterable[FilmTasks], desk: Desk) -> None:
+        self.films, self.desk = iter(films), desk
+        self.failed: dict[str, Failure] = {}
+
+    def ordered(self) -> list[Event]:
+        """What people have ordered since the last call."""
+        events = list[Event]()
+        for order in self.desk.orders():
+            event = event_of(order)
+            events.append(self._again(order) if event is None else event)
+        return events
+
+    def _again(self, order: Mapping[str, Any]) -> Reprieved:
+        rows = frozenset(row for row, failure in self.failed.items() if selects(order, row, failure))
+        self.failed = {row: failure for row, failure in self.failed.items() if row not in rows}
+        self.films = chain(self.desk.again(rows), self.films) if rows else self.films
+        return Reprieved(rows | frozenset(order.get("rows", [])))
+
+    def ended(self, film: FilmDone) -> None:
+        """Remember a film that failed."""
+        results = [film.results[task.key] for task in film.film.wanted]
+        failures = [result for result in results if isinstance(result, Failure)]
+        if failures:
+            self.failed[film.film.row_id] = failures[0]
+
+
 def render(
-    films: Iterable[FilmTasks], hire: Callable[[], Crew], store: Store, limits: Limits, watch: Watch
+    films: Iterable[FilmTasks],
+    hire: Callable[[], Crew],
+    store: Store,
+    limits: Limits,
+    watch: Watch,
+    desk: Desk | None = None,
 ) -> Iterator[FilmDone]:
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
     A crew is hired when a film needs one and let go at the end: what was done before needs none.
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
-    told each event and the state that follows from it.
+    told each event and the state that follows from it. A film that is ordered again is yielded again.
     """
-    state, source, began = State(limits), iter(films), time.monotonic()
+    state, source, began = State(limits), Source(films, desk or Unattended()), time.monotonic()
     with ExitStack() as stack:
         crew: Crew | None = None
         while True:
-            drawn = islice(source, max(state.room, 0))
-            events: list[Event] = [Admitted(film, known(store, film)) for film in drawn]
+            events = source.ordered()
+            drawn = islice(source.films, max(state.room, 0))
+            events += [Admitted(film, known(store, film)) for film in drawn]
             if not events:
                 if not state.films:
                     return
@@ -38,12 +97,19 @@ def render(
             for event in events:
                 state, actions = decide(state, event)
                 watch(event, state)
-                for action in actions:
-                    if isinstance(action, FilmDone):
-                        yield action
-                    else:
-                        assert crew is not None, "work is given to hired workers only"
-                        crew.act(action)
+                for film in _done(actions, crew):
+                    source.ended(film)
+                    yield film
+
+
+def _done(actions: Iterable[Action], crew: Crew | None) -> Iterator[FilmDone]:
+    """Have the crew act; the films that ended."""
+    for action in actions:
+        if isinstance(action, FilmDone):
+            yield action
+        else:
+            assert crew is not None, "work is given to hired workers only"
+            crew.act(action)
 
 
 def known(store: Store, film: FilmTasks) -> dict[str, Outcome]:

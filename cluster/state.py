@@ -121,6 +121,8 @@ class State:
     holds: frozenset[str] = frozenset()  # why no work is given out
     paused_until_s: float = 0.0  # until then none is given out either
     closing: Failure | None = None  # with which every film ends from now on
+    endings: Map[str, Failure] = Map()  # row -> with which it ends when it is admitted
+    urgent: Map[str, int] = Map()  # row -> its priority, as a person ordered
     now_s: float = 0.0
     spent_gpu_s: float = 0.0
     ended: int = 0  # films

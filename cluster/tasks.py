@@ -371,6 +371,10 @@ class FilmTasks:
         """The tasks whose artefacts are the film."""
         return (self.master, *self.versions)
 
+    def is_done(self, results: Collection[str]) -> bool:
+        """Whether all that is wanted has a result."""
+        return all(task.key in results for task in self.wanted)
+
     def unfinished(self, done: Collection[str]) -> dict[str, Task]:
         """The wanted tasks, and those that lead to a wanted one which is not done, each after what it needs.
 

@@ -13,12 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
+from jobs.order_verbs import add_orders
 from jobs.outcome import INTERRUPTED
 from jobs.refusal import report
 
 CODES = (
     "exit codes: 0 all done, 1 an error in longtake, 2 usage, 3 manifest invalid, 4 some films failed, "
-    "5 job failed, 6 cancelled, 7 wait timed out, 9 cluster or store unreachable, 130 interrupted"
+    "5 job failed, 6 cancelled, 7 wait timed out, 8 stopped by budget or deadline, "
+    "9 cluster or store unreachable, 130 interrupted"
 )
 READER_GONE = 128 + 13  # as a shell says that SIGPIPE ended a command
 JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_submit(verbs)
     _add_models(verbs)
     _add_status(verbs)
+    add_orders(lambda name, help: _verb(verbs, name, "jobs.control:order", help))
     _add_verify(verbs)
     _add_quality(verbs)
     return parser

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.events import FilmDone
 from cluster.tasks import VISUAL_ONLY, Failure, Outcome, VersionTask
 
-DONE, TOOL, USAGE, INVALID, SOME_FAILED, FAILED, CANCELLED, TIMED_OUT = 0, 1, 2, 3, 4, 5, 6, 7
+DONE, TOOL, USAGE, INVALID, SOME_FAILED, FAILED, CANCELLED, TIMED_OUT, STOPPED = range(9)
 UNREACHABLE, INTERRUPTED = 9, 130
 LAST_LINE = "LONGTAKE_RESULT"
 RESULTS_KEY = "results.parquet"
@@ -45,6 +45,12 @@ def verdict(done: int, failed: int, invalid: int) -> tuple[str, int]:
     if not failed and not invalid:
         return "done", DONE
     return ("some_failed", SOME_FAILED) if done else ("failed", FAILED)
+
+
+def early_end(closing: Failure) -> tuple[str, int]:
+    """The status and exit code of a job that was ended before its end."""
+    ends = {"E930_CANCELLED": ("cancelled", CANCELLED), "E941_BREAKER": ("failed", FAILED)}
+    return ends.get(closing.code, ("stopped", STOPPED))
 
 
 def results_key(job_id: str) -> str:

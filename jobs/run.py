@@ -8,7 +8,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -21,17 +21,19 @@ from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
 from cluster.once import marker_key
-from cluster.tasks import FilmTasks, Outcome
+from cluster.tasks import Failure, FilmTasks, Outcome
 from engine.families.published import Published
 from engine.numerics import versions
 from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
 from jobs.checks import check
+from jobs.desk import JobDesk
 from jobs.outcome import (
     RESULTS_KEY,
     JobResult,
     captions_key,
+    early_end,
     film_key,
     results_key,
     rows_of,
@@ -44,6 +46,7 @@ from jobs.report import write_report
 from jobs.spec import ClusterSpec, JobSpec, as_plain
 from jobs.spool import Spool
 from jobs.stock import Stock, settled, stock, stock_published
+from manifests.control import Orders
 from manifests.findings import Finding, faulty_rows
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
@@ -96,7 +99,11 @@ class Job:
     @property
     def films(self) -> Iterator[FilmTasks]:
         """The films to make."""
-        return plan(self.rows, self.stocked)
+        return self.films_of(None)
+
+    def films_of(self, rows: Collection[str] | None) -> Iterator[FilmTasks]:
+        """The films of these rows, None for all."""
+        return plan((row for row in self.rows if rows is None or row["row_id"] in rows), self.stocked)
 
     @property
     def n_films(self) -> int:
@@ -187,21 +194,26 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             spool.add([_invalid(finding)])
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
 
-        stopwatch = Stopwatch()
+        stopwatch, closing = Stopwatch(), list[Failure]()
 
         def watch(event: Event, state: State) -> None:
+            closing[:] = [state.closing] if state.closing else []
             _note(ledger, event)
             stopwatch.watch(event, state)
             show.event(event, state)
 
         limits = limits_of(job.spec.cluster)
-        films = with_adapters(with_assets(job.films, store), store)
-        for film in render(films, partial(hire, setup_of(job, store)), store, limits, watch):
+
+        def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
+            return with_adapters(with_assets(job.films_of(rows), store), store)
+
+        desk = JobDesk(Orders(store, job.job_id), films, spool.void)
+        for film in render(films(), partial(hire, setup_of(job, store)), store, limits, watch, desk):
             publish(store, film)
             spool.add(list(rows_of(film)))
             show.film(film)
         keep(store, stopwatch.table())
-        result = _conclude(job, store, spool, time.monotonic() - began)
+        result = _conclude(job, store, spool, closing, time.monotonic() - began)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
 
@@ -242,10 +254,12 @@ def publish(store: Store, film: FilmDone) -> None:
         store.publish(master.files["sheet"], sheet_key(row_id))
 
 
-def _conclude(job: Job, store: Store, spool: Spool, seconds: float) -> JobResult:
-    """Write results and report, and count."""
+def _conclude(job: Job, store: Store, spool: Spool, closing: Sequence[Failure], seconds: float) -> JobResult:
+    """Write results and report, and count; `closing` is why the job ended early, if it did."""
     films = spool.films
     status, code = verdict(films["done"], films["failed"], films["invalid"])
+    if closing and films["failed"]:
+        status, code = early_end(closing[0])
     own = results_key(job.job_id)
     store.publish(write_results(spool.rows(), store, own), RESULTS_KEY)
     result = JobResult(

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ class Spool:
     def __init__(self, path: Path, job_id: str, epoch: int) -> None:
         self.path, self.common = path, {"job_id": job_id, "driver_epoch": epoch}
         self.films: Counter[str] = Counter()
+        self._lines = 0
+        self._void: dict[str, int] = {}  # row -> lines before this one do not count
         path.touch()
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -21,13 +23,21 @@ class Spool:
         common = self.common | {"finished_at": datetime.now(UTC).isoformat()}
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row | common, ensure_ascii=False) + "\n" for row in rows)
+        self._lines += len(rows)
         statuses = {row["status"] for row in rows}
         self.films[statuses.pop() if len(statuses) == 1 else "failed"] += 1
         self.films["reused"] += all(row.get("reused") for row in rows)
 
+    def void(self, row_ids: Collection[str]) -> None:
+        """Films that failed are made again: what was added of them does not count any more."""
+        self.films["failed"] -= len(row_ids)
+        self._void |= dict.fromkeys(row_ids, self._lines)
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows again, in the order of their addition."""
         with self.path.open(encoding="utf-8") as file:
-            for line in file:
+            for number, line in enumerate(file):
                 row = json.loads(line)
+                if number < self._void.get(row["row_id"], 0):
+                    continue
                 yield row | {"finished_at": datetime.fromisoformat(row["finished_at"])}

@@ -50,8 +50,7 @@ def status(arguments: argparse.Namespace) -> int:
     """Print how one job stands; of several without a name, a line each."""
     store = opened(arguments.out)
     with reading(arguments.out):
-        jobs = known_jobs(store)
-        named = [_known(arguments.job, jobs, arguments.out)] if arguments.job else jobs
+        named = [known_job(store, arguments.job, arguments.out)] if arguments.job else known_jobs(store)
         if not named:
             raise Refused(f"there are no jobs in {arguments.out}: give the --out that a run was given")
         standings = [standing(store, job) for job in named]
@@ -71,7 +70,7 @@ def wait(arguments: argparse.Namespace) -> int:
             _, result = latest(store, arguments.job)
             waited_s = time.monotonic() - began
             if result is None and waited_s > APPEAR_S:
-                _known(arguments.job, known_jobs(store), arguments.out)
+                known_job(store, arguments.job, arguments.out)
         if result is not None:
             break
         if arguments.timeout is not None and waited_s >= arguments.timeout:
@@ -90,7 +89,9 @@ def known_jobs(store: "Store") -> list[str]:
     return sorted({parts[1] for parts in keys if parts[2:] == ["job.json"]})
 
 
-def _known(job: str, jobs: list[str], out: str) -> str:
+def known_job(store: "Store", job: str, out: str) -> str:
+    """The job, if the store has it. Raises Refused."""
+    jobs = known_jobs(store)
     if job not in jobs:
         shown = ", ".join(jobs[:10]) + (f" and {len(jobs) - 10} more" if len(jobs) > 10 else "")
         raise Refused(f"there is no job {job!r} in {out}: {'it has ' + shown if jobs else 'it has none'}")

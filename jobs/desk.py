@@ -1,0 +1,46 @@
+"""A job's desk: orders from its folder in the store, and its rows planned again.
+
+Trouble with the store is no trouble of the job: orders that cannot be read now are read later.
+"""
+
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from cluster.orders import checked
+from cluster.tasks import FilmTasks
+from manifests.control import Orders
+
+
+class JobDesk:
+    """A Desk of the loop; `again` is told each order of a retry with its rows before they are planned."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        plan: Callable[[Collection[str]], Iterable[FilmTasks]],
+        again: Callable[[Collection[str]], None],
+    ) -> None:
+        self._orders, self._plan, self._again = orders, plan, again
+
+    def orders(self) -> Sequence[dict[str, Any]]:
+        """Those that are none are told on stderr and left out."""
+        try:
+            found = self._orders.new()
+        except (OSError, ValueError) as error:
+            print(f"longtake: orders cannot be read now: {error}", file=sys.stderr)
+            return ()
+        return [order for each in found if (order := _understood(each))]
+
+    def again(self, rows: Collection[str]) -> Iterable[FilmTasks]:
+        """The films of these rows, planned when they are drawn."""
+        self._again(rows)
+        return self._plan(rows)
+
+
+def _understood(order: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return checked(order)
+    except ValueError as error:
+        print(f"longtake: order {order.get('number')} is left out: {error}", file=sys.stderr)
+        return None
