@@ -180,9 +180,13 @@ def _add_status(verbs: Verbs) -> None:
 
 def _add_verify(verbs: Verbs) -> None:
     verify = _verb(
-        verbs, "verify", "jobs.verify:verify", "check films' Content Credentials; exit 4 unless all are ours"
+        verbs,
+        "verify",
+        "jobs.verify:verify",
+        "check films' Content Credentials, or jobs; exit 4 unless all is well",
     )
-    verify.add_argument("films", nargs="+", type=Path, metavar="FILM")
+    verify.add_argument("films", nargs="+", metavar="FILM", help="or JOB, with --out")
+    verify.add_argument("--out", metavar="URL", help="check jobs instead: all that must be true of them")
     trust = verify.add_mutually_exclusive_group()
     trust.add_argument("--root", type=Path, metavar="PEM", help="the root certificate to trust")
     trust.add_argument(

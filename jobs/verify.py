@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.audit import audit_job
 from jobs.outcome import DONE, SOME_FAILED, USAGE
 from jobs.refusal import Refused
 
@@ -35,11 +36,16 @@ class Checked:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Print a verdict a film, also of one that cannot be read: exit 2 then, else 4 unless all are ours."""
+    """Print a verdict a film, also of one that cannot be read: exit 2 then, else 4 unless all are ours.
+
+    With --out, what is named are jobs, and their folders are checked.
+    """
+    if arguments.out:
+        return audit_job(arguments)
     root = _root(arguments)
     if root is None:
         print("longtake: no identity on this machine yet: give --root or --identity", file=sys.stderr)
-    films = [check(path, root) for path in arguments.films]
+    films = [check(Path(film), root) for film in arguments.films]
     if arguments.output == "json":
         print(json.dumps([asdict(film) for film in films], ensure_ascii=False, indent=1))
     else:
