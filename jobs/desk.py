@@ -1,4 +1,4 @@
-"""A job's desk: orders from its folder in the store, and its rows planned again.
+"""A job's desk: orders from its folder in the store, its rows planned again, and the beats of its driver.
 
 Trouble with the store is no trouble of the job: orders that cannot be read now are read later.
 """
@@ -9,7 +9,9 @@ from typing import Any
 
 from cluster.orders import checked
 from cluster.tasks import FilmTasks
+from jobs.refusal import Refused
 from manifests.control import Orders
+from manifests.drivers import Heart, told
 
 
 class JobDesk:
@@ -18,18 +20,24 @@ class JobDesk:
     def __init__(
         self,
         orders: Orders,
+        heart: Heart,
         plan: Callable[[Collection[str]], Iterable[FilmTasks]],
         again: Callable[[Collection[str]], None],
     ) -> None:
-        self._orders, self._plan, self._again = orders, plan, again
+        self._orders, self._heart, self._plan, self._again = orders, heart, plan, again
 
     def orders(self) -> Sequence[dict[str, Any]]:
-        """Those that are none are told on stderr and left out."""
+        """Those that are none are told on stderr and left out.
+
+        Raises Refused where another driver has taken the job over.
+        """
         try:
-            found = self._orders.new()
+            successor, found = self._heart.beat(), self._orders.new()
         except (OSError, ValueError) as error:
             print(f"longtake: orders cannot be read now: {error}", file=sys.stderr)
             return ()
+        if successor is not None:
+            raise Refused(f"the job was taken over by {told(successor)}; this driver leaves it to that")
         return [order for each in found if (order := _understood(each))]
 
     def again(self, rows: Collection[str]) -> Iterable[FilmTasks]:

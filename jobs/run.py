@@ -47,6 +47,7 @@ from jobs.spec import ClusterSpec, JobSpec, as_plain
 from jobs.spool import Spool
 from jobs.stock import Stock, settled, stock, stock_published
 from manifests.control import Orders
+from manifests.drivers import Heart, leave, rival_of, told
 from manifests.findings import Finding, faulty_rows
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
@@ -184,6 +185,9 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
     _enrol(store, job)
     _sweep(store)
     epoch = claim_epoch(store, job.job_id)
+    if (rival := rival_of(store, job.job_id, epoch)) is not None:
+        leave(store, job.job_id, epoch, rival)
+        raise Refused(f"{job.job_id} is being rendered by {told(rival)}; this one leaves it to that")
     show.begin(job)
     with (
         tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
@@ -207,7 +211,8 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
             return with_adapters(with_assets(job.films_of(rows), store), store)
 
-        desk = JobDesk(Orders(store, job.job_id), films, spool.void)
+        heart = Heart(store, job.job_id, epoch)
+        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
         for film in render(films(), partial(hire, setup_of(job, store)), store, limits, watch, desk):
             publish(store, film)
             spool.add(list(rows_of(film)))
@@ -215,6 +220,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
         keep(store, stopwatch.table())
         result = _conclude(job, store, spool, closing, time.monotonic() - began)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
+    heart.stop()
     return result
 
 

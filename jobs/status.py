@@ -104,7 +104,9 @@ def latest(store: "Store", job: str) -> tuple[int, dict[str, Any] | None]:
         drivers = store.list_keys(f"jobs/{job}/driver")
     except ValueError as error:
         raise Refused(f"{job!r} is no job id") from error
-    epochs = [int(driver[1]) for driver in map(DRIVER.search, drivers) if driver]  # others are no drivers
+    left = {key.rsplit("/", 1)[1].removesuffix(".json") for key in store.list_keys(f"jobs/{job}/left")}
+    found = [driver[1] for driver in map(DRIVER.search, drivers) if driver]  # others are no drivers
+    epochs = [int(epoch) for epoch in found if epoch not in left]
     if not epochs:
         return 0, None
     epoch = max(epochs)

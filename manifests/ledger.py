@@ -7,8 +7,6 @@ The ledger is for people and statistics; whether a task is done, its marker deci
 
 import io
 import math
-import os
-import platform
 import re
 import time
 import uuid
@@ -23,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.drivers import me
 from manifests.places import StoreError
 from manifests.schema import VERSION_KEY, column
 from manifests.sealed import seal, unseal
@@ -59,7 +58,7 @@ _COMPACT_ROWS = 1 << 16
 def claim_epoch(store: Store, job_id: str) -> int:
     """A driver epoch of the job, from 1, that nobody else has or will have. Raises OSError, ValueError."""
     folder = f"jobs/{job_id}/driver"
-    claim = {"claim": uuid.uuid4().hex, "host": platform.node(), "pid": os.getpid()}
+    claim = {"claim": uuid.uuid4().hex} | me()
     epoch = len(store.list_keys(folder)) + 1  # claimed without gaps, since each claimant tries every one
     while True:
         key = f"{folder}/epoch-{epoch:06}.json"

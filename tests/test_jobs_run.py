@@ -4,7 +4,10 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -124,6 +127,23 @@ def failing(name: str, error: Exception, real: Callable[..., Any]) -> Callable[.
         return real(self, task, folder)
 
     return segment
+
+
+def test_a_job_that_another_driver_renders_is_left_to_that_and_stays_running(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalCrew, "__init__", nobody)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        started = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19]
+        claim = {"host": platform.node(), "pid": other.pid, "started": started}
+        night.store.put_marker("jobs/tonight/driver/epoch-000001.json", claim)
+        left = night.run(film(), told=("--job-id", "tonight"))
+        assert other.stdin is not None
+        other.stdin.close()
+    assert (left["exit_code"], left["status"]) == (2, "usage")
+    assert f"tonight is being rendered by process {other.pid} on {platform.node()}" in night.said
+    assert main(["status", "tonight", "--out", str(night.out)]) == 0
+    assert "tonight: begun" in night.capsys.readouterr().out
 
 
 def test_a_second_run_hires_nobody_and_leaves_every_film_as_it_is(

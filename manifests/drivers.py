@@ -1,0 +1,119 @@
+"""One driver renders a job: it beats, others see it and leave, and one given up for dead leaves later.
+
+A beat is a small file, put anew under the next number, whose predecessor then goes. A driver of the same host
+is seen to live by its process; one of another host by a beat that comes while one waits. Two that render at
+once harm nothing, since markers are put only once: they only waste time.
+
+Decides: who leaves. Does not decide: what a driver does (jobs.run).
+"""
+
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from manifests.store import Store
+
+EVERY_S = 5.0
+PATIENCE_S = 15.0  # in which a driver that lives beats
+_BEAT = re.compile(r"/beats/(\d{6,})/(\d{9,})\.json$")
+_EPOCH = re.compile(r"/driver/epoch-(\d{6,})\.json$")
+
+
+def me() -> dict[str, Any]:
+    """This process, as other drivers know it."""
+    return {"host": platform.node(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this host began, in the kernel's ticks; None if there is none."""
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]  # field 22, counted behind the name, which may hold anything
+
+
+class Heart:
+    """The beats of one driver epoch."""
+
+    def __init__(
+        self, store: Store, job_id: str, epoch: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._job_id, self._epoch, self._clock = store, job_id, epoch, clock
+        self._number, self._next_s = 0, -float("inf")
+
+    def beat(self) -> dict[str, Any] | None:
+        """Beat if it is time; who has taken the job over, if somebody has. Raises OSError."""
+        if self._clock() < self._next_s:
+            return None
+        self._store.put_marker(self._key(self._number + 1), me())
+        self._number, last = self._number + 1, self._number
+        if last:
+            self._store.remove(self._key(last))
+        self._next_s = self._clock() + EVERY_S
+        epoch, (_, who) = max(beats(self._store, self._job_id).items())
+        return who if epoch > self._epoch else None
+
+    def stop(self) -> None:
+        """No driver is at work any more, as far as this one knows. Raises OSError."""
+        self._store.remove(self._key(self._number))
+
+    def _key(self, number: int) -> str:
+        return f"jobs/{self._job_id}/beats/{self._epoch:06}/{number:09}.json"
+
+
+def beats(store: Store, job_id: str) -> dict[int, tuple[int, dict[str, Any]]]:
+    """Each driver that beat and did not stop: by its epoch, its latest beat and who it is. Raises OSError."""
+    found: dict[int, int] = {}
+    for match in map(_BEAT.search, store.list_keys(f"jobs/{job_id}/beats")):
+        if match:
+            found[int(match[1])] = max(found.get(int(match[1]), 0), int(match[2]))
+    read = {e: (n, store.read_marker(f"jobs/{job_id}/beats/{e:06}/{n:09}.json")) for e, n in found.items()}
+    return {epoch: (number, who) for epoch, (number, who) in read.items() if who is not None}
+
+
+def rival_of(
+    store: Store, job_id: str, epoch: int, sleep: Callable[[float], None] = time.sleep
+) -> dict[str, Any] | None:
+    """A driver of an earlier epoch that is at work; looked for before this one does anything. Raises OSError.
+
+    Waits PATIENCE_S only where an earlier driver of another host has not ended.
+    """
+    before, unsure = _earlier(store, job_id, epoch), False
+    for who in before.values():
+        if who.get("host") != platform.node():
+            unsure = True
+        elif who["pid"] != os.getpid() and who.get("started") == _started(who["pid"]) is not None:
+            return who
+    if not unsure:
+        return None
+    seen = {each: number for each, (number, _) in beats(store, job_id).items()}
+    sleep(PATIENCE_S)
+    now = beats(store, job_id)
+    alive = [who for each, (number, who) in now.items() if each < epoch and number > seen.get(each, 0)]
+    return alive[0] if alive else None
+
+
+def _earlier(store: Store, job_id: str, epoch: int) -> dict[int, dict[str, Any]]:
+    """Claims of earlier epochs that have neither ended nor left."""
+    ended, left = (store.list_keys(f"jobs/{job_id}/{folder}") for folder in ("ended", "left"))
+    over = {key.rsplit("/", 1)[1] for key in (*ended, *left)}
+    claims: dict[int, dict[str, Any]] = {}
+    for match in map(_EPOCH.search, store.list_keys(f"jobs/{job_id}/driver")):
+        if match and int(match[1]) < epoch and f"{match[1]}.json" not in over:
+            claims[int(match[1])] = store.read_marker(f"jobs/{job_id}/driver/epoch-{match[1]}.json") or {}
+    return {each: claim for each, claim in claims.items() if "pid" in claim}
+
+
+def leave(store: Store, job_id: str, epoch: int, to: dict[str, Any]) -> None:
+    """This driver renders nothing of the job: another one does. Raises OSError."""
+    store.put_marker(f"jobs/{job_id}/left/{epoch:06}.json", {"to": to})
+
+
+def told(who: dict[str, Any]) -> str:
+    """A driver as people find it."""
+    return f"process {who.get('pid')} on {who.get('host')}"
