@@ -95,7 +95,7 @@ class Job:
     @property
     def films(self) -> Iterator[FilmTasks]:
         """The films to make."""
-        return plan(self.rows, self.stocked)
+        return plan(self.rows, self.stocked, self.spec.cluster.batch or 1)
 
     @property
     def n_films(self) -> int:

@@ -240,6 +240,8 @@ class ClusterSpec:
     of them is 0 the cost model chooses it when the job begins, by the cluster's GPUs and the job's windows.
     exchange is how ulysses ranks trade tokens for heads: deepspeed, or fused for queries, keys and values at
     once, which took 0.86 of the time over gloo; the bits are the same.
+    batch windows of one step of a shot are predicted in one forward, 0 for as many as pay (cluster.batch): it
+    may change low bits, and a job that goes on keeps the batch that was chosen when it began.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
     each decoder take, 0 for the CPU.
     """
@@ -249,6 +251,7 @@ class ClusterSpec:
     ring: int = 1
     ulysses: int = 1
     exchange: str = DEEPSPEED
+    batch: int = 1
     conductors: int = 1
     decoders: int = 1
     finishers: int = 1
@@ -269,7 +272,7 @@ class ClusterSpec:
             raise SpecError(
                 f"cluster.cfg={self.cfg} must be 1 or 2, or 0 to be chosen: guidance has two branches"
             )
-        for name in ("gangs", "cfg", "ring", "ulysses", "stage_gpus"):
+        for name in ("gangs", "cfg", "ring", "ulysses", "batch", "stage_gpus"):
             if getattr(self, name) < 0:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative")
         if self.exchange not in EXCHANGES:
