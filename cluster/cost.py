@@ -89,9 +89,7 @@ class Step:
         return self.compute_s + self.exchange_s + self.wait_s
 
 
-Measured = Mapping[
-    str, float
-]  # seconds of a step of one window, or of several in one forward, by measure_key
+Measured = Mapping[str, float]  # seconds a step of a window, or of a batch of them, by measure_key
 
 
 def measure_key(

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from engine.batch import apart, predict_windows
 from engine.families.loading import load_part
 
+CHALK = Path(__file__).parent.parent.parent / "engine" / "chalk" / "weights"
 BATCHES, OFF = (1, 2, 4, 8), 1e-4
 FRAMES = 13  # latent, of chalk's windows
 SIZES = {"192 x 128 px": (16, 24), "96 x 64 px": (8, 12), "48 x 32 px": (4, 6)}  # latent rows and columns
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     turns = parser.parse_args().turns
     torch.set_num_threads(1)
-    family = load_part(ROOT / "engine/chalk/weights", "transformer", "float32", "cpu")
+    family = load_part(CHALK, "transformer", "float32", "cpu")
     bits: set[str] = set()
     for size, sides in SIZES.items():
         given = inputs(family.transformer.config, sides)
