@@ -42,6 +42,7 @@ judge: setup
 bench: setup
 	$(PY) -m pip install -q -c constraints.txt -e ".[dev,bench]"
 	$(PY) tests/bench/bench_gang.py
+	$(PY) tests/bench/bench_batch.py
 	$(PY) tests/bench/bench_memory.py
 	$(PY) tests/bench/bench_pool.py
 	$(PY) tests/bench/bench_farm.py --plot docs/farm.png

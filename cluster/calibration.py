@@ -25,7 +25,7 @@ SAMPLES = 99  # of each kind, the latest ones, of which the median counts: a fir
 
 
 class Stopwatch:
-    """Collects the seconds of window steps, in constant memory, from the events of a job."""
+    """Collects the seconds of forwards, in constant memory, from the events of a job."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, deque[float]] = {}
@@ -40,8 +40,9 @@ class Stopwatch:
         task, fared = canvas.task, event.fared
         size = (min(task.n_latent, task.layout.size), task.height_px, task.width_px)
         guided = task.sampling.guidance_scale > 1
+        batch = len(task.course.predictions_of(event.window.step, event.window.part))
         key = measure_key(
-            task.model.digest, task.model.dtype, size, guided, fared.axes, kind_of(fared.device)
+            task.model.digest, task.model.dtype, size, guided, fared.axes, kind_of(fared.device), batch
         )
         kept = self.seconds.pop(key, deque(maxlen=SAMPLES))
         kept.append(fared.seconds)

@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.once import claim, found, found_file
 from cluster.tasks import Model, Outcome, ShotTask
+from engine.batch import apart, together
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest
 from engine.families.facts import read_facts
@@ -26,22 +27,22 @@ from manifests.store import open_store
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A window to predict: latents (1, T, C, H, W), and the keys of the embeddings to predict it under.
+    """Windows of a step to predict in one forward: latents (n, T, C, H, W), and the keys of embeddings.
 
-    `beside` are channels (1, T, C', H, W) that are seen beside the latents, if there are any; `given` are the
-    keys of what the shot is given, which may be part of every text.
+    `prompts` has one for each window. `beside` are channels (n, T, C', H, W) that are seen beside the
+    latents, if there are any; `given` are the keys of what the shot is given, which may be part of all texts.
     """
 
     model: Model
     latents: Packed
     timestep: Packed
-    prompt: str
+    prompts: tuple[str, ...]
     negative: str
     guidance_scale: float
     beside: Packed | None = None
     given: tuple[str, ...] = ()
     adapters: tuple[tuple[str, float], ...] = ()  # artefacts and scales
-    prompted: bool = False  # whether the prediction of the prompt alone is wanted behind the guided one
+    prompted: bool = False  # whether predictions of the prompts alone are wanted behind the guided ones
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class OpenShot:
     loop: Generator[list[WindowRequest], list[Any], Any]  # of tensors
     began: float
     saved_step: int
+    sizes: tuple[int, ...] = ()  # windows of each request that is out
 
 
 class Conductor:
@@ -94,8 +96,10 @@ class Conductor:
         shot = self.shots[key]
         if shot.opening != opening:
             raise RuntimeError(f"shot {key} was opened again: {shot.opening}, not {opening}")
+        pairs = zip(predictions, shot.sizes, strict=True)
+        windows = [window for prediction, n in pairs for window in apart(unpack(prediction), n)]
         try:
-            return self._turn(shot, shot.loop.send([unpack(prediction) for prediction in predictions]))
+            return self._turn(shot, shot.loop.send(windows))
         except StopIteration as end:
             return self._close(shot, end.value)
 
@@ -131,7 +135,10 @@ class Conductor:
         step = shot.stitcher.step
         if step - shot.saved_step >= self.checkpoint_every:
             self._save(shot)
-        return _filled(shot.task, Turn(step), [_travelling(shot.task, request) for request in requests])
+        course = shot.task.course
+        parts = [[requests[n] for n in course.predictions_of(step, part)] for part in course.parts_at(step)]
+        shot.sizes = tuple(map(len, parts))
+        return _filled(shot.task, Turn(step), [_travelling(shot.task, part) for part in parts])
 
     def _save(self, shot: OpenShot) -> None:
         """Leave a checkpoint; put-if-absent, since whoever saves this step saves the same bits."""
@@ -148,6 +155,7 @@ class Conductor:
             "windows": task.course.n_windows,
             "steps": task.course.n_steps,
             "latent_frames": task.n_latent,
+            "batch": task.batch,
         }
         seconds = round(time.monotonic() - shot.began, 3)
         outcome = claim(self.store, task, Outcome(task.key, task.kind, stored, facts, seconds))
@@ -196,15 +204,18 @@ def _noise_of(task: ShotTask, phase: Phase) -> Sequence[int]:
     return [shuffled_source(task.shot.seed, task.shot.shot_id, frame, size, stride) for frame in phase.frames]
 
 
-def _travelling(task: ShotTask, request: WindowRequest) -> Request:
+def _travelling(task: ShotTask, windows: Sequence[WindowRequest]) -> Request:
+    """Windows of one step, which are alike in all but latents and prompts."""
+    step, timestep = windows[0].step, windows[0].timestep
+    beside = [window.beside for window in windows if window.beside is not None]
     return Request(
         model=task.model,
-        latents=pack(request.latents),
-        timestep=pack(request.timestep),
-        prompt=task.prompts[request.part.prompt].key,
+        latents=pack(together([window.latents for window in windows])),
+        timestep=pack(timestep),
+        prompts=tuple(task.prompts[window.part.prompt].key for window in windows),
         negative=task.negative.key,
-        guidance_scale=task.sampling.guidance_at(request.step, float(request.timestep.flatten()[0])),
-        beside=None if request.beside is None else pack(request.beside),
+        guidance_scale=task.sampling.guidance_at(step, float(timestep.flatten()[0])),
+        beside=pack(together(beside)) if beside else None,
         given=tuple(given.key for given in task.given),
         adapters=tuple((each.artefact, each.scale) for each in task.adapters),
         prompted=task.sampling.guidance_rescale > 0,

@@ -6,7 +6,9 @@ arXiv:2310.01889, both together arXiv:2405.07719):
 
     ulysses  4 (S D / N) (u - 1) / u b L        ring  2 (S D / N) (r - 1) b L, behind the attention meanwhile
 
-Decides: what one window step costs. Does not decide: which axes pay (choose).
+Several windows in one forward compute and send as much as one after another, but a block that lasts no longer
+than its kernels' starts (BLOCK_S) lasts so once for all of them.
+Decides: what one window step costs. Does not decide: which axes (choose) or batches (batch) pay.
 """
 
 from collections.abc import Mapping
@@ -87,33 +89,61 @@ class Step:
         return self.compute_s + self.exchange_s + self.wait_s
 
 
-Measured = Mapping[str, float]  # seconds a window step, by measure_key
+Measured = Mapping[str, float]  # seconds a step of a window, or of a batch of them, by measure_key
 
 
 def measure_key(
-    digest: str, dtype: str, size: tuple[int, int, int], guided: bool, axes: Axes, device: str
+    digest: str,
+    dtype: str,
+    size: tuple[int, int, int],
+    guided: bool,
+    axes: Axes,
+    device: str,
+    batch: int = 1,
 ) -> str:
-    """What measured seconds hold for: T latents x H x W pixels of a model, on a gang with these axes."""
+    """What measured seconds hold for: T latents x H x W pixels of a model, on a gang with these axes.
+
+    Of `batch` such windows in one forward.
+    """
     window = f"{dtype} {'x'.join(map(str, size))} {'guided' if guided else 'unguided'}"
-    return f"{digest[:16]} {window} cfg{axes.cfg} ring{axes.ring} ulysses{axes.ulysses} {device}"
+    together = f" batch{batch}" if batch > 1 else ""  # what was measured before there were any is found
+    return f"{digest[:16]} {window} cfg{axes.cfg} ring{axes.ring} ulysses{axes.ulysses} {device}{together}"
+
+
+def measured_s(
+    shape: Shape, axes: Axes, device: str, measured: Measured | None, batch: int = 1
+) -> float | None:
+    """Seconds that `batch` windows in one forward took, if ranks measured it on this kind of device."""
+    size = (shape.frames, shape.height * shape.scale, shape.width * shape.scale)
+    key = measure_key(shape.digest, shape.dtype, size, shape.guided, axes, device, batch)
+    return measured.get(key) if measured else None
 
 
 def window_step(shape: Shape, axes: Axes, machine: Machine, measured: Measured | None = None) -> Step:
     """What a gang takes for a window: as ranks measured it on this kind of machine, else by arithmetic."""
-    size = (shape.frames, shape.height * shape.scale, shape.width * shape.scale)
-    key = measure_key(shape.digest, shape.dtype, size, shape.guided, axes, machine.gpu)
-    if measured and key in measured:
-        return Step(measured[key], measured=True)
-    forwards = shape.branches / min(axes.cfg, shape.branches)
-    compute_s, attention_s = _computing(shape, axes, machine)
-    sent_s, wait_s = _sequence(shape, axes, machine, attention_s)
+    known = measured_s(shape, axes, machine.gpu, measured)
+    return estimate(shape, axes, machine) if known is None else Step(known, measured=True)
+
+
+def estimate(shape: Shape, axes: Axes, machine: Machine, batch: int = 1) -> Step:
+    """What a gang takes for `batch` windows in one forward, by arithmetic."""
+    branches = _branches_together(shape, axes)
+    forwards = shape.branches / min(axes.cfg, shape.branches) / branches
+    compute_s, attention_s = _computing(shape, axes, machine, branches * batch)
+    sent_s, wait_s = _sequence(shape, axes, machine, attention_s, branches * batch)
     moved_s, paused_s = _around(shape, axes, machine)
-    return Step(forwards * compute_s, forwards * sent_s + moved_s, forwards * wait_s + paused_s)
+    exchange_s = forwards * sent_s + batch * moved_s
+    return Step(forwards * compute_s, exchange_s, forwards * wait_s + paused_s)
 
 
-def _computing(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
-    """Seconds of one forward on the busiest rank, and those of its attention."""
-    matrices, attention = shape.denoiser.operations(shape.tokens, shape.text_tokens)
+def _branches_together(shape: Shape, axes: Axes) -> int:
+    """Branches of guidance that are one forward."""
+    return shape.branches if shape.denoiser.one_batch and axes.cfg == 1 else 1
+
+
+def _computing(shape: Shape, axes: Axes, machine: Machine, batch: int) -> tuple[float, float]:
+    """Seconds of one forward of this batch on the busiest rank, and those of its attention."""
+    matrices, attention = (batch * n for n in shape.denoiser.operations(shape.tokens, shape.text_tokens))
     speed = machine.operations_s(shape.dtype)
     of_tokens = max(shares(shape.sequence, axes.sequence)) / shape.sequence
     heads = shape.denoiser.heads
@@ -124,10 +154,12 @@ def _computing(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float
     return compute_s * drawn_out, attention_s * drawn_out
 
 
-def _sequence(shape: Shape, axes: Axes, machine: Machine, attention_s: float) -> tuple[float, float]:
+def _sequence(
+    shape: Shape, axes: Axes, machine: Machine, attention_s: float, batch: int
+) -> tuple[float, float]:
     """Seconds that one forward's ulysses and ring send beyond what attention hides, and wait."""
     blocks, ring, ulysses = shape.denoiser.n_blocks, axes.ring, axes.ulysses
-    traded_s, rotated_s = (sent / (machine.inside_gb_s * 1e9) for sent in sent_bytes(shape, axes))
+    traded_s, rotated_s = (batch * sent / (machine.inside_gb_s * 1e9) for sent in sent_bytes(shape, axes))
     hidden_s = attention_s * (ring - 1) / ring  # a place attends to what it has while the next comes
     collectives = blocks * (4 * (ulysses > 1) + (ring - 1))
     return traded_s + max(0.0, rotated_s - hidden_s), collectives * machine.latency_s
@@ -170,10 +202,12 @@ class Memory:
         return self.weights_gib + self.activations_gib + self.reserve_gib
 
 
-def memory(shape: Shape, axes: Axes) -> Memory:
-    """What a rank holds: all weights, whatever the axes, and its share of what a forward makes on the way."""
+def memory(shape: Shape, axes: Axes, batch: int = 1) -> Memory:
+    """What a rank holds: all weights, whatever the axes, and its share of what a forward makes on the way.
+
+    Of a forward of `batch` windows, times two where both branches of guidance share it.
+    """
     size = BYTES[shape.dtype]
-    batch = 2 if shape.branches == 2 and shape.denoiser.one_batch and axes.cfg == 1 else 1
     tokens = max(shares(shape.sequence, axes.sequence))
-    held = HELD * batch * tokens * shape.denoiser.width * size
+    held = HELD * _branches_together(shape, axes) * batch * tokens * shape.denoiser.width * size
     return Memory(shape.parameters * size / GIB, held / GIB)

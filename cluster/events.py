@@ -9,7 +9,10 @@ from engine.parallel.axes import Axes
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """One part of one step of an open shot; `opening` tells a reopened canvas from the lost one."""
+    """One part of one step of an open shot: a window, or in batches several that share a forward.
+
+    `opening` tells a reopened canvas from the lost one.
+    """
 
     shot: str
     opening: int
@@ -49,7 +52,7 @@ class Turned:
 
 @dataclass(frozen=True)
 class Fared:
-    """How a prediction went on a rank: its seconds, the device by its name, and its gang's axes."""
+    """How a forward went on a rank: its seconds, the device by its name, and its gang's axes."""
 
     seconds: float
     device: str
@@ -58,7 +61,7 @@ class Fared:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A gang has predicted a window."""
+    """A gang has predicted a part of a step."""
 
     gang: str
     window: Window
@@ -175,7 +178,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Predict:
-    """Predict one window of an open canvas."""
+    """Predict one part of a step of an open canvas."""
 
     gang: str
     task: ShotTask

@@ -197,13 +197,16 @@ def _turned(place: Place, event: Turned) -> Place:
 
 
 def _predicted(progress: Progress, event: Predicted) -> Progress:
-    progress = replace(progress, predicted=progress.predicted + 1)
     window = event.window
     place = progress.places.get(window.shot)
     if place is None or (window.opening, window.step) != (place.opening, place.step):
-        return progress  # too late to matter: its canvas was opened again
+        # too late to matter: its canvas was opened again
+        return replace(progress, predicted=progress.predicted + 1)
     course, step = place.course, place.step
-    n = min(place.n_predicted + 1, len(course.parts_at(step)))  # a lost gang may answer beside its successor
+    n_more = len(course.predictions_of(step, window.part))
+    progress = replace(progress, predicted=progress.predicted + n_more)
+    # a lost gang may answer beside its successor
+    n = min(place.n_predicted + n_more, course.before(step + 1) - course.before(step))
     at = max(place.at, course.before(step) + n)
     return _with_place(progress, window.shot, replace(place, n_predicted=n, at=at))
 

@@ -8,6 +8,7 @@ from cluster.conductor import Request
 from cluster.events import Fared
 from cluster.once import found_file
 from cluster.stages import LoadedPart
+from engine.batch import predict_windows
 from engine.families.adapters import adapt
 from engine.numerics import device_name
 from engine.parallel.attention import load_ulysses
@@ -45,7 +46,7 @@ class Rank:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
 
     def predict(self, request: Request) -> tuple[Fared, Packed]:
-        """How it went, and the prediction of a window; a gang's ranks are all asked at once."""
+        """How it went, and the prediction of a request's windows; a gang's ranks are all asked at once."""
         began = time.monotonic()
         family = self.transformer.of(request.model)
         # An adapter's loading replaces modules, to which a gang's hooks must then be tied anew.
@@ -53,12 +54,13 @@ class Rank:
             parallelise(family, self.mesh)
             if request.model.zero:
                 share_weights(family, self.transformer.device)
-        given = self._given(request)
-        prediction = family.predict(
+        negative, given = self._embedding("prompt", request.negative), self._given(request)
+        prediction = predict_windows(
+            family,
             unpack(request.latents),
             unpack(request.timestep),
-            self._embedding("prompt", request.prompt) | given,
-            self._embedding("prompt", request.negative) | given,
+            [self._embedding("prompt", key) | seen for key, seen in zip(request.prompts, given, strict=True)],
+            [negative | seen for seen in given],
             request.guidance_scale,
             prompted=request.prompted,
         )
@@ -66,12 +68,14 @@ class Rank:
         axes = self.mesh.axes if self.mesh else ALONE
         return Fared(time.monotonic() - began, self.device, axes), packed
 
-    def _given(self, request: Request) -> dict[str, Any]:
-        """What the shot is given, as far as it is part of both texts."""
-        given = {} if request.beside is None else {BESIDE: unpack(request.beside)}
+    def _given(self, request: Request) -> list[dict[str, Any]]:
+        """What the shot is given, as far as it is part of both texts, for each window."""
+        given: dict[str, Any] = {}
         for key in request.given:
             given |= self._embedding("given", key)
-        return given
+        if request.beside is None:
+            return [given] * len(request.prompts)
+        return [given | {BESIDE: window[None]} for window in unpack(request.beside)]
 
     def _embedding(self, kind: str, key: str) -> dict[str, Any]:
         """The embedding that a task of this kind left, from the store or from memory."""

@@ -5,7 +5,7 @@
 
 Every task names its artefact by a key: a hash of all that changes the artefact's bytes, and of nothing else.
 So an edited film renders only what changed, and films that share a prompt or a shot share its artefact.
-What changes low bits only (gang size, kernels, device) is no part of it, and is recorded with the job.
+What changes low bits only (gang size, batch, kernels, device) is no part of it, and is recorded with the job.
 """
 
 import hashlib
@@ -170,7 +170,10 @@ class Adapter:
 
 @dataclass(frozen=True)
 class ShotTask(Task):
-    """A shot's latents. Height and width are the model's pixels."""
+    """A shot's latents. Height and width are the model's pixels.
+
+    `batch` windows of a step are predicted in one forward, which changes low bits only.
+    """
 
     kind: ClassVar[str] = "shot"
     model: Model
@@ -183,6 +186,7 @@ class ShotTask(Task):
     given: tuple[GivenTask, ...] = ()
     stitch: Stitch = BLEND
     adapters: tuple[Adapter, ...] = ()
+    batch: int = 1
 
     @property
     def identity(self) -> Any:
@@ -262,7 +266,7 @@ class ShotTask(Task):
     @cached_property
     def course(self) -> Course:
         """Its steps through all phases, and how many predictions each of them needs."""
-        return course_of(self.phases)
+        return course_of(self.phases, self.batch)
 
     @property
     def shown_weights(self) -> Weights:

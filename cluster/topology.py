@@ -44,8 +44,9 @@ def machine_of(nodes: Sequence[Resources]) -> Machine | None:
     (kind, gpus), n_nodes = max(groups.items(), key=lambda group: group[0][1] * group[1])
     if kind not in GPUS:
         raise TooSmall(
-            f"nothing is known of the GPU {kind!r}, so no gang can be chosen: set cluster.cfg, cluster.ring "
-            "and cluster.ulysses to what longtake plan --explain says with --farm FILE that describes it"
+            f"nothing is known of the GPU {kind!r}, so no gang can be chosen: set cluster.cfg, cluster.ring, "
+            "cluster.ulysses and cluster.batch to what longtake plan --explain says with --farm FILE that "
+            "describes it"
         )
     gpu = GPUS[kind]
     speeds = gpu.memory_gib, gpu.tflops, gpu.efficiency, gpu.link_gb_s

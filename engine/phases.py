@@ -90,10 +90,13 @@ class Phase:
 class Course:
     """The steps of a shot, counted through all its phases, and how many predictions each of them needs.
 
-    `legs` is (steps, predictions of each step) for every phase in turn.
+    `legs` is (steps, predictions of each step) for every phase in turn. `batch` predictions of a step are one
+    part, that is one forward: the first ones, the next ones, and at last those that are left. So the shot
+    alone says which share a forward, never who was idle when: in other company they may round otherwise.
     """
 
     legs: tuple[tuple[int, int], ...]
+    batch: int = 1
 
     @property
     def n_steps(self) -> int:
@@ -102,13 +105,13 @@ class Course:
 
     @property
     def n_slots(self) -> int:
-        """The most predictions that any step needs."""
-        return max(parts for _, parts in self.legs)
+        """The most parts that any step has."""
+        return max(self._parts(n) for _, n in self.legs)
 
     @property
     def n_windows(self) -> int:
         """Predictions of one step of every phase."""
-        return sum(parts for _, parts in self.legs)
+        return sum(n for _, n in self.legs)
 
     @property
     def n_predictions(self) -> int:
@@ -116,25 +119,36 @@ class Course:
         return self.before(self.n_steps)
 
     def parts_at(self, step: int) -> range:
-        """The predictions that a step needs, by number. Raises IndexError for a step that is none."""
-        for steps, parts in self.legs:
-            if 0 <= step < steps:
-                return range(parts)
-            step -= steps
-        raise IndexError(f"the shot has {self.n_steps} steps")
+        """The parts of a step, by number. Raises IndexError for a step that is none."""
+        return range(self._parts(self._predictions_at(step)))
+
+    def predictions_of(self, step: int, part: int) -> range:
+        """The predictions of a step that one of its parts is, by number. Raises IndexError as parts_at."""
+        first = part * self.batch
+        return range(first, min(first + self.batch, self._predictions_at(step)))
 
     def before(self, step: int) -> int:
         """How many predictions the steps before this one need."""
         total = 0
-        for steps, parts in self.legs:
-            total += min(max(step, 0), steps) * parts
+        for steps, n in self.legs:
+            total += min(max(step, 0), steps) * n
             step -= steps
         return total
 
+    def _predictions_at(self, step: int) -> int:
+        for steps, n in self.legs:
+            if 0 <= step < steps:
+                return n
+            step -= steps
+        raise IndexError(f"the shot has {self.n_steps} steps")
 
-def course_of(phases: Sequence[Phase]) -> Course:
-    """How many predictions the steps of these phases need."""
-    return Course(tuple((phase.n_steps, len(phase.parts)) for phase in phases))
+    def _parts(self, n_predictions: int) -> int:
+        return -(-n_predictions // self.batch)
+
+
+def course_of(phases: Sequence[Phase], batch: int = 1) -> Course:
+    """How many predictions the steps of these phases need, `batch` of them in one forward."""
+    return Course(tuple((phase.n_steps, len(phase.parts)) for phase in phases), batch)
 
 
 def phases_of(layout: Layout, prompts: Weights, n_steps: int, stitch: Stitch) -> tuple[Phase, ...]:

@@ -177,6 +177,7 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
             job = with_open_axes(job, arguments.out)
+        job = with_open_batch(job, arguments.out, arguments.local)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
         account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
         return run(job, arguments.out, hire, account)
@@ -192,6 +193,22 @@ def with_open_axes(job: "Job", out: str) -> "Job":
 
     job, reason = with_axes(job, machine_of(living_nodes()), opened(out))
     print(f"gangs  {reason}")
+    return job
+
+
+def with_open_batch(job: "Job", out: str, local: bool) -> "Job":
+    """The job with its batch, chosen for its gangs where its configuration leaves it open."""
+    if job.spec.cluster.batch:
+        return job
+    from jobs.batch import with_batch
+
+    nodes: list[dict[str, float]] = []
+    if not local:
+        from cluster.remote import living_nodes
+
+        nodes = living_nodes()
+    job, reason = with_batch(job, nodes, opened(out))
+    print(f"batch  {reason}")
     return job
 
 

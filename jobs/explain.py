@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, Self
 
+from cluster.batch import Pool, choose_batch
 from cluster.choose import (
     Asked,
     Choice,
@@ -46,6 +47,8 @@ class Explained:
     configured: Forecast | None  # with the axes of the configuration, where the farm can hold them
     advice: str
     refusal: str = ""
+    batch: int = 1  # windows a forward, of the best gangs
+    batching: str = ""  # why
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ def _explained(name: str, machine: Machine, job: _Job, cluster: ClusterSpec) -> 
     asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)
     configured = next((one for one in choice.candidates if asked.allows(one.axes)), None)
     advice = _advice(choice, machine, job) if job.objective == "films" else ""
-    return Explained(name, machine, choice, configured, advice)
+    best = choice.best
+    batch = choose_batch(job.work, Pool(machine, best.axes, best.gangs, job.open_shots), job.measured)
+    return Explained(name, machine, choice, configured, advice, "", *batch)
 
 
 def open_shots(cluster: ClusterSpec, n_films: int, n_shots: int) -> int:
@@ -156,6 +161,8 @@ def _farm_json(one: Explained, n_films: int, film_s: float) -> dict[str, Any]:
         "best": _figures(one.choice.best, n_films, film_s),
         "settings": _settings(one.choice.best.axes),
         "reason": one.choice.reason,
+        "batch": one.batch,
+        "batching": one.batching,
         "advice": one.advice,
         "configured": _figures(one.configured, n_films, film_s) if one.configured else None,
         "candidates": [_figures(each, n_films, film_s) for each in one.choice.candidates],
@@ -199,6 +206,8 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
         return
     yield " ".join(_settings(best.axes))
     yield one.choice.reason
+    if one.batch > 1:
+        yield f"cluster.batch={one.batch}, {one.batching}"
     yield (
         f"{hours(best.seconds)} of denoising, {3600 * n_films / best.seconds:,.2f} films an hour; "
         f"{best.gpu_s:,.0f} GPU seconds, {best.gpu_s / film_s:,.3g} a second of film"

@@ -38,13 +38,14 @@ STRENGTH = 0.8  # of a source video whose shot leaves it out
 Row = Mapping[str, Any]
 
 
-def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
-    """The tasks of one validated row."""
+def film_tasks(row: Row, stocked: Mapping[str, Stock], batch: int = 1) -> FilmTasks:
+    """The tasks of one validated row, `batch` windows of a shot's step in one forward."""
     one = stocked[row["profile"]]
     picture = _picture(row, one.profile)
     shots = zip(row["shots"], _shots(row, picture.fps, one.idiom), strict=True)
     segments = tuple(
-        SegmentTask(_shot_task(row, asked, shot, one, picture), picture) for asked, shot in shots
+        SegmentTask(replace(_shot_task(row, asked, shot, one, picture), batch=batch), picture)
+        for asked, shot in shots
     )
     versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
     if not versions:
@@ -52,10 +53,10 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock]) -> FilmTasks:
     return FilmTasks(row["row_id"], MasterTask(segments), versions)
 
 
-def plan(rows: Iterable[Row], stocked: Mapping[str, Stock]) -> Iterator[FilmTasks]:
+def plan(rows: Iterable[Row], stocked: Mapping[str, Stock], batch: int = 1) -> Iterator[FilmTasks]:
     """The films of a manifest, one at a time."""
     for row in rows:
-        yield film_tasks(row, stocked)
+        yield film_tasks(row, stocked, batch)
 
 
 def frames_of(seconds: float, fps: Fraction) -> int:

@@ -104,7 +104,8 @@ class Job:
 
     def films_of(self, rows: Collection[str] | None) -> Iterator[FilmTasks]:
         """The films of these rows, None for all."""
-        return plan((row for row in self.rows if rows is None or row["row_id"] in rows), self.stocked)
+        chosen = (row for row in self.rows if rows is None or row["row_id"] in rows)
+        return plan(chosen, self.stocked, self.spec.cluster.batch or 1)
 
     @property
     def n_films(self) -> int:

@@ -245,6 +245,8 @@ class ClusterSpec:
     once, which took 0.86 of the time over gloo; the bits are the same.
     A job ends early where breaker_films films have failed and are breaker_share of those that ended, or where
     its gangs took budget_gpu_s GPU-seconds; 0 is never. The first canary_films films end before others begin.
+    batch windows of one step of a shot are predicted in one forward, 0 for as many as pay (cluster.batch): it
+    may change low bits, and a job that goes on keeps the batch that was chosen when it began.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
     each decoder take, 0 for the CPU.
     """
@@ -254,6 +256,7 @@ class ClusterSpec:
     ring: int = 1
     ulysses: int = 1
     exchange: str = DEEPSPEED
+    batch: int = 1
     conductors: int = 1
     decoders: int = 1
     finishers: int = 1
@@ -278,7 +281,7 @@ class ClusterSpec:
             raise SpecError(
                 f"cluster.cfg={self.cfg} must be 1 or 2, or 0 to be chosen: guidance has two branches"
             )
-        for name in ("gangs", "cfg", "ring", "ulysses", "stage_gpus", *_EARLY_ENDS):
+        for name in ("gangs", "cfg", "ring", "ulysses", "batch", "stage_gpus", *_EARLY_ENDS):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative, and finite")
         if self.breaker_share > 1:

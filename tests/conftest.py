@@ -69,12 +69,14 @@ def make_film(tiny_folder: Path) -> Callable[..., FilmTasks]:
         folder: Path = tiny_folder,
         spoken: tuple[tuple[str, str], ...] = IN_SILENCE,
         stitch: Stitch = BLEND,
+        batch: int = 1,
         **kept: Any,
     ) -> FilmTasks:
         rain, sun = (PromptSpan(f"rain {seed}"), PromptSpan(f"sun {seed}", start=16, blend=4))
         shots = (Shot("s0", 17, (rain,), "", seed), Shot("s1", 25, (rain, sun), "", seed))
         model = Model(str(folder), "float32", digest or row_id, **kept)
-        sources = (ShotTask(model, shot, SAMPLING, LAYOUT, 64, 64, 32, stitch=stitch) for shot in shots)
+        more: dict[str, Any] = {"stitch": stitch, "batch": batch}
+        sources = (ShotTask(model, shot, SAMPLING, LAYOUT, 64, 64, 32, **more) for shot in shots)
         segments = tuple(SegmentTask(source, PICTURE) for source in sources)
         versions = (
             VersionTask(segments, lang, "", (Narration("s0", text),) if text else ()) for lang, text in spoken

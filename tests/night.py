@@ -378,7 +378,7 @@ class Night:
         """Every film has ended and the state is as on the first day."""
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
-        kept += ("blamed", "blocked", "draining", "holds")
+        kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

@@ -147,6 +147,15 @@ def test_a_film_outlives_any_killed_worker_bit_by_bit(gangs, gang_size, on_ray, 
         assert max(killer.made().values()) == 1, told
 
 
+def test_a_film_in_batches_outlives_a_gang_and_its_conductor_bit_by_bit(on_ray, make_film, bits, living):
+    crew, made = on_ray(3, 1), partial(make_film, batch=3)
+    crew.render([make_film("first")])
+    killer = Killer(crew, living, [(14, "gang-1/0"), (22, "conduct-0")])
+    calm, struck = calm_and_struck(crew, made, 96, killer)
+    assert set(killer.lost) == {"gang-1", "conduct-0"}
+    assert bits(struck) == bits(calm)
+
+
 EXTEND, SKELETON = Stitch("extend"), Stitch("skeleton", first_step=1)
 ALL_STEPS = "LONGTAKE_CHAOS_SEEDS" in os.environ
 

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.cost import RESERVE_GIB, Shape, measure_key, memory, moved_bytes, sent_bytes, window_step
+from cluster.cost import (
+    BLOCK_S,
+    RESERVE_GIB,
+    Shape,
+    estimate,
+    measure_key,
+    memory,
+    moved_bytes,
+    sent_bytes,
+    window_step,
+)
 from cluster.machine import GPUS, Machine, kind_of
 from engine.families.denoiser import Blocks, Denoiser, denoiser_of
 from engine.families.published import TABLE
@@ -162,6 +172,30 @@ def test_a_gang_computes_no_less_than_its_fair_share(window, axes, farm):
     assert alone / axes.ranks <= shared * (1 + 1e-9) and shared <= alone * (1 + 1e-9)
 
 
+@given(shapes, gangs, machines, st.integers(2, 8))
+def test_a_batch_takes_no_longer_than_its_windows_in_turn_and_no_less_than_what_it_computes(
+    window, axes, farm, batch
+):
+    one, all_of_them = (estimate(window, axes, farm, n).seconds for n in (1, batch))
+    assert one * (1 - 1e-9) <= all_of_them <= batch * one * (1 + 1e-9)
+    alone, held = (memory(window, axes, n) for n in (1, batch))
+    assert held.activations_gib == pytest.approx(batch * alone.activations_gib)
+    assert held.weights_gib == alone.weights_gib
+
+
+def test_windows_that_fill_a_gpu_gain_nothing_in_a_batch_and_tiny_ones_all_but_a_forward_each():
+    tiny = shape(
+        Denoiser(6, 192, (1, 4, 4), (Blocks(6, 12 * 192**2, joint=True),), True), 13, 16, 24, text=32
+    )
+    h100 = machine("H100", 1)
+    large, small = (
+        estimate(window, ALONE, h100, 4).seconds / estimate(window, ALONE, h100).seconds
+        for window in (HUNYUAN_720P, tiny)
+    )
+    assert large == pytest.approx(4) and small == 1.0
+    assert estimate(tiny, ALONE, h100, 4).seconds == pytest.approx(6 * BLOCK_S)
+
+
 @given(shapes, gangs)
 def test_axes_share_activations_and_no_weights(window, axes):
     alone, shared = memory(window, ALONE), memory(window, axes)
@@ -170,13 +204,16 @@ def test_axes_share_activations_and_no_weights(window, axes):
 
 
 @given(shapes, machines)
-def test_guidance_costs_two_forwards_and_a_model_that_is_told_it_one(window, farm):
+def test_guidance_costs_two_forwards_or_one_of_twice_the_batch_and_a_model_that_is_told_it_one(window, farm):
     farm = replace(farm, nodes=1, gpus=1)
     unguided, guided = (
         window_step(replace(window, guided=flag), ALONE, farm).seconds for flag in (False, True)
     )
     told = replace(window, guided=True, denoiser=replace(window.denoiser, told=True))
-    assert guided == pytest.approx(2 * unguided)
+    apart = replace(window, guided=True, denoiser=replace(window.denoiser, one_batch=False))
+    assert window_step(apart, ALONE, farm).seconds == pytest.approx(2 * unguided)
+    if window.denoiser.one_batch:
+        assert guided == pytest.approx(estimate(replace(window, guided=False), ALONE, farm, batch=2).seconds)
     assert window_step(told, ALONE, farm).seconds == unguided
 
 

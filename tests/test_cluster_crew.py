@@ -127,8 +127,9 @@ def test_where_weights_lie_changes_no_bit_of_a_film(one_process, make_film, bits
     assert bits(done["memory"]) == bits(done["disk"]) == reference
 
 
-def test_any_number_of_gangs_and_one_process_leave_the_same_bits(one_process, on_ray, make_film, bits):
-    reference = bits(one_process.render([make_film("alone", seed=6)])["alone"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_number_of_gangs_and_one_process_leave_the_same_bits(one_process, on_ray, make_film, bits, batch):
+    reference = bits(one_process.render([make_film("alone", 6, f"alone {batch}", batch=batch)])["alone"])
     assert len(set(reference.values())) == 4
     crew = on_ray(3, 1)
     for count in (1, 2, 3):
@@ -138,7 +139,8 @@ def test_any_number_of_gangs_and_one_process_leave_the_same_bits(one_process, on
             used.update(state.predicting.values())
 
         away = frozenset(f"gang-{number}" for number in range(count, 3))
-        film = make_film("spread", seed=6, digest=f"{count} gangs")  # a key of its own: it is not reused
+        digest = f"{count} gangs {batch}"  # a key of its own: it is not reused
+        film = make_film("spread", seed=6, digest=digest, batch=batch)
         done = crew.render([film], watch, away)["spread"]
         assert bits(done) == reference
         assert used == {f"gang-{number}" for number in range(count)}

@@ -23,7 +23,7 @@ def serve(pipe, store_url, port, rank, models, prompt):
         worker.form("127.0.0.1", port, "gang", rank, Axes(2, ulysses=2), 60.0)
         z_BTCHW = pack(torch.randn(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1)))
         asked = [
-            Request(model, z_BTCHW, pack(torch.tensor(step)), prompt, prompt, 4.0)
+            Request(model, z_BTCHW, pack(torch.tensor(step)), (prompt,), prompt, 4.0)
             for model in models
             for step in STEPS
         ]

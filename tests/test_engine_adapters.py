@@ -170,7 +170,7 @@ def test_a_gang_of_two_predicts_with_a_windows_adapters_as_one_rank_does(model, 
         for wanted in SEQUENCE:
             adapters = tuple((stored[key], scale) for key, scale in wanted)
             model_ = Model(str(folder), "float32", "d")
-            request = Request(model_, pack(latents), pack(timestep), "p", "n", 5.0, adapters=adapters)
+            request = Request(model_, pack(latents), pack(timestep), ("p",), "n", 5.0, adapters=adapters)
             for pipe in pipes:
                 pipe.send(request)
             assert all(pipe.poll(90) for pipe in pipes), wanted

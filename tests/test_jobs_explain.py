@@ -12,6 +12,7 @@ from cluster.calibration import FOLDER, KINDS, SAMPLES, Stopwatch, keep, measure
 from cluster.choose import NoFit
 from cluster.dispatch import Canvas, State
 from cluster.events import Fared, Predicted, Window
+from engine.families.denoiser import read_denoiser
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
 from jobs.cli import main
@@ -217,6 +218,16 @@ def test_a_job_measures_and_the_next_plan_of_its_store_counts_with_that(tmp_path
     assert none["best"]["seconds"] == 0
 
 
+def test_windows_too_small_for_a_gpu_are_told_how_many_a_forward_pay(tmp_path, tiny_folder, capsys):
+    (tmp_path / "m.yaml").write_text(FILM.format(row="one").replace("100", "400"))
+    words = [str(tmp_path / "m.yaml"), "--farm", str(EXAMPLES[0])]
+    words += [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.window.mode=blend"]
+    (farm,) = explained(words, capsys)["farms"]
+    assert farm["batch"] > 1
+    assert main(["plan", *words, "--explain"]) == 0
+    assert f"cluster.batch={farm['batch']}, {farm['batching']}" in " ".join(capsys.readouterr().out.split())
+
+
 # Axes that are left open.
 
 
@@ -226,10 +237,26 @@ def many_films(tmp_path, n):
     return str(path)
 
 
+@pytest.fixture
+def branches_apart(monkeypatch):
+    """A model's branches of guidance are forwards of their own, as most families' are."""
+    monkeypatch.setattr(
+        "jobs.sketch.read_denoiser", lambda folder: replace(read_denoiser(folder), one_batch=False)
+    )
+
+
+def test_one_window_in_two_branches_is_shared_by_them(tmp_path, tiny_folder, branches_apart):
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.cfg=0"])
+    chosen, _ = with_axes(
+        prepare(many_films(tmp_path, 1), spec), load_farm(EXAMPLES[1]), open_store(str(tmp_path / "out"))
+    )
+    assert chosen.spec.cluster.cfg == 2
+
+
 @pytest.mark.parametrize(
     ("words", "n_films", "axes"),
     [
-        ([], 1, (2, 1, 1)),  # one shot of one window in two branches
+        ([], 1, (1, 1, 1)),  # both branches are one forward, no longer than its kernels take to start
         (["cluster.cfg=1"], 1, (1, 1, 1)),  # so small that sharing its tokens only sends them about
         (["cluster.cfg=1", "cluster.ulysses=2"], 1, (1, 1, 2)),
         (["cluster.max_canvases=8"], 16, (1, 1, 1)),
@@ -248,7 +275,7 @@ def test_axes_that_are_left_open_are_chosen_for_the_job_and_the_others_kept(
 
 
 def test_a_driver_chooses_for_the_gpus_that_ray_tells_of_and_says_why(
-    tmp_path, tiny_folder, monkeypatch, capsys
+    tmp_path, tiny_folder, monkeypatch, branches_apart, capsys
 ):
     node = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
     monkeypatch.setattr("cluster.remote.living_nodes", lambda: [node])

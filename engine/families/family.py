@@ -149,6 +149,11 @@ class Family(ABC):
         return [self.transformer]
 
     @property
+    def takes_batches(self) -> bool:
+        """Whether one forward can predict several windows."""
+        return True
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are when they are used."""
         return self.computes_on or torch.device(self.pipeline.device)

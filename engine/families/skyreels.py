@@ -109,6 +109,11 @@ class SkyReelsForcing(SkyReels):
         last=("norm_out",),  # what follows modulates by token, and proj_out is for all of them
     )
 
+    @property
+    def takes_batches(self) -> bool:
+        """Not where the folder was taught the frame rate: diffusers adds it to one video alone."""
+        return not self.transformer.config.inject_sample_info
+
     @classmethod
     def with_timesteps(cls, scheduler: Any, n_steps: int, window_shape: Sequence[int]) -> Any:
         """UniPC's steps, as stock makes them."""

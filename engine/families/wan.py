@@ -93,8 +93,8 @@ class Wan(Family):
         if not self.pipeline.config.expand_timesteps:
             return timestep.expand(batch)
         if moving_BT1HW is not None:
-            moving = moving_BT1HW[0, :, 0, ::2, ::2].to(self.device)
-            return (moving * timestep).flatten().expand(batch, -1)
+            moving_BTHW = moving_BT1HW[:, :, 0, ::2, ::2].to(self.device)
+            return (moving_BTHW * timestep).flatten(1)
         per_frame = (height + 1) // 2 * ((width + 1) // 2)
         return (torch.ones(frames * per_frame, device=timestep.device) * timestep).expand(batch, -1)
 

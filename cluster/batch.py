@@ -1,0 +1,75 @@
+"""How many windows of a step share a forward, whether that pays, and why. Pure.
+
+A forward of small windows does not fill a GPU: its blocks last as long as their kernels take to start, so
+that several in one take hardly longer than one alone. Large windows fill it, and gain nothing. And windows
+that share a forward are not shared out over gangs, which may then be idle.
+Decides: the batch of all shots of a job. Does not decide: which windows of a step it is (phases.Course).
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from cluster.choose import NEAR, Strand, Work, span
+from cluster.cost import Measured, Shape, Step, estimate, measured_s, memory
+from cluster.machine import Machine
+from engine.parallel.axes import Axes
+from engine.phases import Course
+
+CPU = "cpu"  # what ranks call their device there
+MOST = 8  # windows that may share a forward
+CLEARLY = 0.9  # of a job's time: what saves less is not worth other low bits
+
+
+@dataclass(frozen=True)
+class Pool:
+    """So many gangs of these axes, and how many shots are under way for them; machine is None on CPUs."""
+
+    machine: Machine | None
+    axes: Axes
+    gangs: int
+    open_shots: int
+
+
+def choose_batch(work: Work, pool: Pool, measured: Measured) -> tuple[int, str]:
+    """The batch under which the job ends first, if clearly, else 1; and why, in one line."""
+    times = {n: _job_s(work, pool, measured, n) for n in range(1, MOST + 1)}
+    alone, others = times[1], {n: seconds for n, seconds in times.items() if n > 1 and seconds is not None}
+    if not alone or not others:
+        return 1, "1 window a forward: how long several take was not measured, or they do not fit"
+    least = min(others.values())
+    if least > CLEARLY * alone:
+        return 1, f"1 window a forward: with more of them the job takes {least / alone:.2f} times as long"
+    best = min(n for n, seconds in others.items() if seconds <= least * NEAR)
+    return best, f"{best} windows a forward: the job takes {others[best] / alone:.2f} of the time"
+
+
+def _job_s(work: Work, pool: Pool, measured: Measured, batch: int) -> float | None:
+    """Seconds of the job; None where they are not known, or a GPU does not hold such a forward."""
+    steps: dict[Shape, Step] = {}
+    for strand in work:
+        seconds = _forward_s(strand.shape, pool, measured, batch)
+        if seconds is None:
+            return None
+        steps[strand.shape] = Step(seconds)
+    return span(_in_parts(work, batch), steps, pool.gangs, pool.open_shots)
+
+
+def _forward_s(shape: Shape, pool: Pool, measured: Measured, batch: int) -> float | None:
+    """Seconds of a forward of so many windows, against what the same source says of one."""
+    device = pool.machine.gpu if pool.machine else CPU
+    one, known = (measured_s(shape, pool.axes, device, measured, n) for n in (1, batch))
+    if one is not None and known is not None:
+        return known
+    if pool.machine is None or memory(shape, pool.axes, batch).gib > pool.machine.memory_gib:
+        return None
+    by_one, by_all = (estimate(shape, pool.axes, pool.machine, n).seconds for n in (1, batch))
+    return (by_one if one is None else one) * by_all / by_one
+
+
+def _in_parts(work: Work, batch: int) -> Work:
+    """The work with parts of a step in place of its windows; a last one counts as if it were no smaller."""
+    parts: Counter[Strand] = Counter()
+    for strand, n in work.items():
+        legs = tuple((steps, -(-windows // batch)) for steps, windows in strand.course.legs)
+        parts[replace(strand, course=Course(legs))] += n
+    return parts

@@ -1,0 +1,69 @@
+"""Windows of one step of a shot in one forward: put together, predicted, taken apart again.
+
+n windows, k predictions of each (1, or 2 where that of the prompt alone comes too). Dims: B batch, T latent
+frames, C channels, H and W rows and columns.
+Decides: what of several windows makes one forward, and what is predicted in turn. Does not decide: which
+windows go together (phases.Course) or whether that pays (cluster.batch).
+
+Kernels choose how they sum by the size of what they are given, so a window's low bits depend on how many are
+in its forward. On CPUs they depended neither on which others are nor on its place among them; nothing here
+relies on that, since the same windows are together in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.families.family import Conditioning, Family
+
+
+def together(windows: Sequence[Tensor]) -> Tensor:
+    """What n windows have each, (1, ...), as one tensor (n, ...)."""
+    return torch.cat(list(windows))
+
+
+def apart(prediction: Tensor, n: int) -> list[Tensor]:
+    """The predictions (k, T, C, H, W) of each of n windows, from those of all, (k n, T, C, H, W)."""
+    return [prediction[window::n] for window in range(n)]
+
+
+def predict_windows(
+    family: Family,
+    latents: Tensor,
+    timestep: Tensor,
+    prompts: Sequence[Conditioning],
+    negatives: Sequence[Conditioning],
+    guidance_scale: float,
+    *,
+    prompted: bool = False,
+) -> Tensor:
+    """Predictions (k n, T, C, H, W) of windows (n, T, C, H, W) as Family.predict has them, of one step.
+
+    prompts and negatives have a text for each window. Texts of unequal lengths cannot share a forward without
+    padding, which some models take for words: then, and where a family takes no batches, windows are
+    predicted one after another.
+    """
+    if family.takes_batches and _alike(prompts) and _alike(negatives):
+        return family.predict(
+            latents, timestep, _joined(prompts), _joined(negatives), guidance_scale, prompted=prompted
+        )
+    each = [
+        family.predict(window[None], timestep, prompt, negative, guidance_scale, prompted=prompted)
+        for window, prompt, negative in zip(latents, prompts, negatives, strict=True)
+    ]
+    return torch.stack(each, dim=1).flatten(0, 1)  # as one forward has them: k times all windows
+
+
+def _alike(texts: Sequence[Conditioning]) -> bool:
+    """Whether all have the shapes of the first."""
+    return all(
+        {n: x.shape for n, x in text.items()} == {n: x.shape for n, x in texts[0].items()} for text in texts
+    )
+
+
+def _joined(texts: Sequence[Conditioning]) -> Conditioning:
+    """The texts of n windows as one of batch n."""
+    return {name: together([text[name] for text in texts]) for name in texts[0]}

@@ -1,0 +1,55 @@
+"""A job whose configuration leaves the batch open gets it here, before it begins.
+
+The batch may change low bits, and what was measured changes from day to day. So a job that goes on keeps the
+batch in its record. Decides: which of a job's shots count. Does not decide: which batch pays (cluster.batch).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cluster.batch import Pool, choose_batch
+from cluster.calibration import measured
+from cluster.topology import Resources, fit, machine_of
+from engine.parallel.axes import ALONE
+from jobs.explain import open_shots
+from jobs.preview import forecast
+from jobs.run import Job, setup_of
+from jobs.sketch import sketches, work_of
+from manifests.store import Store
+
+
+def with_batch(job: Job, nodes: Sequence[Resources], store: Store) -> tuple[Job, str]:
+    """The job with a batch, and why it is that; no nodes are this process alone.
+
+    Raises TooSmall where the nodes do not hold the job's gangs.
+    """
+    kept = _recorded(job, store)
+    if kept:
+        return _set(job, kept), f"{kept} as when the job began"
+    cluster, size = job.spec.cluster, forecast(job.films, store)
+    work = work_of(size.loads, sketches(job.stocked))
+    if not work:
+        return _set(job, 1), "1 window a forward: nothing is left to denoise"
+    at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
+    batch, reason = choose_batch(work, _pool(job, nodes, store, at_once), measured(store))
+    return _set(job, batch), reason
+
+
+def _pool(job: Job, nodes: Sequence[Resources], store: Store, open_shots: int) -> Pool:
+    """The gangs that the job will have."""
+    if not nodes:
+        return Pool(None, ALONE, 1, open_shots)
+    setup = fit(setup_of(job, store), nodes)
+    return Pool(machine_of(nodes) if setup.device == "cuda" else None, setup.axes, setup.gangs, open_shots)
+
+
+def _recorded(job: Job, store: Store) -> int:
+    """The batch that this job began with, 0 if it has not begun."""
+    record = store.read_marker(f"jobs/{job.job_id}/job.json") or {}
+    batch = record.get("spec", {}).get("cluster", {}).get("batch", 0)
+    return batch if isinstance(batch, int) else 0
+
+
+def _set(job: Job, batch: int) -> Job:
+    cluster = replace(job.spec.cluster, batch=batch)
+    return replace(job, spec=replace(job.spec, cluster=cluster))
