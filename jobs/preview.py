@@ -15,7 +15,7 @@ from jobs.outcome import DONE, INVALID
 from jobs.places import opened
 
 if TYPE_CHECKING:  # what a command loads, it loads when it is called
-    from cluster.tasks import FilmTasks, Task
+    from cluster.tasks import FilmTasks, Outcome, Task
     from engine.families.published import Published
     from jobs.explain import Explanation
     from jobs.run import Job
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what a command loads, it loads when it is called
     from manifests.findings import Finding
     from manifests.store import Store
 
+EDITED = 20  # films of which the plan says what an edit changes
 SHOWN = 5  # examples of one kind of fault; `-o json` lists all
 WORDS = {
     "films": "films",
@@ -183,6 +184,7 @@ class Size:
     loads: "Counter[Load]" = field(default_factory=Counter)  # shots to do, by what their cost depends on
     longest: "Counter[Load]" = field(default_factory=Counter)  # those of the film with most to do
     stitched: "Counter[tuple[str, str]]" = field(default_factory=Counter)  # shots by mode and reason
+    edited: dict[str, dict[str, str]] = field(default_factory=dict)  # row -> shots to render, and why
 
 
 def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
@@ -198,6 +200,8 @@ def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
         own = _film(film)
         size.total.update(own)
         size.to_do.update(own if left else {})
+        if store and left and len(size.edited) < EDITED:
+            size.edited |= _edited(store, film, done)
         for key, task in film.tasks.items():
             if _first(key, counted):
                 size.total.update(_task(task))
@@ -208,6 +212,15 @@ def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
         loads = _loads(task for key, task in film.tasks.items() if key in left)
         size.longest = max(size.longest, loads, key=_window_steps)
     return size
+
+
+def _edited(store: "Store", film: "FilmTasks", done: "Mapping[str, Outcome]") -> dict[str, dict[str, str]]:
+    """A film that was made before: its shots to render, and why; nothing of a new film."""
+    from jobs.changes import changes, note_key
+
+    if store.read(note_key(film.row_id)) is None:
+        return {}
+    return {film.row_id: shots} if (shots := changes(store, film, done)) else {}
 
 
 def _loads(tasks: Iterable["Task"]) -> "Counter[Load]":
@@ -269,7 +282,7 @@ def _facts(job: "Job", out: str | None, size: Size) -> dict[str, Any]:
     rows = {"rows": job.manifest.n_rows, "invalid_rows": job.manifest.n_rows - job.n_films}
     stitched = [{"mode": mode, "why": why, "shots": n} for (mode, why), n in size.stitched.most_common()]
     job_facts = {"job_id": job.job_id, "manifest": job.manifest.source, "out": out}
-    return job_facts | rows | counts | {"stitching": stitched}
+    return job_facts | rows | counts | {"stitching": stitched, "edited": size.edited}
 
 
 def _print_plan(job: "Job", out: str | None, size: Size) -> None:
@@ -277,7 +290,7 @@ def _print_plan(job: "Job", out: str | None, size: Size) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from jobs.show import count
+    from jobs.show import count, one_line
 
     table = Table(box=SIMPLE, title=f"{job.job_id}", title_justify="left")
     for name in ("", "in all", *(("there already", "to render") if out else ())):
@@ -289,6 +302,9 @@ def _print_plan(job: "Job", out: str | None, size: Size) -> None:
     Console().print(table)
     for (mode, why), n in size.stitched.most_common():
         print(f"stitching  {count(n, 'shot')} by {mode}: {why}")
+    for row, shots in size.edited.items():
+        renders = "; ".join(f"{shot}, {why}" for shot, why in shots.items())
+        print(one_line(f"edited     {row} renders {renders}", 500))
     if job.findings:
         left_out = count(job.manifest.n_rows - job.n_films, "faulty row")
         print(f"left out: {left_out}; longtake validate lists the faults")

@@ -27,6 +27,7 @@ from engine.numerics import versions
 from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.changes import leave_note
 from jobs.checks import check
 from jobs.desk import JobDesk
 from jobs.outcome import (
@@ -259,6 +260,7 @@ def publish(store: Store, film: FilmDone) -> None:
     master = film.results[film.film.master.key]
     if isinstance(master, Outcome):
         store.publish(master.files["sheet"], sheet_key(row_id))
+        leave_note(store, film.film)
 
 
 def _conclude(job: Job, store: Store, spool: Spool, closing: Sequence[Failure], seconds: float) -> JobResult:

@@ -93,6 +93,18 @@ class Night:
         assert self.run(*rows)["status"] == "done", self.said
         return Counter(kind for kind, _ in self.done() - before)
 
+    def plan(self, *rows: Row) -> dict[str, Any]:
+        """What the plan of these rows says."""
+        manifest = self.folder / "m.jsonl"
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        assert main(["plan", str(manifest), "--out", str(self.out), "-o", "json", *self.settings]) == 0
+        facts: dict[str, Any] = json.loads(self.capsys.readouterr().out)
+        return facts
+
+    def bytes(self) -> dict[str, bytes]:
+        """Every artefact by its name."""
+        return {path.name: path.read_bytes() for path in (self.out / "cas").rglob("*") if path.is_file()}
+
     def results(self) -> list[Row]:
         rows: list[Row] = read_results(self.store).to_pylist()
         return rows
@@ -127,6 +139,17 @@ def failing(name: str, error: Exception, real: Callable[..., Any]) -> Callable[.
         return real(self, task, folder)
 
     return segment
+
+
+def test_of_ten_shots_one_edited_renders_a_tenth_and_the_others_keep_their_bytes(night: Night) -> None:
+    ten = [shot(f"s{k}") for k in range(10)]
+    edited = [*ten[:4], shot("s4", prompt="snow on a hill"), *ten[5:]]
+    assert night.made_by(film(shots=ten))["shot"] == 10
+    before = night.bytes()
+    assert night.plan(film(shots=edited))["edited"] == {"water": {"s4": "another prompt"}}
+    second = night.made_by(film(shots=edited))
+    assert second == {"prompt": 1, "shot": 1, "segment": 1, "master": 1, "version": 1}
+    assert before.items() <= night.bytes().items()
 
 
 def test_a_job_that_another_driver_renders_is_left_to_that_and_stays_running(
