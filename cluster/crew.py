@@ -21,7 +21,8 @@ class Setup:
 
     `device` is cpu, cuda, or auto for cuda where there are GPUs; `stage_gpus` the share of a GPU that the
     encoder and each decoder take, 0 for the CPU. `threads` are torch's in one process: they may
-    change low bits. `group_timeout_s` bounds every collective of a gang.
+    change low bits. `group_timeout_s` bounds every collective of a gang. `cache` is where a node keeps copies
+    of models (cluster.copies).
     """
 
     store_url: str
@@ -38,6 +39,7 @@ class Setup:
     decoders: int = 1
     finishers: int = 1
     group_timeout_s: float = 60.0
+    cache: str = "auto"
 
 
 class Crew(Protocol):
