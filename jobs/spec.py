@@ -44,8 +44,9 @@ class SpecError(Exception):
 class ModelSpec:
     """A diffusers folder: the same path on every node, a URL or a hub id; "chalk" is the embedded model.
 
-    A URL (s3://, gs://, file://…) and a hub id (org/name, or org/name@revision) are mirrored once to every
-    node, below cluster.cache; a hub id is recorded with the commit that it was found at.
+    A URL (s3://, file://, and gs:// or others whose fsspec package is installed) and a hub id (org/name, or
+    org/name@revision) are mirrored once to every node, below cluster.cache; a hub id is recorded with the
+    commit that it was found at.
     dtype=auto is bfloat16 where cluster.device computes on GPUs, float32 on CPUs. Two ways for weights that
     do not fit a GPU, neither of which changes a bit: zero shares the transformer's weights out over the ranks
     of a gang (DeepSpeed's ZeRO-3); offload keeps them in main memory ("memory") or in files ("disk") and

@@ -81,7 +81,8 @@ def _filled(origin: Origin, staged: Path, key: str, choose: Choose) -> dict[str,
         raise Changed(origin.url)
     absent = {name: one for name, one in files.items() if _size(staged / name) != one.size}
     with _room(origin.url, sum(one.size for one in absent.values()), staged):
-        origin.fetch(list(absent), staged)
+        if absent:
+            origin.fetch(list(absent), staged)
     _prune(staged, files)
     return {name: _checked(staged / name, name, one, origin.url) for name, one in files.items()}
 

@@ -167,7 +167,7 @@ class OnHub:
             yield
         except (errors.GatedRepoError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
             raise _unknown(self.url, error) from error
-        except (OSError, errors.HTTPError) as error:
+        except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # its client's, not exported
             if constants.is_offline_mode():
                 todo = "unset it, plan once with the hub in reach, or give a folder on this disk"
                 raise Offline("HF_HUB_OFFLINE is set, and no copy is here", self.url, todo) from error
