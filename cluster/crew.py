@@ -10,6 +10,7 @@ from typing import Protocol
 from cluster.events import Action, Event
 from cluster.tasks import Failure
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
+from manifests.places import StoreError
 
 
 @dataclass(frozen=True)
@@ -69,4 +70,4 @@ def class_of(error: BaseException) -> str:
     """The class of an error that a call raised, by its type."""
     if isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError)):
         return "DATA"
-    return "TRANSIENT" if isinstance(error, OSError) else "BUG"
+    return "TRANSIENT" if isinstance(error, (OSError, StoreError)) else "BUG"

@@ -22,6 +22,7 @@ from jobs.folders import find_folder
 from jobs.spec import SpecError, load_spec
 from jobs.stock import Stock, check_models, stock
 from manifests.mirror import Changed
+from manifests.places import StoreError
 from tests.hub_server import COMMIT, REPO, Hub, hub_of
 from tests.s3_server import Proxy, ask_moto
 
@@ -154,11 +155,27 @@ def test_a_model_that_is_replaced_after_planning_fails_for_good(
     for fetch in (whole, outlined):
         with pytest.raises(Changed) as told:
             fetch(model)
-        failure, final = judge(told.value)
-        assert final and failure.code == "E623_MODEL_CHANGED" and URL in failure.message
+        failure = judge(told.value)
+        assert (failure.code, failure.error_class) == (
+            "E623_MODEL_CHANGED",
+            "DATA",
+        ) and URL in failure.message
     with pytest.raises(Changed):  # where its listing cannot tell, its bytes do
         whole(Model(URL, "float32", model.digest))
     assert not list((cache / "models").glob("*.part"))
+
+
+def test_a_store_that_cannot_be_reached_while_a_model_is_mirrored_is_tried_again(
+    far: str, proxy: Proxy, cache: Path
+) -> None:
+    model = stocked().model
+    ask_moto(proxy.upstream, "reset-auth", b"0")
+    try:
+        with pytest.raises(StoreError) as told:
+            whole(model)
+    finally:
+        ask_moto(proxy.upstream, "reset-auth", b"inf")
+    assert (judge(told.value).code, judge(told.value).error_class) == ("E801_STORE", "TRANSIENT")
 
 
 def test_longtake_models_tells_of_a_folder_in_a_store_what_it_tells_of_one_here(
