@@ -52,6 +52,8 @@ class StageHandle:
 
     def __init__(self, role: str, setup: Setup) -> None:
         arguments: dict[str, Any] = {"store_url": setup.store_url, "threads": setup.threads}
+        if role != "finish":
+            arguments["cache"] = setup.cache
         if role == "conduct":
             arguments["checkpoint_every"] = setup.checkpoint_every
         elif role == "finish":
@@ -95,7 +97,11 @@ class RankHandle:
         place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
         options = {"num_cpus": needs.get("CPU", 0), "num_gpus": needs.get("GPU", 0)}
         self.actor = RankActor.options(**options, scheduling_strategy=place).remote(
-            store_url=setup.store_url, device=setup.device, threads=setup.threads, exchange=setup.exchange
+            store_url=setup.store_url,
+            device=setup.device,
+            threads=setup.threads,
+            exchange=setup.exchange,
+            cache=setup.cache,
         )
 
     def ready(self) -> Ref:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from cluster.copies import outlined
 from cluster.once import claim, found, found_file
 from cluster.tasks import Model, Outcome, ShotTask
 from engine.batch import apart, together
@@ -72,9 +72,9 @@ class OpenShot:
 class Conductor:
     """Conducts any number of shots; `checkpoint_every` steps it saves a canvas."""
 
-    def __init__(self, store_url: str, checkpoint_every: int, threads: int = 1) -> None:
+    def __init__(self, store_url: str, checkpoint_every: int, threads: int = 1, cache: str = "auto") -> None:
         set_threads(threads)
-        self.store, self.checkpoint_every = open_store(store_url), checkpoint_every
+        self.store, self.checkpoint_every, self.cache = open_store(store_url), checkpoint_every, cache
         self.shots: dict[str, OpenShot] = {}
 
     def open(self, task: ShotTask, opening: int) -> Answer:
@@ -114,7 +114,11 @@ class Conductor:
         """The shot before its first step, or where its last checkpoint left it."""
         given = self._given(task)
         stitcher = Stitcher(
-            task.phases, partial(_new_canvas, task), task.n_canvas, given, task.sampling.guidance_rescale
+            task.phases,
+            partial(_new_canvas, task, self.cache),
+            task.n_canvas,
+            given,
+            task.sampling.guidance_rescale,
         )
         saved = sorted(self.store.list_keys(f"checkpoints/{task.key}"))
         data = self.store.read(saved[-1]) if saved else None
@@ -175,9 +179,10 @@ def _filled(task: ShotTask, turn: Turn, requests: Sequence[Request]) -> Answer:
     return [turn, *requests, *(None for _ in range(task.course.n_slots - len(requests)))]
 
 
-def _new_canvas(task: ShotTask, phase: Phase, steps_before: int) -> Canvas:
+def _new_canvas(task: ShotTask, cache: str, phase: Phase, steps_before: int) -> Canvas:
     """A canvas of noise for one phase of a shot."""
-    folder, facts = Path(task.model.folder), read_facts(Path(task.model.folder))
+    folder = outlined(task.model, cache)
+    facts = read_facts(folder)
     scale = facts.spatial_compression
     return new_canvas(
         folder,

@@ -10,6 +10,7 @@ from typing import Protocol
 from cluster.events import Action, Event
 from cluster.tasks import Failure
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
+from manifests.places import StoreError
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Setup:
 
     `device` is cpu, cuda, or auto for cuda where there are GPUs; `stage_gpus` the share of a GPU that the
     encoder and each decoder take, 0 for the CPU. `threads` are torch's in one process: they may
-    change low bits. `group_timeout_s` bounds every collective of a gang.
+    change low bits. `group_timeout_s` bounds every collective of a gang. `cache` is where a node keeps copies
+    of models (cluster.copies).
     """
 
     store_url: str
@@ -38,6 +40,7 @@ class Setup:
     decoders: int = 1
     finishers: int = 1
     group_timeout_s: float = 60.0
+    cache: str = "auto"
 
 
 class Crew(Protocol):
@@ -67,4 +70,4 @@ def class_of(error: BaseException) -> str:
     """The class of an error that a call raised, by its type."""
     if isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError)):
         return "DATA"
-    return "TRANSIENT" if isinstance(error, OSError) else "BUG"
+    return "TRANSIENT" if isinstance(error, (OSError, StoreError)) else "BUG"

@@ -27,10 +27,15 @@ class Rank:
     """Loads the transformer once and predicts any window of any film."""
 
     def __init__(
-        self, store_url: str, device: str = "cpu", threads: int = 1, exchange: str = DEEPSPEED
+        self,
+        store_url: str,
+        device: str = "cpu",
+        threads: int = 1,
+        exchange: str = DEEPSPEED,
+        cache: str = "auto",
     ) -> None:
-        self.store = open_store(store_url)
-        self.transformer, self.device = LoadedPart("transformer", device, threads), device_name(device)
+        self.store, self.device = open_store(store_url), device_name(device)
+        self.transformer = LoadedPart("transformer", device, threads, cache=cache)
         self.exchange = exchange
         self.embeddings: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.mesh: Mesh | None = None  # None is a gang of one

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import RLock, Timer
 from typing import Any
 
+from cluster.copies import whole
 from cluster.once import Made, done_once, found_file
 from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
 from engine.families.loading import give_memory_back, load_part
@@ -34,9 +35,11 @@ IDLE_S = 60.0  # after which an encoder's weights go: a text encoder may be larg
 class LoadedPart:
     """One part of one model, kept until another model is asked for, or nobody asks for `idle_s` seconds."""
 
-    def __init__(self, part: str, device: str, threads: int, idle_s: float | None = None) -> None:
+    def __init__(
+        self, part: str, device: str, threads: int, idle_s: float | None = None, cache: str = "auto"
+    ) -> None:
         set_threads(threads)
-        self.part, self.device, self.idle_s = part, device, idle_s
+        self.part, self.device, self.idle_s, self.cache = part, device, idle_s, cache
         self.lock, self.timer = RLock(), Timer(0.0, self.forget)
         self.model: Model | None = None
         self.family: Any = None
@@ -58,7 +61,7 @@ class LoadedPart:
     def _load(self, model: Model) -> None:
         self.forget()  # let the old weights go before the new ones come, if they do
         device = "cpu" if model.zero or model.offload else self.device  # from where they are shared out
-        self.family = load_part(Path(model.folder), self.part, model.dtype, device)
+        self.family = load_part(whole(model, self.cache), self.part, model.dtype, device)
         if model.offload:
             offload(self.family, model.offload, self.device)
         self.model = model
@@ -73,9 +76,9 @@ class LoadedPart:
 class Encoder:
     """Turns texts into embeddings, and what shots are given into what their canvases begin with."""
 
-    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
-        self.store, self.text = open_store(store_url), LoadedPart("text", device, threads, IDLE_S)
-        self.given = LoadedPart("given", device, threads, IDLE_S)
+    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1, cache: str = "auto") -> None:
+        self.store, self.text = open_store(store_url), LoadedPart("text", device, threads, IDLE_S, cache)
+        self.given = LoadedPart("given", device, threads, IDLE_S, cache)
 
     def run(self, task: PromptTask | GivenTask) -> Outcome:
         """Encode one text, or one thing that is given."""
@@ -110,9 +113,9 @@ class Encoder:
 class Decoder:
     """Turns latents into pictures, and pictures into a segment, one chunk in memory at a time."""
 
-    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1, cache: str = "auto") -> None:
         self.store = open_store(store_url)
-        self.vae = LoadedPart("vae", device, threads)
+        self.vae = LoadedPart("vae", device, threads, cache=cache)
 
     def run(self, task: SegmentTask) -> Outcome:
         """Decode and encode one shot."""

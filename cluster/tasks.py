@@ -41,9 +41,10 @@ def _fraction(value: object) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint: its folder on every node, the dtype it runs in, the digest of its files.
+    """A checkpoint: its folder (a path on every node, a URL or a hub id), dtype, and its files' digest.
 
-    `zero` and `offload` say where the transformer's weights lie between forwards.
+    `zero` and `offload` say where the transformer's weights lie between forwards; `listing` is the key of the
+    outline that a folder that lies elsewhere was planned with.
     """
 
     folder: str
@@ -51,6 +52,7 @@ class Model:
     digest: str
     zero: bool = False
     offload: str = ""
+    listing: str = ""
 
     @property
     def identity(self) -> list[str]:

@@ -161,7 +161,9 @@ def _add_models(verbs: Verbs) -> None:
         "jobs.models:models",
         "the published checkpoints that can be rendered, or a folder's",
     )
-    models.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="of a model, to look at")
+    models.add_argument(
+        "folder", nargs="?", metavar="FOLDER", help="of a model, to look at: a path, a URL or a hub id"
+    )
     _add_output(models)
 
 

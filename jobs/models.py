@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.cost import BYTES, GIB, Shape, memory
@@ -18,6 +18,7 @@ from engine.families.parameters import decoding, denoising, encoding, read_weigh
 from engine.families.published import Published, published
 from engine.parallel.axes import ALONE
 from jobs.columns import aligned
+from jobs.folders import find_folder
 from jobs.outcome import DONE
 from jobs.refusal import Refused
 
@@ -109,16 +110,19 @@ def _sizes(parameters: int, facts: ModelFacts, denoiser: Denoiser, window: _Wind
     }
 
 
-def _folder(folder: Path) -> dict[str, Any]:
-    """A folder's model, by its files. Raises Refused that says what is wrong with it."""
+def _folder(folder: str) -> dict[str, Any]:
+    """A folder's model, by its files. Raises Refused that says what is wrong with it, or StoreError."""
+    found = None
     try:
-        facts, denoiser, parts = read_facts(folder), read_denoiser(folder), read_weights(folder)
+        found = find_folder(folder)
+        at = found.folder
+        facts, denoiser, parts = read_facts(at), read_denoiser(at), read_weights(at)
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(found.told(error) if found else str(error)) from error
     parameters = denoising(parts)
     counts = {"denoiser": parameters, "text": encoding(parts), "vae": decoding(parts)}
     return {
-        "name": folder.resolve().name,
+        "name": PurePosixPath(found.name).name if found.outline is None else found.name,
         "family": facts.family,
         "parameters_b": {name: round(count / 1e9, 6) for name, count in counts.items()},
         "latent_frames": facts.window_frames,

@@ -53,7 +53,7 @@ def validate(arguments: argparse.Namespace) -> int:
     from manifests.source import read_source
 
     spec, manifest = spec_of(arguments), read_source(arguments.manifest)
-    findings = check(manifest, stock(spec), spec)
+    findings = check(manifest, stock(spec, exact=False), spec)
     if arguments.output == "json":
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
     elif findings:
@@ -106,7 +106,7 @@ def plan(arguments: argparse.Namespace) -> int:
     checkpoint = checkpoint_of(arguments.model) if arguments.model else None
     spec = load_spec(arguments.config, arguments.overrides, PUBLISHED_PROFILE if checkpoint else None)
     try:
-        job = prepare(arguments.manifest, spec, checkpoint=checkpoint)
+        job = prepare(arguments.manifest, spec, checkpoint=checkpoint, exact=store is not None)
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
     warnings = [] if checkpoint else _warnings(job)

@@ -178,7 +178,7 @@ def _film_of(arguments: argparse.Namespace) -> "FilmTasks":
     from jobs.run import Invalid, prepare
 
     try:
-        job = prepare(arguments.manifest, spec_of(arguments))
+        job = prepare(arguments.manifest, spec_of(arguments), exact=False)
     except Invalid as error:
         raise Refused(findings_text(error.findings, error.n_rows), INVALID) from error
     wanted = arguments.row or arguments.film.name.removesuffix(arguments.film.suffix).rpartition(".")[0]

@@ -114,13 +114,17 @@ class Job:
         return self.manifest.n_rows - len(faulty_rows(self.findings))
 
 
-def prepare(source: str, spec: JobSpec, job_id: str = "", checkpoint: Published | None = None) -> Job:
+def prepare(
+    source: str, spec: JobSpec, job_id: str = "", checkpoint: Published | None = None, *, exact: bool = True
+) -> Job:
     """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left.
 
-    With a published checkpoint, that stands in for every model: such a job can be planned only.
+    With a published checkpoint, that stands in for every model: such a job can be planned only. So can one
+    that is not `exact`, and not against what a store holds.
     """
     spec = settled(spec)
-    manifest, stocked = read_source(source), stock_published(spec, checkpoint) if checkpoint else stock(spec)
+    manifest = read_source(source)
+    stocked = stock_published(spec, checkpoint) if checkpoint else stock(spec, exact=exact)
     spec = replace(spec, profiles={name: one.profile for name, one in stocked.items()})  # as it is recorded
     findings = check(manifest, stocked, spec)
     bad = faulty_rows(findings)
@@ -146,6 +150,7 @@ def setup_of(job: Job, store: Store) -> Setup:
         decoders=cluster.decoders,
         finishers=cluster.finishers,
         group_timeout_s=cluster.group_timeout_s,
+        cache=cluster.cache,
     )
 
 

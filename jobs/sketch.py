@@ -6,7 +6,7 @@ Decides: what of a shot's task its cost depends on. Does not decide: the cost (c
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cluster.choose import Strand, Work
@@ -16,7 +16,6 @@ from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
 from engine.families.parameters import denoising, read_weights
 from engine.families.published import Published
 from engine.phases import Course
-from jobs.spec import SpecError
 from jobs.stock import Stock
 
 
@@ -77,12 +76,12 @@ def _of_checkpoint(one: Stock, checkpoint: Published) -> Sketch:
 
 
 def _of_folder(profile: str, one: Stock) -> Sketch:
-    folder, facts = Path(one.model.folder), one.facts
+    facts, name = one.facts, PurePosixPath(one.model.folder.partition("@")[0]).name
     try:
-        denoiser, parameters = read_denoiser(folder), denoising(read_weights(folder))
+        denoiser, parameters = read_denoiser(one.folder), denoising(read_weights(one.folder))
     except (OSError, ValueError) as error:
-        raise SpecError(f"profiles.{profile}.model.folder={folder}: {error}") from error
-    return Sketch(folder.name, denoiser, parameters, facts.latent_channels, facts.spatial_compression)
+        raise one.refused(profile, error) from error
+    return Sketch(name, denoiser, parameters, facts.latent_channels, facts.spatial_compression)
 
 
 def work_of(loads: Mapping[Load, int], models: Mapping[Model, Sketch]) -> Work:

@@ -31,8 +31,6 @@ PRESETS = (
 )  # x264's
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 OFFLOADS = ("", "memory", "disk")
-CHALK = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
-
 
 AUDIO_HZ = 48_000  # of a film's voice; frames and samples are counted by one clock
 LARGEST_CLOCK = 2**31 - 1  # ticks a second that an MP4 file can hold
@@ -44,8 +42,11 @@ class SpecError(Exception):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A diffusers folder, at the same path on every node; "chalk" is the embedded model.
+    """A diffusers folder: the same path on every node, a URL or a hub id; "chalk" is the embedded model.
 
+    A URL (s3://, file://, and gs:// or others whose fsspec package is installed) and a hub id (org/name, or
+    org/name@revision) are mirrored once to every node, below cluster.cache; a hub id is recorded with the
+    commit that it was found at.
     dtype=auto is bfloat16 where cluster.device computes on GPUs, float32 on CPUs. Two ways for weights that
     do not fit a GPU, neither of which changes a bit: zero shares the transformer's weights out over the ranks
     of a gang (DeepSpeed's ZeRO-3); offload keeps them in main memory ("memory") or in files ("disk") and
@@ -64,11 +65,6 @@ class ModelSpec:
             raise SpecError(f"model.zero=true and model.offload={self.offload!r} exclude each other: use one")
         if self.dtype not in DTYPES:
             raise SpecError(f"model.dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
-
-    @property
-    def path(self) -> Path:
-        """Where the folder lies."""
-        return CHALK if self.folder == "chalk" else Path(self.folder)
 
 
 @dataclass(frozen=True)
@@ -248,7 +244,8 @@ class ClusterSpec:
     batch windows of one step of a shot are predicted in one forward, 0 for as many as pay (cluster.batch): it
     may change low bits, and a job that goes on keeps the batch that was chosen when it began.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
-    each decoder take, 0 for the CPU.
+    each decoder take, 0 for the CPU. cache is where each node keeps copies of models that lie elsewhere,
+    auto for longtake below $XDG_CACHE_HOME or ~/.cache.
     """
 
     gangs: int = 0
@@ -271,6 +268,7 @@ class ClusterSpec:
     breaker_share: float = 0.1
     canary_films: int = 0
     budget_gpu_s: float = 0.0
+    cache: str = "auto"
 
     def __post_init__(self) -> None:
         counts = ("conductors", "decoders", "finishers", "threads")
@@ -288,6 +286,8 @@ class ClusterSpec:
             raise SpecError(f"cluster.breaker_share={self.breaker_share} must lie in 0 to 1")
         if self.exchange not in EXCHANGES:
             raise SpecError(f"cluster.exchange={self.exchange!r} must be one of {', '.join(EXCHANGES)}")
+        if self.cache != "auto" and not self.cache.startswith(("/", "~")):
+            raise SpecError(f"cluster.cache={self.cache!r} must begin with / or ~, as a folder on every node")
         if self.device not in ("auto", "cpu", "cuda"):
             raise SpecError(f"cluster.device={self.device!r} must be auto, cpu or cuda")
         if not 0 < self.group_timeout_s < math.inf:

@@ -79,13 +79,13 @@ def _first_step(shot: ShotTask, one: Stock) -> int:
     scale = facts.spatial_compression
     shape = (shot.layout.size, facts.latent_channels, shot.height_px // scale, shot.width_px // scale)
     sigma = one.profile.window.sigma
-    return _step_below(one.model.folder, sampling.n_steps, sampling.scheduler, shape, sigma)
+    return _step_below(one.folder, sampling.n_steps, sampling.scheduler, shape, sigma)
 
 
 @lru_cache(maxsize=256)
-def _step_below(folder: str, n_steps: int, scheduler: str, shape: tuple[int, ...], sigma: float) -> int:
-    if not Path(folder).is_dir():  # a published checkpoint, in a plan without it: as if noise fell evenly
+def _step_below(folder: Path, n_steps: int, scheduler: str, shape: tuple[int, ...], sigma: float) -> int:
+    if not folder.is_dir():  # a published checkpoint, in a plan without it: as if noise fell evenly
         return max(1, round((1 - sigma) * n_steps))
     from engine.families.loading import first_step_below  # torch, which no other mode of planning waits for
 
-    return first_step_below(Path(folder), n_steps, scheduler or None, shape, sigma)
+    return first_step_below(folder, n_steps, scheduler or None, shape, sigma)

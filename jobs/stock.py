@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from cluster.tasks import (
     Adapter,
@@ -16,7 +17,7 @@ from cluster.tasks import (
 from engine.camera import ENGLISH, Idiom
 from engine.families.card import Card
 from engine.families.denoiser import denoiser_of
-from engine.families.facts import ModelFacts, folder_digest, read_card, read_facts, read_idiom
+from engine.families.facts import ModelFacts, read_card, read_facts, read_idiom
 from engine.families.published import Published
 from engine.families.weights import check_weights
 from engine.families.world import read_world
@@ -24,6 +25,7 @@ from engine.film import voice
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from jobs.adapters import stocked_adapters
 from jobs.assets import column_of
+from jobs.folders import Found, find_folder
 from jobs.spec import JobSpec, Profile, SpecError
 from jobs.stock_checks import (
     check_branches,
@@ -51,6 +53,17 @@ class Stock:
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that rows may name
     idiom: Idiom = ENGLISH  # in which its model is told a camera
     card: Card = Card()  # noqa: RUF009  # frozen
+    outline: Path | None = None  # of a model that lies elsewhere
+
+    @property
+    def folder(self) -> Path:
+        """What planning reads of its model."""
+        return self.outline or Path(self.model.folder)
+
+    def refused(self, name: str, error: Exception) -> SpecError:
+        """The error that says what is wrong with the folder that profile `name` names."""
+        found = Found(self.model.folder, outline=self.outline)
+        return SpecError(f"profiles.{name}.model.folder={self.profile.model.folder}: {found.told(error)}")
 
     @property
     def takes(self) -> Takes:
@@ -85,33 +98,30 @@ class Stock:
         return Sizes(self.size_multiple_px, *sides, most_px, self.card.widest)
 
 
-def stock(spec: JobSpec) -> dict[str, Stock]:
-    """Every profile of the job with its model.
+def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
+    """Every profile of the job with its model; if not `exact`, for no task's key (jobs.folders).
 
-    Raises SpecError for a folder that is no model, or a profile that its model cannot serve.
+    Raises SpecError for a folder that is no model, or a profile that its model cannot serve, StoreError for
+    one that cannot be reached.
     """
-    models: dict[tuple[str, str], tuple[ModelFacts, Model, Card, Idiom]] = {}
+    read: dict[str, _Read] = {}
     spec = settled(spec)
     stocked, roots = {}, roots_of(spec)
     for name, profile in spec.profiles.items():
-        folder, dtype = profile.model.path.expanduser().resolve(), profile.model.dtype
-        key = (str(folder), dtype)
-        if key not in models:
-            try:
-                model = Model(str(folder), dtype, folder_digest(folder))
-                models[key] = (read_facts(folder), model, read_card(folder), read_idiom(folder))
-            except (OSError, ValueError) as error:
-                raise SpecError(f"profiles.{name}.model.folder={profile.model.folder}: {error}") from error
-        facts, model, card, idiom = models[key]
+        asked = profile.model
+        if asked.folder not in read:
+            read[asked.folder] = _read(name, asked.folder, spec.cluster.cache, exact)
+        found, facts, card, idiom = read[asked.folder]
         stocked[name] = Stock(
-            completed(profile, card, facts),
+            completed(_pinned(profile, found), card, facts),
             facts,
-            replace(model, zero=profile.model.zero, offload=profile.model.offload),
-            given_latents=_given_latents(folder, facts),
+            Model(found.name, asked.dtype, found.digest, asked.zero, asked.offload, found.listing),
+            given_latents=_given_latents(found.folder, facts),
             roots=roots,
-            adapters=stocked_adapters(name, profile, folder, facts.family, roots),
+            adapters=stocked_adapters(name, profile, found.folder, facts.family, roots),
             idiom=idiom,
             card=card,
+            outline=found.outline,
         )
         check_profile(name, stocked[name])
         check_zero(name, profile.model.zero, spec.cluster)
@@ -119,6 +129,34 @@ def stock(spec: JobSpec) -> dict[str, Stock]:
         check_branches(name, stocked[name], spec.cluster.cfg)
         check_rescale(name, stocked[name], partial(denoiser_for, name, stocked[name]))
     return stocked
+
+
+class _Read(NamedTuple):
+    """What is read of a folder once."""
+
+    found: Found
+    facts: ModelFacts
+    card: Card
+    idiom: Idiom
+
+
+def _read(name: str, folder: str, cache: str, exact: bool) -> _Read:
+    """The folder of a profile. Raises SpecError that names it, or StoreError."""
+    found = None
+    try:
+        found = find_folder(folder, cache, digest=True, exact=exact)
+        at = found.folder
+        return _Read(found, read_facts(at), read_card(at), read_idiom(at))
+    except (OSError, ValueError) as error:
+        told = found.told(error) if found else str(error)
+        raise SpecError(f"profiles.{name}.model.folder={folder}: {told}") from error
+
+
+def _pinned(profile: Profile, found: Found) -> Profile:
+    """The profile as it is recorded: with the commit of a model on the hub."""
+    if "://" in found.name or found.outline is None:
+        return profile
+    return replace(profile, model=replace(profile.model, folder=found.name))
 
 
 def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
@@ -161,9 +199,9 @@ def check_models(stocked: Mapping[str, Stock]) -> None:
     """Refuse damaged weights before a film is begun; a plan needs none. Raises SpecError."""
     for name, one in stocked.items():
         try:
-            check_weights(Path(one.model.folder))
+            check_weights(one.folder)
         except (OSError, ValueError) as error:
-            raise SpecError(f"profiles.{name}.model.folder={one.profile.model.folder}: {error}") from error
+            raise one.refused(name, error) from error
 
 
 def roots_of(spec: JobSpec) -> tuple[Path, ...]:

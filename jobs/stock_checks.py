@@ -6,7 +6,6 @@ Every function raises SpecError, with the key, the numbers and what to set inste
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.families.denoiser import Denoiser, read_denoiser
@@ -164,6 +163,6 @@ def check_branches(name: str, one: Stock, cfg: int) -> None:
 def denoiser_for(name: str, one: Stock) -> Denoiser:
     """What the profile's model predicts with. Raises SpecError for a folder that does not say it."""
     try:
-        return read_denoiser(Path(one.model.folder))
+        return read_denoiser(one.folder)
     except (OSError, ValueError) as error:
-        raise SpecError(f"profiles.{name}.model.folder={one.profile.model.folder}: {error}") from error
+        raise one.refused(name, error) from error

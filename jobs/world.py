@@ -6,7 +6,6 @@ profile, however long the manifest is. Does not decide which words a model knows
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +13,6 @@ from engine.camera import ENGLISH, Idiom, parse_camera
 from engine.families.world import World, read_world
 from jobs.plan import Row
 from jobs.show import count, one_line
-from jobs.spec import SpecError
 from jobs.stock import Stock
 
 CODE = "W701_OUTSIDE_WORLD"
@@ -66,9 +64,9 @@ def worlds(stocked: Mapping[str, Stock]) -> dict[str, World]:
     found = {}
     for name, one in stocked.items():
         try:
-            world = read_world(Path(one.model.folder))
+            world = read_world(one.folder)
         except ValueError as error:
-            raise SpecError(f"profiles.{name}.model.folder={one.profile.model.folder}: {error}") from error
+            raise one.refused(name, error) from error
         if world is not None:
             found[name] = world
     return found

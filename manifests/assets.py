@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.findings import Finding, Level, floats
+from manifests.places import plain_path
 
 # The columns, with what each names, in an order in which later ones are refused beside earlier ones.
 ASSETS = {
@@ -90,7 +91,7 @@ def find_asset(uri: str, roots: tuple[Path, ...]) -> Path | str:
         return "E312_ASSET_SCHEME"
     try:
         allowed = [root.resolve() for root in roots]
-        places = [(root / uri.removeprefix("file://")).resolve() for root in allowed]
+        places = [(root / plain_path(uri)).resolve() for root in allowed]
         inside = [p for p in places if any(p.is_relative_to(root) for root in allowed)]
         # Outside is decided first, so that a finding never tells whether a foreign file exists.
         if not inside:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 _PART = 8 << 20  # of a multipart transfer; with _PARALLEL it bounds the memory of one transfer
 _PARALLEL = 4
@@ -111,7 +112,7 @@ class Disk:
 
     def _check_free(self, free_bytes: int, need_bytes: int) -> None:
         if free_bytes < need_bytes:
-            what = f"{_size(free_bytes)} free, {_size(need_bytes)} needed"
+            what = f"{shown_size(free_bytes)} free, {shown_size(need_bytes)} needed"
             raise StoreError(what, str(self.root), "make room, or name a folder on a larger disk")
 
     def _check_writing(self, ground: Path) -> None:
@@ -148,7 +149,7 @@ class Bucket:
         """The object exists; True if it is ours. The body goes with If-None-Match. Raises OSError."""
         for pause_s in (*_PAUSES_S, None):
             try:
-                with _reaching():
+                with reaching():
                     self.fs.put_file(
                         str(staged), self._at(key), mode="create", chunksize=_PART, max_concurrency=_PARALLEL
                     )
@@ -164,31 +165,31 @@ class Bucket:
     def show(self, source: str, key: str) -> None:
         """``key`` is a copy of ``source``, made by the service, whatever it was before. Raises OSError."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"  # so that a browser plays it
-        with _reaching():
+        with reaching():
             self.fs.cp_file(self._at(source), self._at(key), MetadataDirective="REPLACE", ContentType=kind)
 
     def read(self, key: str) -> bytes | None:
         try:
-            with _reaching():
+            with reaching():
                 data: bytes = self.fs.cat_file(self._at(key))
         except FileNotFoundError:
             return None
         return data
 
     def fetch(self, key: str, path: Path) -> None:
-        with _reaching():
+        with reaching():
             self.fs.get_file(self._at(key), str(path), chunksize=_PART, max_concurrency=_PARALLEL)
 
     def size(self, key: str) -> int | None:
         try:
-            with _reaching():
+            with reaching():
                 return int(self.fs.info(self._at(key))["size"])
         except FileNotFoundError:
             return None
 
     def keys(self, prefix: str) -> list[str]:
         folder = f"{self._at(prefix)}/"
-        with _reaching():
+        with reaching():
             found = self.fs.find(folder)
         return sorted(p[len(self.root) + 1 :] for p in found if p.startswith(folder))
 
@@ -214,7 +215,7 @@ class Bucket:
         return StoreError(f"cannot be used: {error}", where, "check the bucket and its service")
 
     def remove(self, key: str) -> None:
-        with _reaching():
+        with reaching():
             self.fs.rm_file(self._at(key))
 
     def _at(self, key: str) -> str:
@@ -239,7 +240,7 @@ def _expect_one_winner(place: Disk | Bucket, scratch: Path, where: str) -> None:
 
 
 @contextmanager
-def _reaching() -> Iterator[None]:
+def reaching() -> Iterator[None]:
     """Errors of the S3 client that are no replies of the service become OSErrors."""
     from botocore.exceptions import (  # type: ignore[import-untyped]  # as heavy as s3fs, which needs it
         BotoCoreError,
@@ -261,6 +262,12 @@ def _status(error: OSError) -> int | None:
     return status
 
 
-def _size(count_bytes: int) -> str:
+def plain_path(place: str) -> str:
+    """The path that a file:// URL names, in which %20 is a space (RFC 8089); any other place as it is."""
+    return unquote(place.removeprefix("file://")) if place.startswith("file://") else place
+
+
+def shown_size(count_bytes: int) -> str:
+    """A number of bytes for people."""
     unit, name = (2**30, "GiB") if count_bytes >= 2**30 else (2**20, "MiB")
     return f"{count_bytes / unit:.2f} {name}"

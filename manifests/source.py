@@ -12,6 +12,7 @@ import pyarrow as pa
 from fsspec.utils import get_protocol
 
 from manifests.compose import compose
+from manifests.places import plain_path
 from manifests.schema import ManifestError, read_manifest
 
 _BATCH_ROWS = 256  # as Python objects at a time; the table itself stays in Arrow's memory
@@ -40,7 +41,7 @@ def read_source(source: str) -> Manifest:
     """Read a .parquet, .yaml, .jsonl or .csv manifest at a path or URL. Raises ManifestError."""
     protocol = get_protocol(source)
     if protocol == "file":
-        return _read(Path(source.removeprefix("file://")), source)
+        return _read(Path(plain_path(source)), source)
     with tempfile.TemporaryDirectory(prefix="longtake-manifest-") as folder:
         copy = Path(folder, Path(source).name)
         try:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.utils import get_protocol
 
-from manifests.places import Bucket, Disk, StoreError
+from manifests.places import Bucket, Disk, StoreError, plain_path
 
 __all__ = ["Corrupt", "Store", "StoreError", "Unreadable", "open_store"]
 
@@ -220,7 +220,7 @@ def open_store(url: str) -> Store:
     if protocol not in ("file", "s3"):
         raise ValueError(f"cannot store at {url!r}: protocol {protocol!r} is not one of file, s3")
     if protocol == "file":
-        return Store(url, Disk(Path(fsspec.filesystem("file")._strip_protocol(url))))
+        return Store(url, Disk(Path(fsspec.filesystem("file")._strip_protocol(plain_path(url)))))
     # Uncached, because a cached listing would hide the keys of other processes.
     fs = fsspec.filesystem("s3", use_listings_cache=False)
     root = str(fs._strip_protocol(url)).strip("/")

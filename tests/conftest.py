@@ -37,6 +37,7 @@ from engine.parallel.axes import Axes
 from engine.phases import BLEND, Stitch
 from engine.timeline import PromptSpan, Shot
 from manifests.store import open_store
+from tests.s3_server import Proxy, moto_process, s3_through_proxy
 
 # Three windows in the longer shot, one of them under two prompts.
 LAYOUT = Layout(size=4, overlap=2, lead_in=1)
@@ -217,3 +218,17 @@ def living() -> Callable[[Crew], dict[str, int]]:
         return {name: entry["Pid"] for name, entry in known.items() if entry.get("State") == "ALIVE"}
 
     return pids
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[int]:
+    """The port of a moto server process."""
+    with moto_process() as port:
+        yield port
+
+
+@pytest.fixture
+def proxy(moto: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """S3 as the environment names it, emptied, with the bucket `films`."""
+    with s3_through_proxy(moto, monkeypatch.setenv) as server:
+        yield server

@@ -71,7 +71,7 @@ def one_of_each():
     return shot.prompts[0], shot, version.segments[0], MasterTask(version.segments), version
 
 
-WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload")
+WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload", ".model.listing")
 WHY = ".stitch.why"  # for people
 LOW_BITS = ".batch"  # of a shot, which is recorded
 

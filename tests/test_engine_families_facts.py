@@ -11,7 +11,8 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, EulerDiscre
 from engine.chalk.model import TINY, WINDOW_FRAMES, build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
 from engine.families.cogvideox import CogVideoX
-from engine.families.facts import ModelFacts, folder_digest, read_facts
+from engine.families.facts import ModelFacts, read_facts
+from engine.families.files import folder_digest
 from engine.families.known import FAMILIES, UNTAUGHT
 from engine.families.world import read_world, words_of
 
@@ -165,7 +166,7 @@ def test_the_digest_changes_when_a_byte_moves_between_files_or_files_trade_conte
     def digest(name, **files):
         (tmp_path / name).mkdir()
         for file, text in files.items():
-            (tmp_path / name / file).write_text(text)
+            (tmp_path / name / f"{file}.json").write_text(text)
         return folder_digest(tmp_path / name)
 
     layouts = [{"a": "xy", "b": "z"}, {"a": "x", "b": "yz"}, {"a": "z", "b": "xy"}, {"a": "xyz"}, {}]

@@ -12,6 +12,7 @@ BELOW = {"engine": set(), "manifests": set(), "cluster": {"engine", "manifests"}
 BELOW["jobs"] = {"cluster", "engine", "manifests"}
 OWNER = {"omegaconf": "jobs", "ray": "cluster", "torch": "engine", "diffusers": "engine"}
 OWNER |= {"deepspeed": "engine", "pyarrow": "manifests", "fsspec": "manifests"}
+OWNER |= {"huggingface_hub": "manifests"}
 
 
 def imports(path: Path) -> set[str]:

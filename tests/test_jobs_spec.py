@@ -107,7 +107,7 @@ def test_an_override_wins_over_the_file_and_the_file_over_the_default(tmp_path) 
 def test_a_new_profile_stands_beside_the_embedded_one() -> None:
     spec = load_spec(None, ["profiles.big.model.folder=/models/big", "profiles.big.picture.upscale=1"])
     assert sorted(spec.profiles) == ["big", "chalk"]
-    assert str(spec.profiles["big"].model.path) == "/models/big"
+    assert spec.profiles["big"].model.folder == "/models/big"
     assert spec.profiles["big"].picture.upscale == 1 != spec.profiles["chalk"].picture.upscale
 
 

@@ -42,6 +42,11 @@ def test_csv_lines_are_gathered_by_row(table: pa.Table) -> None:
     ]
 
 
+def test_the_file_url_of_a_manifest_is_percent_encoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "tonight's films.csv", CSV)
+    assert "%20" in path.as_uri() and read_source(path.as_uri()).n_rows == 2
+
+
 @pytest.mark.parametrize("suffix", ["yaml", "yml", "jsonl", "csv"])
 def test_decompose_and_compose_keep_the_table(table: pa.Table, tmp_path: Path, suffix: str) -> None:
     decompose(table, tmp_path / f"out.{suffix}")

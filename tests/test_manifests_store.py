@@ -4,17 +4,10 @@ S3 is a real server process of moto behind a proxy of ours, which can misbehave 
 """
 
 import hashlib
-import http.client
 import multiprocessing as mp
 import os
 import pickle
 import re
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from threading import Thread
@@ -25,107 +18,10 @@ from s3fs import S3FileSystem
 
 from manifests.ledger import Ledger, claim_epoch, read_events
 from manifests.store import Corrupt, Store, StoreError, Unreadable, open_store
+from tests.s3_server import Proxy, ask_moto
 
 WRITERS, ROUNDS, PADDING = 4, 8, b"x" * 200_000
 SPAWN = mp.get_context("spawn")  # real separate processes: nothing is shared with the test but the store
-# moto looks and puts in two steps, so that its threads could both win; with one thread the steps are one.
-SERVER = """
-import sys
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import run_simple
-app = DomainDispatcherApplication(create_backend_app)
-run_simple("127.0.0.1", int(sys.argv[1]), app, request_handler=MotoRequestHandler)
-"""
-CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>again</Message></Error>"
-
-
-class Proxy(ThreadingHTTPServer):
-    """Passes requests on to moto, with the fault that a test asks for."""
-
-    daemon_threads, upstream, fault, puts = True, 0, "", 0
-
-
-class Passing(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # answers "100 Continue", which S3 clients wait for
-
-    def pass_on(self) -> None:
-        server = self.server
-        assert isinstance(server, Proxy)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        drop = {"Expect", "If-None-Match" if server.fault == "ignores conditions" else ""}
-        first = self.command == "PUT" and server.puts == 0
-        server.puts += self.command == "PUT"
-        if first and server.fault == "conflicts":
-            return self.answer(409, [], CONFLICT)
-        link = http.client.HTTPConnection("127.0.0.1", server.upstream)
-        link.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k not in drop})
-        reply = link.getresponse()
-        data = reply.read()
-        if first and server.fault == "loses a reply":
-            self.close_connection = True
-            return self.connection.shutdown(socket.SHUT_RDWR)
-        self.answer(reply.status, reply.getheaders(), data)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
-
-    def answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        self.send_response_only(status)
-        for name, value in headers:
-            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                self.send_header(name, value)
-        known = dict(headers).get("Content-Length") if self.command == "HEAD" else None
-        self.send_header("Content-Length", known or str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[int]:
-    """The port of a moto server process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, "moto ended at its start"
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture
-def proxy(moto: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """S3 as the environment names it, with the bucket `films`."""
-    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    values |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
-    with Proxy(("127.0.0.1", 0), Passing) as server:
-        server.upstream = moto
-        Thread(target=server.serve_forever, daemon=True).start()
-        values["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
-        for name, value in (values | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}).items():
-            monkeypatch.setenv(name, value)
-        S3FileSystem.clear_instance_cache()  # its clients keep the environment they were made in
-        _moto(moto, "reset")
-        fsspec.filesystem("s3").mkdir("films")
-        server.puts = 0
-        yield server
-        server.shutdown()
-    S3FileSystem.clear_instance_cache()
-
-
-def _moto(port: int, what: str, body: bytes = b"") -> None:
-    link = http.client.HTTPConnection("127.0.0.1", port)
-    link.request("POST", f"/moto-api/{what}", body)
-    assert link.getresponse().status == 200
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -395,12 +291,12 @@ def test_probe_tells_an_absent_bucket(proxy: Proxy) -> None:
 
 
 def test_probe_tells_refused_credentials(s3: Store, proxy: Proxy) -> None:
-    _moto(proxy.upstream, "reset-auth", b"0")
+    ask_moto(proxy.upstream, "reset-auth", b"0")
     try:
         with pytest.raises(StoreError, match=r"credentials are refused: .*AWS_ACCESS_KEY_ID"):
             s3.probe()
     finally:
-        _moto(proxy.upstream, "reset-auth", b"inf")
+        ask_moto(proxy.upstream, "reset-auth", b"inf")
 
 
 def test_probe_tells_absent_credentials(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

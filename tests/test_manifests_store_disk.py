@@ -49,6 +49,11 @@ def test_writer_killed_before_a_name_exists_leaves_nothing_but_staging(tmp_path:
     assert store.read("films/a.mp4") == b"half a film"
 
 
+def test_a_file_url_of_a_store_is_percent_encoded(tmp_path: Path) -> None:
+    open_store(f"file://{tmp_path}/a%20night").put_new("a", b"film")
+    assert (tmp_path / "a night" / "a").read_bytes() == b"film"
+
+
 def test_janitor_sweeps_old_leftovers_and_no_file_in_the_making(store: Store, tmp_path: Path) -> None:
     assert store.sweep_staging(0) == 0
     name = store.put_artefact(b"film")

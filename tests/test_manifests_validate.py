@@ -422,6 +422,18 @@ def test_image_below_a_root_is_found(tmp_path: Path) -> None:
     assert image(f"file://{tmp_path}/a.png", tmp_path) == []
 
 
+def test_a_file_url_is_percent_encoded_and_a_path_is_not(tmp_path: Path) -> None:
+    (tmp_path / "a b.png").write_bytes(b"x")
+    (tmp_path / "100%25.png").write_bytes(b"x")
+    assert image(f"file://{tmp_path}/a%20b.png", tmp_path) == []
+    assert image((tmp_path / "a b.png").as_uri(), tmp_path) == []
+    assert image(str(tmp_path / "100%25.png"), tmp_path) == []
+    assert image("a%20b.png", tmp_path) == ["E310_ASSET_404"]
+    assert image(f"file://{tmp_path}/100%25.png", tmp_path) == ["E310_ASSET_404"]
+    assert image(f"file://{tmp_path}/%2e%2e/a.png", tmp_path) == ["E311_ASSET_OUTSIDE"]
+    assert image(f"file://{tmp_path}/a%00.png", tmp_path) == ["E310_ASSET_404"]
+
+
 @pytest.mark.parametrize(
     ("given", "found"),
     [

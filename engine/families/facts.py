@@ -3,7 +3,6 @@
 Decides: which family a diffusers folder is of, and the numbers that windows, sizes and prompts follow from.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,7 @@ from engine.camera import Idiom
 from engine.families.card import Card, told_card, told_idiom
 from engine.families.known import FAMILIES, Known, Parts, number
 from engine.families.reading import read_index, read_object
-from engine.families.world import WORLD
 from engine.takes import NOTHING, Takes
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -98,23 +94,3 @@ def _parts(folder: Path, known: Known) -> Parts:
     files = {known.denoiser: "config.json", "vae": "config.json"} | dict(known.more)
     parts = {part: read_object(folder / part / file) for part, file in files.items()}
     return parts | {"pipeline": read_index(folder)}
-
-
-def folder_digest(folder: Path) -> str:
-    """BLAKE2b-256 over names and bytes of all files that weigh on the pictures: the model's identity.
-
-    Neither Markdown nor world.json does: they tell people of the model. Counting them would render every film
-    anew for a reworded hint; what a profile takes from a card is part of its tasks' keys anyway.
-    """
-    digest = hashlib.blake2b(digest_size=32)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and _weighs(p, folder)):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _weighs(path: Path, folder: Path) -> bool:
-    """Whether a file may change a picture."""
-    return path.suffix != ".md" and path != folder / WORLD

@@ -10,10 +10,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from engine.families.files import PICKLED
 from engine.families.reading import read_index, read_object
 
 _AGAIN = "copy the model's folder again, to every node"
-_PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it: a length beyond is of some other file
 
 
@@ -31,7 +31,7 @@ def refuse_pickles(folder: Path) -> None:
     """Raise if the folder is absent or holds pickled weights, which run code when they are loaded."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in _PICKLED)
+    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in PICKLED)
     if found:
         raise ValueError(f"pickled weights are refused: {', '.join(found)}")
 

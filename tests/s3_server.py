@@ -1,0 +1,126 @@
+"""S3 as a real server process of moto, behind a proxy of ours that can misbehave as networks do."""
+
+import http.client
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+
+import fsspec
+from s3fs import S3FileSystem
+
+# moto looks and puts in two steps, so that its threads could both win; with one thread the steps are one.
+SERVER = """
+import sys
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import run_simple
+app = DomainDispatcherApplication(create_backend_app)
+run_simple("127.0.0.1", int(sys.argv[1]), app, request_handler=MotoRequestHandler)
+"""
+CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>again</Message></Error>"
+LARGE = 1 << 20  # bytes of a reply that a stalling network holds back
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on to moto, with the fault that a test asks for, and notes what was got in full."""
+
+    daemon_threads, upstream, fault, puts = True, 0, "", 0
+
+    def __init__(self, upstream: int) -> None:
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.upstream, self.got, self.stalled = upstream, list[tuple[str, int]](), Event()
+
+
+class Passing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # answers "100 Continue", which S3 clients wait for
+
+    def pass_on(self) -> None:
+        server = self.server
+        assert isinstance(server, Proxy)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        drop = {"Expect", "If-None-Match" if server.fault == "ignores conditions" else ""}
+        first = self.command == "PUT" and server.puts == 0
+        server.puts += self.command == "PUT"
+        if first and server.fault == "conflicts":
+            return self.answer(409, [], CONFLICT)
+        link = http.client.HTTPConnection("127.0.0.1", server.upstream)
+        link.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k not in drop})
+        reply = link.getresponse()
+        data = reply.read()
+        if first and server.fault == "loses a reply":
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        if self.command == "GET":
+            server.got.append((self.path, len(data)))
+        self.answer(reply.status, reply.getheaders(), data)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
+
+    def answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        server = self.server
+        assert isinstance(server, Proxy)
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        known = dict(headers).get("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", known or str(len(body)))
+        self.end_headers()
+        if server.fault == "stalls" and len(body) >= LARGE:
+            self.wfile.write(body[: len(body) // 2])
+            server.stalled.set()
+            time.sleep(60)  # far longer than any test waits
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def moto_process() -> Iterator[int]:
+    """The port of a moto server process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(2400):  # up to two minutes, where the machine is busy
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, "moto ended at its start"
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def s3_through_proxy(moto: int, setenv: Callable[[str, str], None]) -> Iterator[Proxy]:
+    """S3 as the environment names it, with the bucket `films`."""
+    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    values |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
+    with Proxy(moto) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        values["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
+        for name, value in (values | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}).items():
+            setenv(name, value)
+        S3FileSystem.clear_instance_cache()  # its clients keep the environment they were made in
+        ask_moto(moto, "reset")
+        fsspec.filesystem("s3").mkdir("films")
+        server.puts = 0
+        yield server
+        server.shutdown()
+    S3FileSystem.clear_instance_cache()
+
+
+def ask_moto(port: int, what: str, body: bytes = b"") -> None:
+    """One of moto's own commands to itself."""
+    link = http.client.HTTPConnection("127.0.0.1", port)
+    link.request("POST", f"/moto-api/{what}", body)
+    assert link.getresponse().status == 200
