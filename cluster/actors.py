@@ -56,8 +56,10 @@ class StageHandle:
             arguments["checkpoint_every"] = setup.checkpoint_every
         elif role == "finish":
             arguments["identity_folder"] = setup.identity_folder
-        elif setup.stage_gpus > 0:
-            arguments["device"] = setup.device
+        else:
+            arguments["check_memory"] = setup.check_memory
+            if setup.stage_gpus > 0:
+                arguments["device"] = setup.device
         gpus = setup.stage_gpus if "device" in arguments else 0
         self.actor = StageActors[role].options(num_gpus=gpus).remote(**arguments)
 
@@ -95,7 +97,11 @@ class RankHandle:
         place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
         options = {"num_cpus": needs.get("CPU", 0), "num_gpus": needs.get("GPU", 0)}
         self.actor = RankActor.options(**options, scheduling_strategy=place).remote(
-            store_url=setup.store_url, device=setup.device, threads=setup.threads, exchange=setup.exchange
+            store_url=setup.store_url,
+            device=setup.device,
+            threads=setup.threads,
+            exchange=setup.exchange,
+            check_memory=setup.check_memory,
         )
 
     def ready(self) -> Ref:

@@ -10,7 +10,7 @@ Decides: what one window step costs. Does not decide: which axes pay (choose).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.machine import Machine
 from engine.families.denoiser import Denoiser
@@ -35,6 +35,7 @@ class Shape:
 
     name tells people which; digest is the model's identity; parameters are those of all that a rank loads;
     scale is pixels a latent. guided says that guidance is on: a model which is not told it has two branches.
+    zero and offload are the profile's: where weights lie between forwards.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Shape:
     scale: int
     text_tokens: int
     guided: bool
+    zero: bool = False
+    offload: str = ""
 
     @property
     def branches(self) -> int:
@@ -158,7 +161,7 @@ def _around(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Memory:
-    """GiB that each rank of a gang needs."""
+    """GiB that each rank of a gang needs, of its GPU or of main memory."""
 
     weights_gib: float
     activations_gib: float
@@ -171,9 +174,35 @@ class Memory:
 
 
 def memory(shape: Shape, axes: Axes) -> Memory:
-    """What a rank holds: all weights, whatever the axes, and its share of what a forward makes on the way."""
+    """What a rank holds on its GPU: weights, and its share of what a forward makes on the way.
+
+    All weights, whatever the axes; its part of them where ZeRO-3 shares them out, none where they wait
+    elsewhere, and then those of a block that computes.
+    """
     size = BYTES[shape.dtype]
     batch = 2 if shape.branches == 2 and shape.denoiser.one_batch and axes.cfg == 1 else 1
     tokens = max(shares(shape.sequence, axes.sequence))
     held = HELD * batch * tokens * shape.denoiser.width * size
-    return Memory(shape.parameters * size / GIB, held / GIB)
+    return Memory(_parameters(shape, axes) * size / GIB, held / GIB)
+
+
+def main_memory(shape: Shape, axes: Axes, on_gpu: bool) -> Memory:
+    """What a rank takes of main memory at the most.
+
+    Weights come into it whole, whatever becomes of them then; on a CPU a forward's activations follow.
+    """
+    whole_gib = shape.parameters * BYTES[shape.dtype] / GIB
+    if on_gpu:
+        return Memory(whole_gib, 0.0, 0.0)
+    kept = memory(replace(shape, offload=""), axes)  # weights that wait in memory are in it, too
+    return Memory(max(kept.weights_gib, whole_gib - kept.activations_gib), kept.activations_gib, 0.0)
+
+
+def _parameters(shape: Shape, axes: Axes) -> int:
+    """Those that a rank's GPU holds at once."""
+    block = max(blocks.video + blocks.text for blocks in shape.denoiser.blocks)
+    if shape.offload:
+        return min(block, shape.parameters)
+    return (
+        min(-(-shape.parameters // axes.ranks) + block, shape.parameters) if shape.zero else shape.parameters
+    )

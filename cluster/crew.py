@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cluster.events import Action, Event
 from cluster.tasks import Failure
+from engine.memory import ran_out
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
 
 
@@ -21,7 +22,9 @@ class Setup:
 
     `device` is cpu, cuda, or auto for cuda where there are GPUs; `stage_gpus` the share of a GPU that the
     encoder and each decoder take, 0 for the CPU. `threads` are torch's in one process: they may
-    change low bits. `group_timeout_s` bounds every collective of a gang.
+    change low bits. `group_timeout_s` bounds every collective of a gang, `step_timeout_s` a window's
+    prediction and a turn of a conductor, `task_timeout_s` a whole task of any other worker. `check_memory`
+    has workers refuse what would not fit.
     """
 
     store_url: str
@@ -38,6 +41,9 @@ class Setup:
     decoders: int = 1
     finishers: int = 1
     group_timeout_s: float = 60.0
+    step_timeout_s: float = 1800.0
+    task_timeout_s: float = 7200.0
+    check_memory: bool = True
 
 
 class Crew(Protocol):
@@ -53,14 +59,29 @@ class Crew(Protocol):
         """Let all workers go; what they were doing is lost."""
 
 
+# What an error says that came of too little memory, and what to do where the error itself does not know.
+_RAN_OUT = {
+    "GPU": ("E921_GPU_OOM", "take a smaller picture or window.size, or model.offload=memory"),
+    "main": ("E922_HOST_OOM", "give fewer workers to a node, or take a smaller picture or window.size"),
+}
+
+
 def judge(error: BaseException) -> tuple[Failure, bool]:
     """What an error of a task means, and whether it would come again however often it were tried.
 
-    Trouble with a store or a disk may pass; wrong values do not.
+    Trouble with a store, a disk or memory may pass; wrong values do not.
     """
+    if kind := ran_out(error):
+        return out_of_memory(kind, f"{type(error).__name__}: {error}", getattr(error, "hint", "")), False
     code = getattr(error, "code", None) or ("E801_STORE" if isinstance(error, OSError) else "E900_RENDER")
     final = isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError))
     message = str(error) or type(error).__name__
     again = "run the same command again; what is done stays done"
     hint = getattr(error, "hint", "" if final else again)
     return Failure(code, f"{type(error).__name__}: {message}"[:500], hint), final
+
+
+def out_of_memory(kind: str, told: str, hint: str = "") -> Failure:
+    """A worker found no more memory, "GPU" or "main"; told is by whom, and hint what would need less."""
+    code, general = _RAN_OUT[kind]
+    return Failure(code, f"{kind} memory ran out: {' '.join(told.split())}"[:500], hint or general)

@@ -123,7 +123,7 @@ def _lost(state: State, event: Lost) -> Step:
         state = _again(replace(state, predicting=state.predicting.delete(window)), window)
     state = dismissed(state, event.worker)
     for piece in pieces:
-        state, more = _blame(state, piece)
+        state, more = _blame(state, piece, event.failure)
         actions += more
     return state, [Replace(event.worker), *actions]
 
@@ -146,19 +146,19 @@ def _pieces(state: State, worker: str) -> list[Piece]:
     ]
 
 
-def _blame(state: State, piece: Piece) -> Step:
-    """Count a lost worker against what it was at."""
+def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
+    """Count a lost worker against what it was at: as a try where it is known what the worker died of."""
     key = piece[0]
     if not state.wants(key):
         return state, []
     of_task = state.losses.get(key, Map())
     losses = of_task.get(piece, 0) + 1
     state = replace(state, losses=state.losses.set(key, of_task.set(piece, losses)))
-    if losses < state.limits.max_losses:
+    if losses < (state.limits.max_losses if cause is None else state.limits.max_tries):
         return state, []
     message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
-    failure = Failure("E910_POISON", message, "look at the workers' logs for the cause, then run again")
-    return with_result(state, key, failure)
+    poison = Failure("E910_POISON", message, "look at the workers' logs for the cause, then run again")
+    return with_result(state, key, cause or poison)
 
 
 _HANDLERS: dict[type, Callable[..., Step]] = {

@@ -22,10 +22,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A film is to be made; `results` are the tasks of it that were done before."""
+    """A film is to be made; `results` are the tasks of it that were done before, or cannot be done."""
 
     film: FilmTasks
-    results: Mapping[str, Outcome] = field(default_factory=dict)
+    results: Mapping[str, Outcome | Failure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ class Raised:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, with whatever it was doing."""
+    """A worker is gone, with whatever it was doing; `failure` says of what, where that is known."""
 
     worker: str
+    failure: Failure | None = None
 
 
 Event = Admitted | Hired | Turned | Predicted | Done | Raised | Lost

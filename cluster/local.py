@@ -34,13 +34,14 @@ class LocalCrew:
 
     def __init__(self, setup: Setup) -> None:
         device = default_device() if setup.device == "auto" else setup.device
+        told, check = (setup.store_url, device, setup.threads), setup.check_memory
         self.stages: dict[str, Any] = {
-            "encode": Encoder(setup.store_url, device, setup.threads),
-            "decode": Decoder(setup.store_url, device, setup.threads),
+            "encode": Encoder(*told, check_memory=check),
+            "decode": Decoder(*told, check_memory=check),
             "finish": Finisher(setup.store_url, setup.identity_folder, setup.threads),
         }
         self.conductor = Conductor(setup.store_url, setup.checkpoint_every, setup.threads)
-        self.rank = Rank(setup.store_url, device, setup.threads)
+        self.rank = Rank(*told, check_memory=check)
         self.requests: dict[Window, Request] = {}
         self.predictions: dict[Window, Packed] = {}
         self.events: deque[Event] = deque(Hired(role, role) for role in [*self.stages, GANG])

@@ -20,6 +20,8 @@ from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
 from cluster.once import marker_key
+from cluster.shortage import Place
+from cluster.sketch import refusal
 from cluster.tasks import FilmTasks, Outcome
 from engine.families.published import Published
 from engine.numerics import versions
@@ -40,6 +42,7 @@ from jobs.outcome import (
 from jobs.plan import plan
 from jobs.refusal import Refused
 from jobs.report import write_report
+from jobs.sketch import sketches
 from jobs.spec import JobSpec, as_plain
 from jobs.spool import Spool
 from jobs.stock import Stock, settled, stock, stock_published
@@ -118,11 +121,11 @@ def prepare(source: str, spec: JobSpec, job_id: str = "", checkpoint: Published 
     return Job(job_id or job_id_of(source, manifest, spec), manifest, spec, stocked, tuple(findings))
 
 
-def setup_of(job: Job, store: Store) -> Setup:
+def setup_of(job: Job, store_url: str) -> Setup:
     """What the crew is told."""
     cluster = job.spec.cluster
     return Setup(
-        store_url=store.url,
+        store_url=store_url,
         identity_folder=str(Path(job.spec.identity).expanduser()),
         device=cluster.device,
         stage_gpus=cluster.stage_gpus,
@@ -135,18 +138,24 @@ def setup_of(job: Job, store: Store) -> Setup:
         decoders=cluster.decoders,
         finishers=cluster.finishers,
         group_timeout_s=cluster.group_timeout_s,
+        step_timeout_s=cluster.step_timeout_s,
+        task_timeout_s=cluster.task_timeout_s,
+        check_memory=cluster.check_memory,
     )
 
 
-def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
+def run(
+    job: Job, out: str, hire: Callable[[Setup], Crew], show: Show, place: Place | None = None
+) -> JobResult:
     """Render a job into `out`. A film's trouble is only its own.
 
+    A film whose windows would not fit at `place`, where it is known, fails before anything of it is begun.
     Raises StoreError if `out` is no use, Refused if the job's id is taken by another manifest.
     """
     store = open_store(out)
     store.probe(LEAST_ROOM)
     with _writing(store):
-        return _run(job, store, hire, show)
+        return _run(job, store, hire, show, place)
 
 
 @contextmanager
@@ -159,7 +168,7 @@ def _writing(store: Store) -> Iterator[None]:
         raise StoreError(f"the job stopped: {error}", store.url, todo) from error
 
 
-def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
+def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None) -> JobResult:
     began = time.monotonic()
     _enrol(store, job)
     _sweep(store)
@@ -182,8 +191,9 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
             show.event(event, state)
 
         limits = Limits(max_canvases=job.spec.cluster.max_canvases, max_films=job.spec.cluster.max_films)
-        films = with_adapters(with_assets(job.films, store), store)
-        for film in render(films, partial(hire, setup_of(job, store)), store, limits, watch):
+        films, setup = with_adapters(with_assets(job.films, store), store), setup_of(job, store.url)
+        refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
+        for film in render(films, partial(hire, setup), store, limits, watch, refuse):
             publish(store, film)
             spool.add(list(rows_of(film)))
             show.film(film)
@@ -276,8 +286,9 @@ def _note(ledger: Ledger, event: Event) -> None:
             ledger.record(
                 event="failed", task_key=key, worker=worker, code=failure.code, message=failure.message
             )
-        case Lost(worker):
-            ledger.record(event="lost", worker=worker)
+        case Lost(worker, failure):
+            told = {"code": failure.code, "message": failure.message} if failure else {}
+            ledger.record(event="lost", worker=worker, **told)
 
 
 def _record(job: Job) -> dict[str, Any]:

@@ -242,6 +242,10 @@ class ClusterSpec:
     once, which took 0.86 of the time over gloo; the bits are the same.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
     each decoder take, 0 for the CPU.
+    A worker that is silent for longer than a bound counts as hung, and another does its work: group_timeout_s
+    is for ranks of one gang that wait for each other, step_timeout_s for a window's prediction, with the
+    loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
+    a finisher. check_memory=false begins also what would not fit by arithmetic, and finds out.
     """
 
     gangs: int = 0
@@ -259,6 +263,9 @@ class ClusterSpec:
     max_canvases: int = 4
     max_films: int = 8
     group_timeout_s: float = 60.0
+    step_timeout_s: float = 1800.0
+    task_timeout_s: float = 7200.0
+    check_memory: bool = True
 
     def __post_init__(self) -> None:
         counts = ("conductors", "decoders", "finishers", "threads")
@@ -276,8 +283,9 @@ class ClusterSpec:
             raise SpecError(f"cluster.exchange={self.exchange!r} must be one of {', '.join(EXCHANGES)}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise SpecError(f"cluster.device={self.device!r} must be auto, cpu or cuda")
-        if not 0 < self.group_timeout_s < math.inf:
-            raise SpecError(f"cluster.group_timeout_s={self.group_timeout_s} s must be above 0 s and finite")
+        for name in ("group_timeout_s", "step_timeout_s", "task_timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise SpecError(f"cluster.{name}={getattr(self, name)} s must be above 0 s and finite")
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
 
 N_STEPS = 2
+RAN_OUT = Failure("E922_HOST_OOM", "main memory ran out")
 FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows
 
 
@@ -90,6 +91,7 @@ class Night:
         self.predicted, self.advanced = {}, set()  # (opening, step) -> parts
         self.known, self.ended = set(), {}  # keys with an outcome that dispatch was told of; row -> FilmDone
         self.final, self.raised, self.died = set(), Counter(), Counter()
+        self.refused = {}  # shots that are known to be impossible when their film is admitted
 
     def pick(self, n):
         return (self.tape.popleft() if self.tape else 0) % n
@@ -109,7 +111,7 @@ class Night:
             if not options or stop():
                 return self
             if self.living and self.trouble():
-                self.lose(sorted(self.living)[self.pick(len(self.living))])
+                self.lose(sorted(self.living)[self.pick(len(self.living))], (None, RAN_OUT)[self.pick(2)])
             else:
                 options[self.pick(len(options))]()
         pytest.fail("dispatch goes round in circles")
@@ -128,7 +130,8 @@ class Night:
 
     def admit(self):
         made = self.films.popleft()
-        self.tell(Admitted(made, self.found(made)))
+        left = {key: self.refused[key] for key in made.tasks if key in self.refused}
+        self.tell(Admitted(made, {**self.found(made), **left}))
 
     def found(self, made):
         """What the store has of a film: wanted artefacts first, and below them only where one is wanting."""
@@ -147,8 +150,8 @@ class Night:
         self.late = [call for call in self.late if worker_of(call) != hired.worker]  # its process has ended
         self.tell(hired)
 
-    def lose(self, worker):
-        """A worker dies; what it was at is lost, or answered late."""
+    def lose(self, worker, failure=None):
+        """A worker dies, perhaps of what is known; what it was at is lost, or answered late."""
         mine = [call for call in self.calls if worker_of(call) == worker]
         held = [opened for opened in self.canvases.values() if opened.conductor == worker]
         for piece in [*(piece_of(call) for call in mine), *(self.piece_of_canvas(opened) for opened in held)]:
@@ -158,7 +161,7 @@ class Night:
         self.calls = [call for call in self.calls if call not in mine]
         self.late += [call for call in mine if self.pick(2)]
         self.canvases = {key: o for key, o in self.canvases.items() if o.conductor != worker}
-        self.tell(Lost(worker))
+        self.tell(Lost(worker, failure))
 
     def lose_at(self, shot, step):
         """Lose a shot's conductor when its canvas stands before `step`."""
@@ -233,7 +236,8 @@ class Night:
             case Done(key, _, _) if self.wants(key):
                 self.known.add(key)
             case Admitted(_, results):
-                self.known |= results.keys()
+                self.known |= results.keys() - self.refused.keys()
+                self.final |= results.keys() & self.refused.keys()
         self.state, actions = decide(self.state, event)
         for action in actions:
             self.check(action)
@@ -311,7 +315,8 @@ class Night:
             keys.add(key)
             waiting += made.tasks[key].needs
         tired = {key for key, n in self.raised.items() if n >= self.limits.max_tries}
-        deadly = {key for (key, _, _), n in self.died.items() if n >= self.limits.max_losses}
+        most = min(self.limits.max_losses, self.limits.max_tries)  # the latter where the cause is known
+        deadly = {key for (key, _, _), n in self.died.items() if n >= most}
         assert keys & (self.final | tired | deadly), f"{task.kind} failed without a cause: {result}"
 
     def undecoded(self):
@@ -619,6 +624,35 @@ def test_a_window_that_kills_its_gangs_is_given_up_and_its_film_alone_fails():
     assert failure.code == "E910_POISON" and "4 workers" in failure.message and failure.hint
     assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
     assert Counter(type(action) for action in night.log)[Drop] == 1
+
+
+def test_a_window_that_runs_its_gangs_out_of_memory_fails_as_that_after_the_tries_and_not_as_poison():
+    shot, sound = shot_task("large", 3), shot_task("sound", 3)
+    staff = workers(gangs=2)
+    night = night_of(film("bad", shot), film("good", sound), staff=staff, max_tries=2, max_losses=9)
+
+    def at_it(call):
+        return isinstance(call, Predict) and call.task == shot and piece_of(call) == (shot.key, 1, 2)
+
+    for _ in range(2):
+        assert "bad" not in night.ended
+        night.run(stop=lambda: first(night, at_it))
+        night.lose(first(night, at_it).gang, RAN_OUT)
+    night.run().check_end(["bad", "good"])
+    assert {r for r in results_of(night, "bad").values() if isinstance(r, Failure)} == {RAN_OUT}
+    assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
+
+
+def test_a_film_of_which_a_shot_is_refused_fails_at_once_and_asks_for_no_work_that_leads_to_it():
+    refused, sound = shot_task("large", 2, "a prompt of its own"), shot_task("sound", 2)
+    night = Night([film("bad", refused, langs=("hi",)), film("good", sound)], workers(), Limits())
+    night.refused = {refused.key: RAN_OUT}
+    night.begin().run().check_end(["bad", "good"])
+    done = night.ended["bad"]
+    assert all(done.results[task.key] == RAN_OUT for task in done.film.wanted)
+    assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
+    asked = {action.task.key for action in night.log if isinstance(action, (Run, Open))}
+    assert not asked & {key for key in done.film.tasks if key not in night.ended["good"].film.tasks}
 
 
 def test_a_long_shot_outlives_any_number_of_workers_that_die_at_different_windows():
