@@ -58,8 +58,10 @@ class StageHandle:
             arguments["checkpoint_every"] = setup.checkpoint_every
         elif role == "finish":
             arguments["identity_folder"] = setup.identity_folder
-        elif setup.stage_gpus > 0:
-            arguments["device"] = setup.device
+        else:
+            arguments["check_memory"] = setup.check_memory
+            if setup.stage_gpus > 0:
+                arguments["device"] = setup.device
         gpus = setup.stage_gpus if "device" in arguments else 0
         self.actor = StageActors[role].options(num_gpus=gpus).remote(**arguments)
 
@@ -102,6 +104,7 @@ class RankHandle:
             threads=setup.threads,
             exchange=setup.exchange,
             cache=setup.cache,
+            check_memory=setup.check_memory,
         )
 
     def ready(self) -> Ref:

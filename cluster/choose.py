@@ -5,14 +5,15 @@ predicted, so one shot alone leaves gangs idle; windows of several open shots fi
 Decides: cfg, ring and ulysses of all gangs. Does not decide: how many films are under way (dispatch.Limits).
 """
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cluster.cost import BYTES, GIB, Measured, Memory, Shape, Step, memory, window_step
+from cluster.cost import Measured, Memory, Shape, Step, memory, window_step
 from cluster.machine import Machine
+from cluster.sharing import gangs_of, named
+from cluster.shortage import Place, shortage
+from engine.memory import Free
 from engine.parallel.axes import Axes
 from engine.phases import Course
 
@@ -114,23 +115,6 @@ def choose(
     return Choice(best, _reason(best, others, len(legal), objective), (best, *others))
 
 
-def gangs_of(gpus: int, shapes: Sequence[Shape]) -> list[Axes]:
-    """All gangs that a node of so many GPUs can hold and these windows can be shared by, small ones first."""
-    cfg = (1, 2) if all(shape.branches == 2 for shape in shapes) else (1,)
-    heads = min((shape.denoiser.heads for shape in shapes), default=1)
-    most = min((shape.tokens for shape in shapes), default=1)
-    shared = all(shape.denoiser.shared for shape in shapes)
-    sizes = [
-        (branches, ring, ulysses)
-        for branches, ring, ulysses in itertools.product(cfg, range(1, gpus + 1), range(1, gpus + 1))
-        if branches * ring * ulysses <= gpus
-        and ulysses <= heads
-        and ring * ulysses <= most
-        and (shared or ring * ulysses == 1)
-    ]
-    return [Axes.of_gang(*size) for size in sorted(sizes, key=lambda size: (math.prod(size), size))]
-
-
 def forecast(
     work: Work,
     film: Work,
@@ -207,12 +191,6 @@ def _largest(shapes: Sequence[Shape], axes: Axes) -> Memory:
 # What is said to people.
 
 
-def named(axes: Axes) -> str:
-    """A gang in few words: "cfg 2 × ulysses 4"."""
-    sizes = (("cfg", axes.cfg), ("ring", axes.ring), ("ulysses", axes.ulysses))
-    return " × ".join(f"{name} {size}" for name, size in sizes if size > 1) or "one model a GPU"
-
-
 def _reason(best: Forecast, others: Sequence[Forecast], n_legal: int, objective: Objective) -> str:
     """Why this gang, in one line."""
     if n_legal == 1:
@@ -247,29 +225,20 @@ def _illegal(asked: Asked, machine: Machine, shapes: Sequence[Shape]) -> str:
 
 
 def _too_large(shapes: Sequence[Shape], legal: Sequence[Axes], machine: Machine) -> str:
-    """What does not fit, by how much, and what would help."""
+    """What does not fit, by how much, and what would."""
     axes = min(legal, key=lambda one: _largest(shapes, one).gib)
     shape = max(shapes, key=lambda one: memory(one, axes).gib)
-    needed = memory(shape, axes)
-    bare_gib = needed.weights_gib + needed.reserve_gib
-    parts = (
-        f"weights {needed.weights_gib:.1f}, activations {needed.activations_gib:.1f}, "
-        f"reserve {needed.reserve_gib:.1f}; {named(axes)}"
-    )
-    return (
-        f"{shape.name} needs {needed.gib:.1f} GiB on each GPU ({parts}), the GPU has "
-        f"{machine.memory_gib:.1f} GiB: {'; '.join(_remedies(shape, bare_gib, machine))}"
-    )
+    short = shortage(shape, axes, Place(Free(machine.memory_gib, "the GPU"), machine.gpus))
+    assert short is not None, "its least need is more than there is"
+    return f"{short.message}: {short.hint}"
 
 
-def _remedies(shape: Shape, bare_gib: float, machine: Machine) -> list[str]:
-    """What could be done about too little memory."""
-    said = []
-    if BYTES[shape.dtype] > 2:
-        said.append(f"set model.dtype=bfloat16, with weights of {shape.parameters * 2 / GIB:.1f} GiB")
-    if bare_gib > machine.memory_gib:
-        said.append("cluster.ulysses and cluster.ring do not help, they share activations and no weights")
-    else:
-        shared = "share activations by more GPUs a node, or " if shape.denoiser.shared else ""
-        said.append(f"{shared}take a smaller window.size or picture")
-    return [*said, "or take a larger GPU or a smaller model"]
+def placeable(work: Work, machine: Machine, asked: Asked = Asked()) -> Work:
+    """The part of the work that some gang of the farm can hold."""
+
+    def fits(shape: Shape) -> bool:
+        legal = (axes for axes in gangs_of(machine.gpus, [shape]) if asked.allows(axes))
+        return any(memory(shape, axes).gib <= machine.memory_gib for axes in legal)
+
+    held = {shape for shape in {strand.shape for strand in work} if fits(shape)}
+    return {strand: n for strand, n in work.items() if strand.shape in held}

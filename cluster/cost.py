@@ -12,7 +12,7 @@ Decides: what one window step costs. Does not decide: which axes (choose) or bat
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster.machine import Machine
 from engine.families.denoiser import Denoiser
@@ -37,6 +37,7 @@ class Shape:
 
     name tells people which; digest is the model's identity; parameters are those of all that a rank loads;
     scale is pixels a latent. guided says that guidance is on: a model which is not told it has two branches.
+    zero and offload are the profile's: where weights lie between forwards.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Shape:
     scale: int
     text_tokens: int
     guided: bool
+    zero: bool = False
+    offload: str = ""
 
     @property
     def branches(self) -> int:
@@ -190,7 +193,7 @@ def _around(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Memory:
-    """GiB that each rank of a gang needs."""
+    """GiB that each rank of a gang needs, of its GPU or of main memory."""
 
     weights_gib: float
     activations_gib: float
@@ -203,11 +206,35 @@ class Memory:
 
 
 def memory(shape: Shape, axes: Axes, batch: int = 1) -> Memory:
-    """What a rank holds: all weights, whatever the axes, and its share of what a forward makes on the way.
+    """What a rank holds on its GPU: weights, and its share of what a forward makes on the way.
 
-    Of a forward of `batch` windows, times two where both branches of guidance share it.
+    All weights, whatever the axes; its part of them where ZeRO-3 shares them out, none where they wait
+    elsewhere, and then those of a block that computes. Of a forward of `batch` windows, times two where both
+    branches of guidance share it.
     """
     size = BYTES[shape.dtype]
     tokens = max(shares(shape.sequence, axes.sequence))
     held = HELD * _branches_together(shape, axes) * batch * tokens * shape.denoiser.width * size
-    return Memory(shape.parameters * size / GIB, held / GIB)
+    return Memory(_parameters(shape, axes) * size / GIB, held / GIB)
+
+
+def main_memory(shape: Shape, axes: Axes, on_gpu: bool) -> Memory:
+    """What a rank takes of main memory at the most.
+
+    Weights come into it whole, whatever becomes of them then; on a CPU a forward's activations follow.
+    """
+    whole_gib = shape.parameters * BYTES[shape.dtype] / GIB
+    if on_gpu:
+        return Memory(whole_gib, 0.0, 0.0)
+    kept = memory(replace(shape, offload=""), axes)  # weights that wait in memory are in it, too
+    return Memory(max(kept.weights_gib, whole_gib - kept.activations_gib), kept.activations_gib, 0.0)
+
+
+def _parameters(shape: Shape, axes: Axes) -> int:
+    """Those that a rank's GPU holds at once."""
+    block = max(blocks.video + blocks.text for blocks in shape.denoiser.blocks)
+    if shape.offload:
+        return min(block, shape.parameters)
+    return (
+        min(-(-shape.parameters // axes.ranks) + block, shape.parameters) if shape.zero else shape.parameters
+    )

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.classes import CLASSES
 from cluster.events import Action, Event
 from cluster.tasks import Failure
+from engine.memory import ran_out
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
 from manifests.places import StoreError
 
@@ -22,8 +24,9 @@ class Setup:
 
     `device` is cpu, cuda, or auto for cuda where there are GPUs; `stage_gpus` the share of a GPU that the
     encoder and each decoder take, 0 for the CPU. `threads` are torch's in one process: they may
-    change low bits. `group_timeout_s` bounds every collective of a gang. `cache` is where a node keeps copies
-    of models (cluster.copies).
+    change low bits. `group_timeout_s` bounds every collective of a gang, `step_timeout_s` a window's
+    prediction and a turn of a conductor, `task_timeout_s` a whole task of any other worker. `check_memory`
+    has workers refuse what would not fit. `cache` is where a node keeps copies of models (cluster.copies).
     """
 
     store_url: str
@@ -40,6 +43,9 @@ class Setup:
     decoders: int = 1
     finishers: int = 1
     group_timeout_s: float = 60.0
+    step_timeout_s: float = 1800.0
+    task_timeout_s: float = 7200.0
+    check_memory: bool = True
     cache: str = "auto"
 
 
@@ -56,8 +62,21 @@ class Crew(Protocol):
         """Let all workers go; what they were doing is lost."""
 
 
+# What an error says that came of too little memory, and what to do where the error itself does not know.
+_RAN_OUT = {
+    "GPU": ("E921_GPU_OOM", "GPU_OOM", "take a smaller picture or window.size, or model.offload=memory"),
+    "main": (
+        "E922_HOST_OOM",
+        "HOST_OOM",
+        "give fewer workers to a node, or take a smaller picture or window.size",
+    ),
+}
+
+
 def judge(error: BaseException) -> Failure:
     """What an error of a task means, by its class: trouble with a store may pass, wrong values do not."""
+    if kind := ran_out(error):
+        return out_of_memory(kind, f"{type(error).__name__}: {error}", getattr(error, "hint", ""))
     code = getattr(error, "code", None) or ("E801_STORE" if isinstance(error, OSError) else "E900_RENDER")
     name = class_of(error)
     message = str(error) or type(error).__name__
@@ -67,7 +86,15 @@ def judge(error: BaseException) -> Failure:
 
 
 def class_of(error: BaseException) -> str:
-    """The class of an error that a call raised, by its type."""
+    """The class of an error that a call raised: its own if it has one, else by its type."""
+    if (own := getattr(error, "error_class", None)) in CLASSES:
+        return str(own)
     if isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError)):
         return "DATA"
     return "TRANSIENT" if isinstance(error, (OSError, StoreError)) else "BUG"
+
+
+def out_of_memory(kind: str, told: str, hint: str = "") -> Failure:
+    """A worker found no more memory, "GPU" or "main"; told is by whom, and hint what would need less."""
+    code, name, general = _RAN_OUT[kind]
+    return Failure(code, f"{kind} memory ran out: {' '.join(told.split())}"[:500], hint or general, name)

@@ -25,10 +25,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A film is to be made; `results` are the tasks of it that were done before."""
+    """A film is to be made; `results` are the tasks of it that were done before, or cannot be done."""
 
     film: FilmTasks
-    results: Mapping[str, Outcome] = field(default_factory=dict)
+    results: Mapping[str, Outcome | Failure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Raised:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, with whatever it was doing; of what, where that is known."""
+    """A worker is gone, with whatever it was doing; `failure` says of what, where that is known."""
 
     worker: str
     failure: Failure | None = None

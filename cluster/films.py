@@ -73,8 +73,8 @@ def _unqueued(state: State, key: str) -> State:
 # Films.
 
 
-def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome]) -> Step:
-    """A film is under way; `known` are its tasks that were done before."""
+def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failure]) -> Step:
+    """A film is under way; `known` are its tasks that were done before, or cannot be done."""
     order, row = state.admissions, made.row_id
     results = state.results.update({key: result for key, result in known.items() if key not in state.results})
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})

@@ -37,13 +37,14 @@ class LocalCrew:
 
     def __init__(self, setup: Setup) -> None:
         device = default_device() if setup.device == "auto" else setup.device
+        told, check = (setup.store_url, device, setup.threads), setup.check_memory
         self.stages: dict[str, Any] = {
-            "encode": Encoder(setup.store_url, device, setup.threads, setup.cache),
-            "decode": Decoder(setup.store_url, device, setup.threads, setup.cache),
+            "encode": Encoder(*told, check_memory=check, cache=setup.cache),
+            "decode": Decoder(*told, check_memory=check, cache=setup.cache),
             "finish": Finisher(setup.store_url, setup.identity_folder, setup.threads),
         }
         self.conductor = Conductor(setup.store_url, setup.checkpoint_every, setup.threads, setup.cache)
-        self.rank = Rank(setup.store_url, device, setup.threads, cache=setup.cache)
+        self.rank = Rank(*told, check_memory=check, cache=setup.cache)
         self.requests: dict[Window, Request] = {}
         self.predictions: dict[Window, Packed] = {}
         self.events: deque[Event] = deque(Hired(role, role) for role in [*self.stages, GANG])

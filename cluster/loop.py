@@ -11,10 +11,15 @@ from cluster.dispatch import Limits, State, decide
 from cluster.events import Action, Admitted, Event, FilmDone, Reprieved, Ticked
 from cluster.once import found
 from cluster.orders import event_of, selects
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import Failure, FilmTasks, Outcome, Task
 from manifests.store import Store, StoreError
 
 Watch = Callable[[Event, State], None]
+Refuse = Callable[[Iterable[Task]], Mapping[str, Failure]]  # which of a film's tasks cannot be done, and why
+
+
+def _nothing(tasks: Iterable[Task]) -> Mapping[str, Failure]:
+    return {}
 
 
 class Desk(Protocol):
@@ -75,12 +80,14 @@ def render(
     limits: Limits,
     watch: Watch,
     desk: Desk | None = None,
+    refuse: Refuse = _nothing,
 ) -> Iterator[FilmDone]:
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
     A crew is hired when a film needs one and let go at the end: what was done before needs none.
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
-    told each event and the state that follows from it. A film that is ordered again is yielded again.
+    told each event and the state that follows from it; `refuse` is asked of what is left to do of a film. A
+    film that is ordered again is yielded again.
     """
     state, source, began = State(limits), Source(films, desk or Unattended()), time.monotonic()
     with ExitStack() as stack:
@@ -88,7 +95,7 @@ def render(
         while True:
             events = source.ordered()
             drawn = islice(source.films, max(state.room, 0))
-            events += [Admitted(film, known(store, film)) for film in drawn]
+            events += [_admitted(film, store, refuse) for film in drawn]
             if not events:
                 if not state.films:
                     return
@@ -110,6 +117,13 @@ def _done(actions: Iterable[Action], crew: Crew | None) -> Iterator[FilmDone]:
         else:
             assert crew is not None, "work is given to hired workers only"
             crew.act(action)
+
+
+def _admitted(film: FilmTasks, store: Store, refuse: Refuse) -> Admitted:
+    """A film with what was done of it before, and what of the rest cannot be done."""
+    done = known(store, film)
+    left = (task for key, task in film.unfinished(done).items() if key not in done)
+    return Admitted(film, {**done, **refuse(left)})
 
 
 def known(store: Store, film: FilmTasks) -> dict[str, Outcome]:

@@ -2,25 +2,33 @@
 
 import time
 from collections import OrderedDict
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from cluster.conductor import Request
+from cluster.copies import whole
+from cluster.cost import Shape
 from cluster.events import Fared
 from cluster.once import found_file
+from cluster.shortage import Place, Shortage, Stage, cheaper, place_on, shortage
+from cluster.sketch import Sketch, sketch_of, window_shape
 from cluster.stages import LoadedPart
+from cluster.tasks import Model
 from engine.batch import predict_windows
 from engine.families.adapters import adapt
+from engine.memory import ran_out
 from engine.numerics import device_name
 from engine.parallel.attention import load_ulysses
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
-from engine.parallel.gang import Mesh, form_mesh
+from engine.parallel.gang import Mesh, form_mesh, together
 from engine.parallel.spread import parallelise
-from engine.parallel.zero import share_weights
+from engine.parallel.zero import load_zero, share_weights
 from engine.takes import BESIDE
 from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
 
 EMBEDDINGS = 256  # kept in memory; a film has a few, a night thousands
+LOADING_S = 1800.0  # that ranks of a gang wait for the last to have loaded its weights
 
 
 class Rank:
@@ -33,12 +41,14 @@ class Rank:
         threads: int = 1,
         exchange: str = DEEPSPEED,
         cache: str = "auto",
+        check_memory: bool = True,
     ) -> None:
-        self.store, self.device = open_store(store_url), device_name(device)
-        self.transformer = LoadedPart("transformer", device, threads, cache=cache)
-        self.exchange = exchange
+        self.store, self.device, self.exchange = open_store(store_url), device_name(device), exchange
+        self.transformer = LoadedPart("transformer", device, threads, check_memory=check_memory, cache=cache)
         self.embeddings: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.mesh: Mesh | None = None  # None is a gang of one
+        self.sketches: dict[Model, Sketch] = {}
+        self.checked: Shape | None = None  # the window that was last found to fit
 
     def form(
         self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, *living: object
@@ -46,19 +56,33 @@ class Rank:
         """Become `rank` of a gang with these axes; all its ranks are called, once all are `living`."""
         if self.transformer.model is not None and self.transformer.model.zero:
             self.transformer.forget()  # a lost rank took its part of the weights with it
-        self.mesh = form_mesh(host, port, prefix, rank, axes, timeout_s, self.exchange)
+        device = self.transformer.device
+        self.mesh = form_mesh(host, port, prefix, rank, axes, timeout_s, self.exchange, device)
         if self.mesh is not None and self.mesh.ulysses is not None and self.exchange == DEEPSPEED:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
 
     def predict(self, request: Request) -> tuple[Fared, Packed]:
-        """How it went, and the prediction of a request's windows; a gang's ranks are all asked at once."""
+        """How it went, and the prediction of a request's windows; a gang's ranks are all asked at once.
+
+        Raises Shortage for a window that would not fit. An error of torch's that there is no memory left has,
+        as `hint`, what would need less.
+        """
+        try:
+            return self._predict(request)
+        except Exception as error:
+            shape = self._shape(request) if ran_out(error) else None
+            if shape is not None:
+                error.hint = cheaper(shape, self.axes, self._place())  # type: ignore[attr-defined]
+            raise
+
+    @property
+    def axes(self) -> Axes:
+        """Of its gang."""
+        return self.mesh.axes if self.mesh else ALONE
+
+    def _predict(self, request: Request) -> tuple[Fared, Packed]:
         began = time.monotonic()
-        family = self.transformer.of(request.model)
-        # An adapter's loading replaces modules, to which a gang's hooks must then be tied anew.
-        if adapt(family, request.adapters, self.store.fetch_artefact) or family.mesh is not self.mesh:
-            parallelise(family, self.mesh)
-            if request.model.zero:
-                share_weights(family, self.transformer.device)
+        family = self._family(request)
         negative, given = self._embedding("prompt", request.negative), self._given(request)
         prediction = predict_windows(
             family,
@@ -70,8 +94,50 @@ class Rank:
             prompted=request.prompted,
         )
         packed = pack(prediction)  # a GPU has computed it only when it is copied
-        axes = self.mesh.axes if self.mesh else ALONE
-        return Fared(time.monotonic() - began, self.device, axes), packed
+        return Fared(time.monotonic() - began, self.device, self.axes), packed
+
+    def _family(self, request: Request) -> Any:
+        """The model, ready for the request; ranks of a gang wait for each other where it must be loaded."""
+        known = self.transformer.model == request.model
+        if known:
+            self._check(request, "loaded")
+        with nullcontext() if known else together(self.mesh, LOADING_S):
+            family = self.transformer.of(request.model, lambda _: self._check(request, "started"))
+            # An adapter's loading replaces modules, to which a gang's hooks must then be tied anew.
+            anew = adapt(family, request.adapters, self.store.fetch_artefact)
+            if request.model.zero:
+                load_zero()
+        if anew or family.mesh is not self.mesh:
+            parallelise(family, self.mesh)
+            if request.model.zero:
+                share_weights(family, self.transformer.device)
+        return family
+
+    def _check(self, request: Request, stage: Stage) -> None:
+        """Raise Shortage where a window would not fit, before anything of it is begun."""
+        shape = self._shape(request) if self.transformer.check_memory else None
+        if shape is None or shape == self.checked:
+            return
+        if failure := shortage(shape, self.axes, self._place(), stage):
+            raise Shortage(failure)
+        self.checked = shape
+
+    def _place(self) -> Place:
+        """Where this rank computes, with what is free there now."""
+        return place_on(self.transformer.device, self.axes.ranks)
+
+    def _shape(self, request: Request) -> Shape | None:
+        """The window as the cost model sees it; None where the folder is broken, which loading tells."""
+        model = request.model
+        if model not in self.sketches:
+            with suppress(OSError, ValueError):
+                self.sketches[model] = sketch_of(whole(model, self.transformer.cache))
+        sketch = self.sketches.get(model)
+        if sketch is None:
+            return None
+        _, frames, _, height, width = request.latents.values.shape
+        sides = (frames, height, width)
+        return window_shape(model, sketch, sides, sketch.text_tokens, request.guidance_scale > 1)
 
     def _given(self, request: Request) -> list[dict[str, Any]]:
         """What the shot is given, as far as it is part of both texts, for each window."""

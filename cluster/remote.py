@@ -1,19 +1,23 @@
 """The crew on a Ray cluster. It moves references, never tensors: windows go from conductor to gang and back.
 
 Ray tells of a dead process within milliseconds. What it cannot tell, a rank that hangs inside a collective,
-ends at the gang's own timeout. Either way the worker is reported lost and replaced; another does its work.
+ends at the gang's own timeout, and any other call that hangs at its own. Either way the worker is reported
+lost and replaced; another does its work.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
 from ray import exceptions as errors
 
 from cluster.actors import Ref, RendezvousActor, StageHandle, node_address
+from cluster.causes import GONE, is_collective, of_memory, own_failure
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
 from cluster.dispatch import GANG
@@ -36,13 +40,13 @@ from cluster.events import (
     Window,
 )
 from cluster.gang import Gang
-from cluster.tasks import ShotTask
+from cluster.tasks import Failure, ShotTask
 from cluster.topology import fit
+from engine.memory import ran_out
 
-# The process or its node is gone. Any other error is of the task, and would come again on another worker.
-GONE = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
 HIRES = 5  # in a row that a worker may die before its first call
 WAIT_S = 1.0  # so that signals are seen
+PEERS_S = 1.0  # in which a rank's own error is here, if another's of the collective came first
 
 
 class CrewError(Exception):
@@ -51,12 +55,19 @@ class CrewError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A call under way: at whom, of what, and what its answer means."""
+    """A call under way: at whom, of what, what its answer means, and how long it is waited for."""
 
     worker: str
     key: str
     answer: Callable[[Any], Event]
     window: Window | None = None
+    bound_s: float = math.inf
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is waited for no longer."""
+        return time.monotonic() - self.began > self.bound_s
 
 
 class RayCrew:
@@ -67,6 +78,7 @@ class RayCrew:
         self.stages: dict[str, StageHandle] = {}
         self.gangs: dict[str, Gang] = {}
         self.pending: dict[Ref, Call] = {}
+        self.causes: dict[Call, BaseException] = {}  # a rank's own error, while its peers are still at it
         self.requests: dict[Window, Ref] = {}
         self.predictions: dict[Window, Ref] = {}
         self.conductors: dict[str, str] = {}  # shot -> conductor
@@ -88,8 +100,9 @@ class RayCrew:
         """Begin a call, or forget one."""
         match action:
             case Run(worker, task):
-                ref = self.stages[worker].run(task)
-                self._await([ref], Call(worker, task.key, lambda outcome: Done(task.key, worker, outcome)))
+                ref, bound_s = self.stages[worker].run(task), self.setup.task_timeout_s
+                done = partial(Done, task.key, worker)
+                self._await([ref], Call(worker, task.key, done, bound_s=bound_s))
             case Open(worker, shot, opening):
                 self.conductors[shot.key], self.openings[shot.key] = worker, opening
                 self._turn(worker, shot, opening, self.stages[worker].open(shot, opening))
@@ -121,6 +134,8 @@ class RayCrew:
                 )
             for ref in ready:
                 self._settle(ref)
+            for worker, call in {call.worker: call for call in self.pending.values() if call.is_late}.items():
+                self._lose(worker, _hung(call))
         events, self.events = list(self.events), deque()
         return events
 
@@ -164,7 +179,7 @@ class RayCrew:
                     self.requests[Window(shot.key, opening, turn.step, part)] = request
             return Turned(shot.key, opening, turn.step)
 
-        self._await([head], Call(worker, shot.key, answer))
+        self._await([head], Call(worker, shot.key, answer, bound_s=self.setup.step_timeout_s))
 
     def _predict(self, gang: str, shot: ShotTask, window: Window) -> None:
         """Ask all ranks of a gang at once; the request is kept until one gang has answered."""
@@ -175,7 +190,7 @@ class RayCrew:
                 self.predictions[window] = prediction
             return Predicted(gang, window, fared)
 
-        self._await(fared, Call(gang, shot.key, answer, window))
+        self._await(fared, Call(gang, shot.key, answer, window, self.setup.step_timeout_s))
 
     def _await(self, refs: Iterable[Ref], call: Call) -> None:
         for ref in refs:
@@ -193,25 +208,46 @@ class RayCrew:
                 self._lose(self.conductors[call.key])
             if call.window is not None:  # the gang lives: let dispatch know that it is free
                 self.events.append(Predicted(call.worker, call.window))
-        except GONE:
-            self._lose(call.worker)
+        except GONE as error:
+            self._lose(call.worker, of_memory(error))
         except errors.RayTaskError as error:
             self._blame(call, error.cause)
         else:
-            if call not in self.pending.values():
-                self.hires.pop(call.worker, None)
-                self.events.append(call.answer(value))
+            if call in self.pending.values():
+                return
+            if call in self.causes:  # its peers were through before it failed
+                self._raise(call, self.causes.pop(call))
+                return
+            self.hires.pop(call.worker, None)
+            self.events.append(call.answer(value))
 
     def _blame(self, call: Call, cause: BaseException) -> None:
         """A task that raised. In a gang of several an error of the collective may be another rank's death."""
-        if call.key == "" or (call.worker in self.gangs and self.setup.axes.ranks > 1 and _collective(cause)):
-            self._lose(call.worker)
-            return
-        if call in self.pending.values():  # its peers will raise the same, or fail in the collective
-            return
+        several = call.worker in self.gangs and self.setup.axes.ranks > 1
+        if call.key == "" or (several and is_collective(cause)):
+            self._lose(call.worker, self._told(call))
+        elif several and ran_out(cause):  # its peers wait in a collective, and not all ranks run out alike
+            self._lose(call.worker, judge(cause))
+        elif call in self.pending.values():  # its peers will raise the same, or fail in the collective
+            self.causes[call] = cause
+        else:
+            self.causes.pop(call, None)
+            self._raise(call, cause)
+
+    def _raise(self, call: Call, cause: BaseException) -> None:
+        """Report a call that raised on a worker that lives."""
         self.events.append(Raised(call.key, call.worker, judge(cause), call.window))
 
-    def _lose(self, worker: str) -> None:
+    def _told(self, call: Call) -> Failure | None:
+        """What a rank said of itself, where the error or the end of another was noticed first."""
+        if call in self.causes:
+            return judge(self.causes[call])
+        peers = [ref for ref, other in self.pending.items() if other is call]
+        ready, _ = ray.wait(peers, num_returns=len(peers), timeout=PEERS_S) if peers else ([], [])
+        told = (own_failure(ref) for ref in ready)
+        return next((failure for failure in told if failure is not None), None)
+
+    def _lose(self, worker: str, failure: Failure | None = None) -> None:
         """Report a worker lost, once, and see to it that nothing of it lives on."""
         self._drop_calls(lambda call: call.worker == worker)
         if worker in self.gangs:
@@ -221,10 +257,11 @@ class RayCrew:
         if worker in self.hires:  # it never came to work, so dispatch does not know it
             self._hire(worker)
         else:
-            self.events.append(Lost(worker))
+            self.events.append(Lost(worker, failure))
 
     def _drop_calls(self, which: Callable[[Call], bool]) -> None:
         self.pending = {ref: call for ref, call in self.pending.items() if not which(call)}
+        self.causes = {call: cause for call, cause in self.causes.items() if not which(call)}
 
     def _close(self, key: str) -> None:
         """A shot has no open canvas any more."""
@@ -243,6 +280,9 @@ def living_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _collective(cause: BaseException) -> bool:
-    """Whether an error may come from a peer: torch raises RuntimeError and its kin for those."""
-    return isinstance(cause, RuntimeError)
+def _hung(call: Call) -> Failure:
+    """What is said of a call that is waited for no longer."""
+    key = "step" if call.window or call.worker.startswith("conduct-") else "task"
+    message = f"{call.worker} gave no answer for {call.bound_s:g} s, so it counts as hung"
+    hint = f"if it was at work all the time, raise cluster.{key}_timeout_s; else see its log in Ray's folder"
+    return Failure("E911_HUNG", message, hint, "TIMEOUT")

@@ -5,7 +5,7 @@ A stage loads what it needs at its first task, inside its own process, so weight
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import Any
 
 from cluster.copies import whole
 from cluster.once import Made, done_once, found_file
+from cluster.shortage import Shortage, part_shortage, place_on
 from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
-from engine.families.loading import give_memory_back, load_part
+from engine.families.loading import LEFT_OUT, give_memory_back, load_part
 from engine.families.offload import offload
+from engine.families.parameters import read_weights
 from engine.film.encode import encode_segment
 from engine.film.finish import Line, Version, make_version
 from engine.film.join import count_frames, join_segments
@@ -36,35 +38,58 @@ class LoadedPart:
     """One part of one model, kept until another model is asked for, or nobody asks for `idle_s` seconds."""
 
     def __init__(
-        self, part: str, device: str, threads: int, idle_s: float | None = None, cache: str = "auto"
+        self,
+        part: str,
+        device: str,
+        threads: int,
+        idle_s: float | None = None,
+        check_memory: bool = True,
+        cache: str = "auto",
     ) -> None:
         set_threads(threads)
-        self.part, self.device, self.idle_s, self.cache = part, device, idle_s, cache
+        self.check_memory, self.cache = check_memory, cache
+        self.part, self.device, self.idle_s = part, device, idle_s
         self.lock, self.timer = RLock(), Timer(0.0, self.forget)
         self.model: Model | None = None
         self.family: Any = None
 
-    def of(self, model: Model) -> Any:
-        """The family that holds this part of `model`."""
+    def of(self, model: Model, check: Callable[[Model], None] | None = None) -> Any:
+        """The family that holds this part of `model`; `check` may refuse to have it loaded."""
         if self.part != "transformer":
             model = replace(model, zero=False, offload="")  # of transformers alone: reload nothing for them
         with self.lock:
             self.timer.cancel()
             if model != self.model:
-                self._load(model)
+                self._load(model, check)
             if self.idle_s is not None:
                 self.timer = Timer(self.idle_s, self.forget)
                 self.timer.daemon = True
                 self.timer.start()
             return self.family
 
-    def _load(self, model: Model) -> None:
+    def _load(self, model: Model, check: Callable[[Model], None] | None) -> None:
         self.forget()  # let the old weights go before the new ones come, if they do
+        if self.check_memory:
+            (check or self._check)(model)
         device = "cpu" if model.zero or model.offload else self.device  # from where they are shared out
         self.family = load_part(whole(model, self.cache), self.part, model.dtype, device)
         if model.offload:
             offload(self.family, model.offload, self.device)
         self.model = model
+
+    def _check(self, model: Model) -> None:
+        """Raise Shortage where there is no memory for the weights. That a folder is broken, loading tells."""
+        try:
+            parts = read_weights(whole(model, self.cache))
+        except (OSError, ValueError):
+            return
+        own = {
+            name: part for name, part in parts.items() if name.removesuffix("_2") not in LEFT_OUT[self.part]
+        }
+        what = f"{' and '.join(own)} of {Path(model.folder).name}"
+        parameters = sum(part.parameters for part in own.values())
+        if failure := part_shortage(what, parameters, model.dtype, place_on(self.device)):
+            raise Shortage(failure)
 
     def forget(self) -> None:
         """Let the weights go, until they are asked for again. Who computes with them keeps them."""
@@ -76,9 +101,17 @@ class LoadedPart:
 class Encoder:
     """Turns texts into embeddings, and what shots are given into what their canvases begin with."""
 
-    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1, cache: str = "auto") -> None:
-        self.store, self.text = open_store(store_url), LoadedPart("text", device, threads, IDLE_S, cache)
-        self.given = LoadedPart("given", device, threads, IDLE_S, cache)
+    def __init__(
+        self,
+        store_url: str,
+        device: str = "cpu",
+        threads: int = 1,
+        check_memory: bool = True,
+        cache: str = "auto",
+    ) -> None:
+        self.store = open_store(store_url)
+        self.text = LoadedPart("text", device, threads, IDLE_S, check_memory, cache)
+        self.given = LoadedPart("given", device, threads, IDLE_S, check_memory, cache)
 
     def run(self, task: PromptTask | GivenTask) -> Outcome:
         """Encode one text, or one thing that is given."""
@@ -113,9 +146,16 @@ class Encoder:
 class Decoder:
     """Turns latents into pictures, and pictures into a segment, one chunk in memory at a time."""
 
-    def __init__(self, store_url: str, device: str = "cpu", threads: int = 1, cache: str = "auto") -> None:
+    def __init__(
+        self,
+        store_url: str,
+        device: str = "cpu",
+        threads: int = 1,
+        check_memory: bool = True,
+        cache: str = "auto",
+    ) -> None:
         self.store = open_store(store_url)
-        self.vae = LoadedPart("vae", device, threads, cache=cache)
+        self.vae = LoadedPart("vae", device, threads, check_memory=check_memory, cache=cache)
 
     def run(self, task: SegmentTask) -> Outcome:
         """Decode and encode one shot."""

@@ -3,12 +3,15 @@
 A gang lies on one node: its ranks exchange gigabytes a step, where windows exchange megabytes.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cluster.crew import Setup
 from cluster.machine import BETWEEN_GB_S, GPUS, LATENCY_S, Machine
+from cluster.shortage import Place
+from engine.memory import GIB, Free
 
 Resources = Mapping[str, float]
 KIND = "accelerator_type:"  # what Ray calls a node's kind of GPU begins so
@@ -36,8 +39,8 @@ def machine_of(nodes: Sequence[Resources]) -> Machine | None:
     """
     groups: Counter[tuple[str, int]] = Counter()
     for node in nodes:
-        if gpus := int(node.get("GPU", 0.0)):
-            kind = next((name.removeprefix(KIND) for name in node if name.startswith(KIND)), "")
+        kind, gpus = _gpu_of(node)
+        if gpus:
             groups[kind, gpus] += 1
     if not groups:
         return None
@@ -51,6 +54,28 @@ def machine_of(nodes: Sequence[Resources]) -> Machine | None:
     gpu = GPUS[kind]
     speeds = gpu.memory_gib, gpu.tflops, gpu.efficiency, gpu.link_gb_s
     return Machine(n_nodes, gpus, *speeds, BETWEEN_GB_S, LATENCY_S, kind)
+
+
+def place_of(setup: Setup, nodes: Sequence[Resources]) -> Place | None:
+    """Where the ranks of a fitted setup compute at best: what its largest node has, None where nobody says.
+
+    A node's own memory is what Ray found free when it started, less its object store.
+    """
+    kinds = [_gpu_of(node) for node in nodes if gangs_on(node, setup)]
+    if setup.device == "cuda":
+        known = [(GPUS[kind].memory_gib, kind, gpus) for kind, gpus in kinds if kind in GPUS]
+        if len(known) < len(kinds) or not known:
+            return None
+        memory_gib, kind, gpus = max(known)
+        return Place(Free(memory_gib, f"the GPU {kind}"), gpus)
+    sizes = [node.get("memory", math.inf) for node in nodes if gangs_on(node, setup)]
+    return Place(Free(max(sizes) / GIB, "the largest node")) if sizes and max(sizes) < math.inf else None
+
+
+def _gpu_of(node: Resources) -> tuple[str, int]:
+    """The kind of a node's GPUs, as Ray names it, and how many there are."""
+    kind = next((name.removeprefix(KIND) for name in node if name.startswith(KIND)), "")
+    return kind, int(node.get("GPU", 0.0))
 
 
 def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:

@@ -106,7 +106,7 @@ def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
     key = piece[0]
     if not state.wants(key):
         return state, []
-    if cause is not None:
+    if cause is not None and cause.error_class != "TIMEOUT":
         state = _counted(state, key, cause.error_class)
         if gives_up(state.strikes[key], cause.error_class, state.limits.max_tries):
             return with_result(state, key, cause)
@@ -114,8 +114,11 @@ def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
     of_task = state.losses.get(key, Map())
     losses = of_task.get(piece, 0) + 1
     state = replace(state, losses=state.losses.set(key, of_task.set(piece, losses)))
-    if losses < state.limits.max_losses:
+    # Who hangs, or dies of nobody knows what, may be at many things at once: only one that comes back counts.
+    if losses < (state.limits.max_losses if cause is None else CLASSES["TIMEOUT"].limit):
         return state, []
+    if cause is not None:
+        return with_result(state, key, cause)
     message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
     hint = "look at the workers' logs for the cause, then run again"
     return with_result(refunded(state, key), key, Failure("E910_POISON", message, hint, "POISON"))

@@ -49,6 +49,11 @@ def asset_fault(role: str, uri: str, roots: tuple[Path, ...], n_frames: int, fps
         )
     if fault:
         return "E314_ASSET_UNREADABLE", f"{short(uri)!r}: {fault}", hint
+    if role == FIRST and n_frames < 2:
+        message = (
+            f"{short(uri)!r} is the first frame of a shot of {n_frames} frame, which leaves none to draw"
+        )
+        return "E319_NOTHING_TO_DRAW", message, "give the shot 2 frames at least, or no picture"
     if role == SOURCE and isinstance(found, int) and found < n_frames:
         message = f"{short(uri)!r} has {found} frames at {fps} frames a second, and the shot {n_frames}"
         return "E318_VIDEO_SHORT", message, f"shorten the shot to {found} frames, or give a longer video"

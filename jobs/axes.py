@@ -8,7 +8,7 @@ Decides: which of a job's shots count. Does not decide: which axes pay (cluster.
 from dataclasses import replace
 
 from cluster.calibration import measured
-from cluster.choose import Asked, choose
+from cluster.choose import Asked, choose, placeable
 from cluster.machine import Machine
 from jobs.explain import open_shots
 from jobs.preview import forecast
@@ -30,6 +30,8 @@ def with_axes(job: Job, machine: Machine | None, store: Store) -> tuple[Job, str
         return _set(job, 1, 1, 1), "of one rank each: nothing is left to denoise"
     asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
+    work = placeable(work, machine, asked) or work  # films that no gang holds fail alone, when they come up
+    film = {strand: n for strand, n in film.items() if strand in work}
     choice = choose(work, film, machine, open_shots=at_once, asked=asked, measured=measured(store))
     axes = choice.best.axes
     return _set(job, axes.cfg, axes.ring, axes.ulysses), choice.reason

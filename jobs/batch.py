@@ -39,7 +39,7 @@ def _pool(job: Job, nodes: Sequence[Resources], store: Store, open_shots: int) -
     """The gangs that the job will have."""
     if not nodes:
         return Pool(None, ALONE, 1, open_shots)
-    setup = fit(setup_of(job, store), nodes)
+    setup = fit(setup_of(job, store.url), nodes)
     return Pool(machine_of(nodes) if setup.device == "cuda" else None, setup.axes, setup.gangs, open_shots)
 
 

@@ -292,5 +292,5 @@ def _frame(text: str) -> int:
 
 
 def _frames(text: str) -> tuple[int, ...]:
-    """Frame numbers in order, as in 37,74."""
-    return tuple(sorted({_frame(part) for part in text.split(",")}))
+    """Frame numbers, as in 37,74, in the order in which they are given."""
+    return tuple(_frame(part) for part in text.split(","))

@@ -26,6 +26,7 @@ from jobs.signals import STOPS, Stopped, Stopping, stoppable
 if TYPE_CHECKING:
     from cluster.dispatch import State
     from cluster.events import Event, FilmDone
+    from cluster.shortage import Place
     from jobs.run import Job, Show
 
 STATUSES = {TOOL: "error", USAGE: "usage", INVALID: "invalid", FAILED: "failed", UNREACHABLE: "unreachable"}
@@ -160,6 +161,8 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
+    from cluster.shortage import place_on
+    from engine.numerics import default_device
     from jobs.run import prepare, run
     from jobs.show import make_show
     from jobs.stock import check_models
@@ -169,7 +172,11 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
     with ExitStack() as stack:
         hire: Any = LocalCrew
-        if not arguments.local:
+        place: Place | None
+        if arguments.local:
+            device = spec.cluster.device
+            place = place_on(default_device() if device == "auto" else device)
+        else:
             from cluster.connect import connect
             from cluster.remote import RayCrew
 
@@ -177,10 +184,23 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
             job = with_open_axes(job, arguments.out)
+            place = place_on_ray(job)
         job = with_open_batch(job, arguments.out, arguments.local)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
         account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
-        return run(job, arguments.out, hire, account)
+        return run(job, arguments.out, hire, account, place)
+
+
+def place_on_ray(job: "Job") -> "Place | None":
+    """Where the job's ranks compute on the cluster, as far as Ray tells; what finds no room, hiring tells."""
+    from cluster.remote import living_nodes
+    from cluster.topology import TooSmall, fit, place_of
+    from jobs.run import setup_of
+
+    nodes = living_nodes()
+    with suppress(TooSmall):
+        return place_of(fit(setup_of(job, ""), nodes), nodes)
+    return None
 
 
 def with_open_axes(job: "Job", out: str) -> "Job":

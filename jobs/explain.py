@@ -20,12 +20,12 @@ from cluster.choose import (
     Work,
     choose,
     forecast,
-    named,
     open_shots_for,
 )
 from cluster.cost import BYTES, GIB, Measured
 from cluster.crew import Setup
 from cluster.machine import Machine
+from cluster.sharing import named
 from engine.parallel.axes import Axes
 from jobs.columns import aligned
 from jobs.farm import EXAMPLES, load_farm

@@ -15,11 +15,11 @@ from jobs.outcome import DONE, INVALID
 from jobs.places import opened
 
 if TYPE_CHECKING:  # what a command loads, it loads when it is called
+    from cluster.sketch import Load
     from cluster.tasks import FilmTasks, Outcome, Task
     from engine.families.published import Published
     from jobs.explain import Explanation
     from jobs.run import Job
-    from jobs.sketch import Load
     from jobs.spec import JobSpec
     from jobs.world import Outside
     from manifests.findings import Finding
@@ -224,8 +224,8 @@ def _edited(store: "Store", film: "FilmTasks", done: "Mapping[str, Outcome]") ->
 
 
 def _loads(tasks: Iterable["Task"]) -> "Counter[Load]":
+    from cluster.sketch import load_of
     from cluster.tasks import ShotTask
-    from jobs.sketch import load_of
 
     return Counter(load_of(task) for task in tasks if isinstance(task, ShotTask))
 

@@ -21,6 +21,8 @@ from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
 from cluster.once import marker_key
+from cluster.shortage import Place
+from cluster.sketch import refusal
 from cluster.tasks import Failure, FilmTasks, Outcome
 from engine.families.published import Published
 from engine.numerics import versions
@@ -44,6 +46,7 @@ from jobs.outcome import (
 from jobs.plan import plan
 from jobs.refusal import Refused
 from jobs.report import write_report
+from jobs.sketch import sketches
 from jobs.spec import ClusterSpec, JobSpec, as_plain
 from jobs.spool import Spool
 from jobs.stock import Stock, settled, stock, stock_published
@@ -133,11 +136,11 @@ def prepare(
     return Job(job_id or job_id_of(source, manifest, spec), manifest, spec, stocked, tuple(findings))
 
 
-def setup_of(job: Job, store: Store) -> Setup:
+def setup_of(job: Job, store_url: str) -> Setup:
     """What the crew is told."""
     cluster = job.spec.cluster
     return Setup(
-        store_url=store.url,
+        store_url=store_url,
         identity_folder=str(Path(job.spec.identity).expanduser()),
         device=cluster.device,
         stage_gpus=cluster.stage_gpus,
@@ -150,6 +153,9 @@ def setup_of(job: Job, store: Store) -> Setup:
         decoders=cluster.decoders,
         finishers=cluster.finishers,
         group_timeout_s=cluster.group_timeout_s,
+        step_timeout_s=cluster.step_timeout_s,
+        task_timeout_s=cluster.task_timeout_s,
+        check_memory=cluster.check_memory,
         cache=cluster.cache,
     )
 
@@ -166,15 +172,18 @@ def limits_of(cluster: ClusterSpec) -> Limits:
     )
 
 
-def run(job: Job, out: str, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
+def run(
+    job: Job, out: str, hire: Callable[[Setup], Crew], show: Show, place: Place | None = None
+) -> JobResult:
     """Render a job into `out`. A film's trouble is only its own.
 
+    A film whose windows would not fit at `place`, where it is known, fails before anything of it is begun.
     Raises StoreError if `out` is no use, Refused if the job's id is taken by another manifest.
     """
     store = open_store(out)
     store.probe(LEAST_ROOM)
     with _writing(store):
-        return _run(job, store, hire, show)
+        return _run(job, store, hire, show, place)
 
 
 @contextmanager
@@ -187,7 +196,7 @@ def _writing(store: Store) -> Iterator[None]:
         raise StoreError(f"the job stopped: {error}", store.url, todo) from error
 
 
-def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> JobResult:
+def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None) -> JobResult:
     began = time.monotonic()
     _enrol(store, job)
     _sweep(store)
@@ -220,7 +229,9 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show) -> J
 
         heart = Heart(store, job.job_id, epoch)
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
-        for film in render(films(), partial(hire, setup_of(job, store)), store, limits, watch, desk):
+        setup = setup_of(job, store.url)
+        refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
+        for film in render(films(), partial(hire, setup), store, limits, watch, desk, refuse):
             publish(store, film)
             spool.add(list(rows_of(film)))
             show.film(film)
@@ -317,8 +328,9 @@ def _note(ledger: Ledger, event: Event) -> None:
             ledger.record(
                 event="failed", task_key=key, worker=worker, code=failure.code, message=failure.message
             )
-        case Lost(worker):
-            ledger.record(event="lost", worker=worker)
+        case Lost(worker, failure):
+            told = {"code": failure.code, "message": failure.message} if failure else {}
+            ledger.record(event="lost", worker=worker, **told)
 
 
 def _record(job: Job) -> dict[str, Any]:

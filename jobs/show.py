@@ -171,8 +171,10 @@ def opening(work: Work, where: str) -> str:
 def trouble(event: Event, state: State, before: Progress) -> str | None:
     """An event worth a warning; a task's last error is left out, as its films say it at once."""
     match event:
-        case Lost(worker) if worker in before.workers:
-            return f"lost {worker} ({before.workers[worker]}); another takes its place and its work"
+        case Lost(worker, failure) if worker in before.workers:
+            why = f": {failure.code} {failure.message}" if failure else ""
+            lost = f"lost {worker} ({before.workers[worker]}); another takes its place and its work{why}"
+            return one_line(lost, MESSAGE_CHARS)
         case Raised(key, worker, failure) if state.wants(key):
             error = f"{failure.error_class} error {state.tries(key)}, tried again"
             task = f"{state.tasks[key].kind} {key[:8]} on {worker}, {error}"

@@ -246,6 +246,10 @@ class ClusterSpec:
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
     each decoder take, 0 for the CPU. cache is where each node keeps copies of models that lie elsewhere,
     auto for longtake below $XDG_CACHE_HOME or ~/.cache.
+    A worker that is silent for longer than a bound counts as hung, and another does its work: group_timeout_s
+    is for ranks of one gang that wait for each other, step_timeout_s for a window's prediction, with the
+    loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
+    a finisher. check_memory=false begins also what would not fit by arithmetic, and finds out.
     """
 
     gangs: int = 0
@@ -264,6 +268,9 @@ class ClusterSpec:
     max_canvases: int = 4
     max_films: int = 8
     group_timeout_s: float = 60.0
+    step_timeout_s: float = 1800.0
+    task_timeout_s: float = 7200.0
+    check_memory: bool = True
     breaker_films: int = 20
     breaker_share: float = 0.1
     canary_films: int = 0
@@ -290,8 +297,9 @@ class ClusterSpec:
             raise SpecError(f"cluster.cache={self.cache!r} must begin with / or ~, as a folder on every node")
         if self.device not in ("auto", "cpu", "cuda"):
             raise SpecError(f"cluster.device={self.device!r} must be auto, cpu or cuda")
-        if not 0 < self.group_timeout_s < math.inf:
-            raise SpecError(f"cluster.group_timeout_s={self.group_timeout_s} s must be above 0 s and finite")
+        for name in ("group_timeout_s", "step_timeout_s", "task_timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise SpecError(f"cluster.{name}={getattr(self, name)} s must be above 0 s and finite")
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,8 @@ def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
     """Every profile with a published checkpoint in its model's place, to plan without its weights."""
     stocked = {}
     for name, profile in spec.profiles.items():
-        model = Model(checkpoint.hub, profile.model.dtype, checkpoint.hub)
+        asked = profile.model
+        model = Model(checkpoint.hub, asked.dtype, checkpoint.hub, asked.zero, asked.offload)
         facts, card = checkpoint.facts, checkpoint.card
         stocked[name] = Stock(completed(profile, card, facts), facts, model, roots=roots_of(spec), card=card)
         check_profile(name, stocked[name])

@@ -177,16 +177,16 @@ def on_ray(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     from cluster.remote import RayCrew
 
     folder = tmp_path_factory.mktemp("ray")
-    now: dict[tuple[int, Axes], Lent] = {}
+    now: dict[tuple[int, Axes, float], Lent] = {}
 
     def close() -> None:
         for lent in now.values():
             lent.crew.close()
         now.clear()
 
-    def crew(gangs: int, ulysses: int, ring: int = 1) -> Lent:
+    def crew(gangs: int, ulysses: int, ring: int = 1, timeout_s: float = 5.0) -> Lent:
         axes = Axes.of_gang(1, ring, ulysses)
-        shape = (gangs, axes)
+        shape = (gangs, axes, timeout_s)
         if shape not in now:
             close()
             setup = Setup(
@@ -196,7 +196,7 @@ def on_ray(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 gangs=gangs,
                 axes=axes,
                 checkpoint_every=2,
-                group_timeout_s=5.0,
+                group_timeout_s=timeout_s,
             )
             now[shape] = Lent(RayCrew(setup), setup.store_url)
         return now[shape]

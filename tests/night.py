@@ -78,6 +78,9 @@ def workers(gangs=1, conductors=1, canvases=8, encoders=1, decoders=1, finishers
     return [*simple, *(Hired(f"conduct-{k}", "conduct", canvases, f"host-{k}") for k in range(conductors))]
 
 
+RAN_OUT = Failure("E922_HOST_OOM", "memory ran out", "give a node fewer workers", "HOST_OOM")
+
+
 class Night:
     """Films made by workers that answer, raise and die as the bytes of `tape` say; without it all is calm."""
 
@@ -93,6 +96,7 @@ class Night:
         self.strikes, self.died = {}, Counter()  # task -> Counter of classes; piece -> lost workers
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
         self.held, self.cut = set(), set()  # reasons; rows that were ended
+        self.refused = {}  # tasks that are known to be impossible when their film is admitted
 
     def pick(self, n):
         return (self.tape.popleft() if self.tape else 0) % n
@@ -114,7 +118,7 @@ class Night:
             if not options or stop():
                 return self
             if self.living and self.trouble():
-                self.lose(sorted(self.living)[self.pick(len(self.living))])
+                self.lose(sorted(self.living)[self.pick(len(self.living))], (None, RAN_OUT)[self.pick(2)])
             elif self.trouble(unlikely=20):
                 self.order()
             else:
@@ -154,7 +158,8 @@ class Night:
 
     def admit(self):
         made = self.films.popleft()
-        self.tell(Admitted(made, self.found(made)))
+        left = {key: self.refused[key] for key in made.tasks if key in self.refused}
+        self.tell(Admitted(made, {**self.found(made), **left}))
 
     def found(self, made):
         """What the store has of a film: wanted artefacts first, and below them only where one is wanting."""
@@ -173,18 +178,21 @@ class Night:
         self.late = [call for call in self.late if worker_of(call) != hired.worker]  # its process has ended
         self.tell(hired)
 
-    def lose(self, worker):
-        """A worker dies; what it was at is lost, or answered late."""
+    def lose(self, worker, failure=None):
+        """A worker dies, perhaps of what is known; what it was at is lost, or answered late."""
         mine = [call for call in self.calls if worker_of(call) == worker]
         held = [opened for opened in self.canvases.values() if opened.conductor == worker]
         for piece in [*(piece_of(call) for call in mine), *(self.piece_of_canvas(opened) for opened in held)]:
             if piece is not None and self.wants(piece[0]):
-                self.died[piece] += 1
+                if failure is None:
+                    self.died[piece] += 1
+                else:
+                    self.count(piece[0], failure.error_class, waits=False)
         del self.living[worker]
         self.calls = [call for call in self.calls if call not in mine]
         self.late += [call for call in mine if self.pick(2)]
         self.canvases = {key: o for key, o in self.canvases.items() if o.conductor != worker}
-        self.tell(Lost(worker))
+        self.tell(Lost(worker, failure))
 
     def lose_at(self, shot, step):
         """Lose a shot's conductor when its canvas stands before `step`."""
@@ -248,12 +256,12 @@ class Night:
             self.count(key, name)
         self.tell(Raised(key, worker_of(call), Failure(code, "raised", "", name), window))
 
-    def count(self, key, name):
+    def count(self, key, name, waits=True):
         """One more error, and how long at least nothing is tried again for it."""
         n = self.strikes.setdefault(key, Counter())
         n[name] += 1
         shortest = min(CLASSES[name].wait_s * 2 ** (n[name] - 1), CLASSES[name].longest_s) / 2
-        self.not_before[key] = self.clock + shortest
+        self.not_before[key] = self.clock + shortest * waits
         if name == "SHARED" and not self.tired(key):
             self.paused = self.clock + shortest
 
@@ -273,7 +281,7 @@ class Night:
             case Done(key, _, _) if self.wants(key):
                 self.known.add(key)
             case Admitted(_, results):
-                self.known |= results.keys()
+                self.known |= results.keys() - self.refused.keys()
         self.state, actions = decide(self.state, event)
         for action in actions:
             self.check(action)
@@ -357,7 +365,7 @@ class Night:
             waiting += made.tasks[key].needs
         tired = {key for key in keys if self.tired(key)}
         deadly = {key for (key, _, _), n in self.died.items() if n >= self.limits.max_losses}
-        assert keys & (tired | deadly), f"{task.kind} failed without a cause: {result}"
+        assert keys & (tired | deadly | self.refused.keys()), f"{task.kind} failed without a cause: {result}"
 
     def undecoded(self):
         segments = [s for film in self.state.films.values() for s in film.made.master.segments]

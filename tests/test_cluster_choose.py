@@ -14,13 +14,13 @@ from cluster.choose import (
     Strand,
     choose,
     forecast,
-    gangs_of,
-    named,
     open_shots_for,
+    placeable,
     span,
 )
 from cluster.cost import Shape, Step
 from cluster.machine import Machine
+from cluster.sharing import gangs_of, named
 from engine.families.denoiser import Blocks, Denoiser, denoiser_of
 from engine.families.published import TABLE
 from engine.parallel.axes import ALONE, Axes
@@ -212,18 +212,34 @@ def test_what_is_asked_for_is_kept():
         best(of("Wan2.1-14B"), EIGHT_80, asked=Asked(2, 1, 8))
 
 
-def test_weights_that_do_not_fit_are_refused_with_both_numbers_and_what_would_help():
+def test_weights_that_do_not_fit_are_refused_with_the_numbers_and_what_would_fit():
     with pytest.raises(
-        NoFit, match=r"Wan2\.1-14B needs 62\.0 GiB on each GPU .*, the GPU has 24\.0 GiB"
-    ) as error:
+        NoFit,
+        match=r"Wan2\.1-14B needs 62\.0 GiB on each GPU .*, the GPU has 24\.0 GiB: 38\.0 GiB short: use "
+        r"model\.offload=memory with a picture of 960x528 px or model\.offload=memory with window\.size=13$",
+    ):
         best(of("Wan2.1-14B"), ONE_24)
-    assert "cluster.ulysses and cluster.ring do not help, they share activations and no weights" in str(
-        error.value
-    )
-    with pytest.raises(NoFit, match=r"set model\.dtype=bfloat16, with weights of 10\.4 GiB"):
+    with pytest.raises(NoFit, match=r"use model\.dtype=bfloat16 \(21\.4 GiB\) or model\.offload=memory"):
         best(of("CogVideoX-5B", dtype="float32"), ONE_24)
-    with pytest.raises(NoFit, match=r"share activations by more GPUs a node, or take a smaller window\.size"):
-        best(of("CogVideoX-5B"), replace(ONE_24, memory_gib=14.0))
+    eight = replace(EIGHT_80, memory_gib=24.0)
+    named = (
+        r"cluster\.ulysses=2 with model\.offload=memory \(.*\) or cluster\.ulysses=3 with model\.zero=true"
+    )
+    with pytest.raises(NoFit, match=named):
+        best(of("Wan2.1-14B"), eight, asked=Asked(1, 1, 1))
+
+
+@given(works, machines, st.floats(1, 60))
+def test_what_some_gang_can_hold_is_chosen_for_and_only_the_rest_is_left_out(work, machine, memory_gib):
+    machine = replace(machine, memory_gib=memory_gib)
+    kept = placeable(work, machine)
+    for strand in work:
+        try:
+            choose({strand: 1}, {}, machine, open_shots=1)
+        except NoFit:
+            assert strand not in kept
+        else:
+            assert strand in kept
 
 
 def test_activations_that_do_not_fit_alone_are_shared_and_that_is_why():

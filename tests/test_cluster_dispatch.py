@@ -24,6 +24,7 @@ from cluster.tasks import (
 )
 from tests.night import (
     N_STEPS,
+    RAN_OUT,
     Night,
     film,
     first,
@@ -282,6 +283,35 @@ def test_a_window_that_kills_its_gangs_is_given_up_and_its_film_alone_fails():
     assert failure.code == "E910_POISON" and "4 workers" in failure.message and failure.hint
     assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
     assert Counter(type(action) for action in night.log)[Drop] == 1
+
+
+def test_a_window_that_runs_its_gangs_out_of_memory_fails_as_that_after_the_tries_and_not_as_poison():
+    shot, sound = shot_task("large", 3), shot_task("sound", 3)
+    staff = workers(gangs=2)
+    night = night_of(film("bad", shot), film("good", sound), staff=staff, max_tries=2, max_losses=9)
+
+    def at_it(call):
+        return isinstance(call, Predict) and call.task == shot and piece_of(call) == (shot.key, 1, 2)
+
+    for _ in range(2):
+        assert "bad" not in night.ended
+        night.run(stop=lambda: first(night, at_it))
+        night.lose(first(night, at_it).gang, RAN_OUT)
+    night.run().check_end(["bad", "good"])
+    assert {r for r in results_of(night, "bad").values() if isinstance(r, Failure)} == {RAN_OUT}
+    assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
+
+
+def test_a_film_of_which_a_shot_is_refused_fails_at_once_and_asks_for_no_work_that_leads_to_it():
+    refused, sound = shot_task("large", 2, "a prompt of its own"), shot_task("sound", 2)
+    night = Night([film("bad", refused, langs=("hi",)), film("good", sound)], workers(), Limits())
+    night.refused = {refused.key: RAN_OUT}
+    night.begin().run().check_end(["bad", "good"])
+    done = night.ended["bad"]
+    assert all(done.results[task.key] == RAN_OUT for task in done.film.wanted)
+    assert not any(isinstance(r, Failure) for r in results_of(night, "good").values())
+    asked = {action.task.key for action in night.log if isinstance(action, (Run, Open))}
+    assert not asked & {key for key in done.film.tasks if key not in night.ended["good"].film.tasks}
 
 
 def test_a_long_shot_outlives_any_number_of_workers_that_die_at_different_windows():

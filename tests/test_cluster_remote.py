@@ -1,14 +1,19 @@
 """Answers that Ray gives in one batch, in an order that cannot be had on purpose: played by hand here."""
 
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+import torch
+from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from cluster.crew import Setup
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Fared, Hired, Lost, Predicted
+from cluster.events import Admitted, Fared, Hired, Lost, Predicted, Raised
+from cluster.shortage import Shortage
 from cluster.tasks import (
+    Failure,
     FilmTasks,
     Layout,
     MasterTask,
@@ -20,7 +25,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
-from engine.parallel.axes import ALONE
+from engine.parallel.axes import ALONE, Axes
 from engine.timeline import PromptSpan, Shot
 
 
@@ -85,7 +90,7 @@ def played(monkeypatch):
     crew.setup, crew.events = Setup("/out", "/id"), deque()
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
     crew.pending, crew.requests, crew.predictions = {}, {}, {}
-    crew.conductors, crew.openings, crew.hires = {}, {}, {}
+    crew.conductors, crew.openings, crew.hires, crew.causes = {}, {}, {}, {}
     monkeypatch.setattr(remote.ray, "get", play.get)
     monkeypatch.setattr(remote, "StageHandle", lambda role, setup: Stage())
     return crew, remote.errors, play
@@ -125,3 +130,76 @@ def test_a_conductor_that_dies_in_the_batch_of_a_last_prediction_costs_no_more_t
     assert crew.requests == {} and crew.predictions == {}
     feed(*settle(*crew.pending))
     assert "conduct-0" in state.workers, "another stands in its place"
+
+
+def refused(cause):
+    return RayTaskError("predict", "", cause)
+
+
+def shortage():
+    return refused(Shortage(Failure("E920_MEMORY", "a window needs 62.0 GiB", "use less")))
+
+
+COLLECTIVE = RuntimeError("Connection closed by peer [127.0.0.1]:4012")
+CAUSES = {
+    "E921_GPU_OOM": lambda: refused(torch.OutOfMemoryError("CUDA out of memory")),
+    "E922_HOST_OOM": lambda: OutOfMemoryError("the memory monitor ended it"),
+    "E920_MEMORY": shortage,
+}
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+@pytest.mark.parametrize("code", CAUSES)
+def test_a_peers_error_of_the_collective_hides_no_rank_that_ran_out_of_memory_whichever_comes_first(
+    played, monkeypatch, code, own_first
+):
+    crew, _, play = played
+    crew.setup = replace(crew.setup, axes=Axes.of_gang(1, 1, 2))
+    answers = [CAUSES[code](), refused(COLLECTIVE)]
+    refs = [play.ref(answer) for answer in answers]
+    call = crew_call("gang-0", "key")
+    crew.pending = dict.fromkeys(refs, call)
+    monkeypatch.setattr("cluster.remote.ray.wait", lambda refs, **_: (list(refs), []))
+    for ref in refs if own_first else refs[::-1]:
+        crew._settle(ref)
+    (lost,) = crew.events
+    assert isinstance(lost, Lost) and lost.failure is not None and lost.failure.code == code
+    assert not crew.pending and not crew.causes
+
+
+def test_a_peers_error_of_the_collective_alone_says_nothing_of_the_cause(played, monkeypatch):
+    crew, _, play = played
+    crew.setup = replace(crew.setup, axes=Axes.of_gang(1, 1, 2))
+    first, second = play.ref(refused(COLLECTIVE)), play.ref(refused(COLLECTIVE))
+    crew.pending = dict.fromkeys((first, second), crew_call("gang-0", "key"))
+    monkeypatch.setattr("cluster.remote.ray.wait", lambda refs, **_: (list(refs), []))
+    crew._settle(first)
+    crew._settle(second)
+    assert list(crew.events) == [Lost("gang-0")]
+
+
+def test_an_error_that_all_ranks_raise_is_the_tasks_and_costs_no_gang(played):
+    crew, _, play = played
+    crew.setup = replace(crew.setup, axes=Axes.of_gang(1, 1, 2))
+    refs = [play.ref(refused(ValueError("no such thing"))) for _ in range(2)]
+    crew.pending = dict.fromkeys(refs, crew_call("gang-0", "key"))
+    for ref in refs:
+        crew._settle(ref)
+    (raised,) = crew.events
+    assert isinstance(raised, Raised) and raised.failure.error_class == "DATA" and not crew.causes
+
+
+def test_a_worker_that_is_late_is_lost_once_however_many_calls_it_owes(played, monkeypatch):
+    crew, _, play = played
+    late = [crew_call("conduct-0", key, bound_s=0.0) for key in ("a", "b")]
+    crew.pending = {play.ref(): call for call in (*late, crew_call("gang-0", "c", bound_s=60.0))}
+    monkeypatch.setattr("cluster.remote.ray.wait", lambda refs, **_: ([], list(refs)))
+    (lost,) = crew.wait()
+    assert isinstance(lost, Lost) and lost.worker == "conduct-0" and lost.failure.code == "E911_HUNG"
+    assert "cluster.step_timeout_s" in lost.failure.hint and len(crew.pending) == 1
+
+
+def crew_call(worker, key, **more):
+    from cluster.remote import Call
+
+    return Call(worker, key, lambda _: None, **more)

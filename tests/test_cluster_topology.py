@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.crew import Setup
-from cluster.topology import TooSmall, fit, gangs_on, machine_of, rank_needs
+from cluster.shortage import Place
+from cluster.topology import TooSmall, fit, gangs_on, machine_of, place_of, rank_needs
+from engine.memory import GIB, Free
 from engine.parallel.axes import Axes
 
 SETUP = Setup("/store", "/identity")
@@ -114,3 +116,22 @@ def test_a_cluster_without_gpus_is_no_machine_and_an_unknown_gpu_is_refused():
         TooSmall, match=r"nothing is known of the GPU 'T4', so no gang can be chosen: set cluster\.cfg"
     ):
         machine_of([gpu_node("T4", 2)])
+
+
+def test_ranks_compute_where_most_memory_is_of_what_can_hold_their_gang():
+    gpus = [gpu_node("L4", 8), gpu_node("H100", 4), gpu_node("H100", 1)]
+    on_gpus = replace(SETUP, device="cuda", axes=Axes(2, ulysses=2))
+    assert place_of(on_gpus, gpus) == Place(Free(79.6, "the GPU H100"), 4)
+    on_cpus = replace(SETUP, device="cpu", axes=Axes(4, ulysses=4))
+    nodes = [
+        {"CPU": 8.0, "memory": 8.0 * GIB},
+        {"CPU": 4.0, "memory": 4.0 * GIB},
+        {"CPU": 1.0, "memory": 99e9},
+    ]
+    assert place_of(on_cpus, nodes) == Place(Free(8.0, "the largest node"))
+
+
+def test_where_some_node_does_not_say_what_it_has_nothing_is_known():
+    assert place_of(replace(SETUP, device="cuda"), [gpu_node("H100", 1), gpu_node("T4", 1)]) is None
+    assert place_of(replace(SETUP, device="cpu"), [{"CPU": 2.0}, {"CPU": 2.0, "memory": 9e9}]) is None
+    assert place_of(replace(SETUP, device="cuda"), [{"CPU": 2.0}]) is None

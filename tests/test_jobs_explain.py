@@ -241,7 +241,7 @@ def many_films(tmp_path, n):
 def branches_apart(monkeypatch):
     """A model's branches of guidance are forwards of their own, as most families' are."""
     monkeypatch.setattr(
-        "jobs.sketch.read_denoiser", lambda folder: replace(read_denoiser(folder), one_batch=False)
+        "cluster.sketch.read_denoiser", lambda folder: replace(read_denoiser(folder), one_batch=False)
     )
 
 
@@ -298,6 +298,29 @@ def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder
     ]
     words += ["--out", str(tmp_path / "out"), f"identity={tmp_path / 'identity'}"]
     assert main(["run", many_films(tmp_path, 1), "--local", *words]) == 0
+
+
+def test_films_that_no_gang_holds_do_not_keep_the_others_from_having_one(tmp_path, tiny_folder):
+    path = tmp_path / "films.yaml"
+    large = FILM.format(row="large").replace("128", "1600")
+    path.write_text(FILM.format(row="small") + large)
+    spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.ulysses=0"])
+    machine = replace(load_farm(EXAMPLES[0]), memory_gib=1.6)
+    chosen, reason = with_axes(prepare(str(path), spec), machine, open_store(str(tmp_path / "out")))
+    assert chosen.spec.cluster.ulysses == 1 and reason
+
+
+def test_weights_that_wait_in_memory_are_planned_so(tmp_path, capsys):
+    manifest = tmp_path / "film.yaml"
+    manifest.write_text("- {row_id: a, profile: chalk, shots: [{shot_id: s, prompt: rain, duration_s: 5}]}")
+    words = [str(manifest), "--model", "wan2.1-14b", "--farm", str(EXAMPLES[1])]
+    (whole,) = explained(words, capsys)["farms"]
+    (waits,) = explained([*words, "profiles.chalk.model.offload=memory"], capsys)["farms"]
+    alone = [
+        next(each["gib"] for each in farm["candidates"] if not any(n > 1 for n in each["axes"].values()))
+        for farm in (whole, waits)
+    ]
+    assert alone[0] == pytest.approx(62.0, abs=0.1) and 35 < alone[1] < 37
 
 
 def test_a_job_that_no_gpu_of_the_cluster_holds_ends_before_it_begins(tmp_path, tiny_folder):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,15 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster import shortage
 from cluster.local import LocalCrew
 from cluster.stages import Decoder
+from cluster.tasks import PromptTask
 from engine import phases
 from engine.canvas import Canvas
 from engine.film.encode import encode_segment
 from engine.film.provenance import verify
+from engine.memory import Free
 from engine.tensors import from_bytes
 from jobs.cli import main
 from jobs.spec import SpecError, load_spec
@@ -267,6 +271,36 @@ def test_a_film_that_fails_fails_alone_and_the_same_command_mends_it(
     assert {row["status"] for row in night.results()} == {"done"}
 
 
+def test_a_film_too_large_for_the_memory_there_is_fails_alone_before_anything_of_it_is_begun(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortage, "free_here", lambda: Free(0.02, "this machine"))
+    large = film("large", width_px=512, height_px=512, shots=[shot("s2")])
+    result = night.run(film("small"), large)
+    assert (result["exit_code"], result["done"], result["failed"]) == (4, 1, 1)
+    (row,) = (row for row in night.results() if row["row_id"] == "large")
+    assert row["code"] == "E920_MEMORY" and "this machine has 0.02 GiB" in row["message"]
+    assert re.search(r"at 512x512 px needs [\d.]+ GiB of main memory .* GiB short", row["message"])
+    assert "a picture of " in row["hint"] and "E920_MEMORY" in night.said
+    assert not [key for kind, key in night.done() if kind == "prompt" and key in prompts_of(night, "s2")]
+    assert night.run(film("small"), film("small2", shots=[shot("s0")]))["exit_code"] == 0
+
+
+def prompts_of(night: Night, name: str) -> set[str]:
+    """Keys of the prompts that only the shot of this name has."""
+    model = next(iter(stock(load_spec(None, night.settings)).values()))
+    text = f"a river and {name}"
+    return {PromptTask(model.model, text, model.facts.max_text_tokens).key}
+
+
+def test_what_would_not_fit_is_begun_all_the_same_where_that_is_asked_for(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortage, "free_here", lambda: Free(1e-6, "this machine"))
+    assert night.run(film())["exit_code"] == 5 and "E920_MEMORY" in night.said
+    assert night.run(film(), told=("cluster.check_memory=false",))["exit_code"] == 0
+
+
 def test_when_every_film_fails_the_job_has_failed(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(Decoder, "_segment", failing("s0", full, Decoder._segment))
@@ -489,6 +523,7 @@ def stopping(step: Callable[..., None], at: int) -> Callable[..., None]:
         ({"source_video_uri": "../a.mp4"}, "E311_ASSET_OUTSIDE", "source_video_uri"),
         ({"source_video_uri": "long.mp4", "strength": 1.5}, "E316_STRENGTH", "strength"),
         ({"strength": 0.5}, "E316_STRENGTH", "strength"),
+        ({"first_frame_uri": "a.png", "duration_frames": 1}, "E319_NOTHING_TO_DRAW", "first_frame_uri"),
         ({"extend_uri": "long.mp4", "first_frame_uri": "a.png"}, "E315_GIVEN_CHOICE", "first_frame_uri"),
     ],
 )

@@ -34,17 +34,23 @@ def share_weights(family: Any, device: torch.device | str) -> None:
     family.computes_on = torch.device(device)
 
 
+def load_zero() -> tuple[Any, Any, Any]:
+    """DeepSpeed's ZeRO-3, imported: seconds, which no peer should wait for in a collective."""
+    load_ulysses()  # DeepSpeed's communication, without a compiler
+    from deepspeed.runtime.zero import parameter_offload  # type: ignore[import-untyped]
+    from deepspeed.runtime.zero.partition_parameters import Init  # type: ignore[import-untyped]
+    from deepspeed.utils.timer import NoopTimer  # type: ignore[import-untyped]
+
+    return parameter_offload, Init, NoopTimer
+
+
 def shard_weights(transformer: Any, device: torch.device | str) -> None:
     """Leave this rank its part of every weight, on `device`; every rank of the gang calls this.
 
     Rests on the process group that form_mesh made, and is for that gang alone: after forming anew, load the
     weights again, since a lost rank took its part with it. No rank may call forward without the others.
     """
-    load_ulysses()  # DeepSpeed's communication, without a compiler
-    from deepspeed.runtime.zero import parameter_offload  # type: ignore[import-untyped]
-    from deepspeed.runtime.zero.partition_parameters import Init  # type: ignore[import-untyped]
-    from deepspeed.utils.timer import NoopTimer  # type: ignore[import-untyped]
-
+    parameter_offload, Init, NoopTimer = load_zero()
     # What its launcher would say: which GPU is this process's. A rank sees one alone, and that is the first.
     os.environ.setdefault("LOCAL_RANK", "0")
     Init(module=transformer, data_parallel_group=dist.group.WORLD, config_dict_or_path=_CONFIG)

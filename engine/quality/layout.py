@@ -118,11 +118,14 @@ def spans_between(
 ) -> tuple[Span, ...]:
     """A span for every shot of a film of n_frames that has cuts before the frames `cuts`.
 
-    Raises ValueError for cuts or seams that do not lie inside the film, or a seam that lies on a cut.
+    Raises ValueError for cuts that do not rise, for cuts or seams that do not lie inside the film, and for a
+    seam that lies on a cut.
     """
-    edges = [0, *sorted(set(cuts)), n_frames]
+    edges, named = [0, *cuts, n_frames], ", ".join(map(str, cuts))
+    if any(a >= b for a, b in itertools.pairwise(cuts)):
+        raise ValueError(f"cuts at frames {named} do not rise: name them in order, each once")
     if any(a >= b for a, b in itertools.pairwise(edges)):
-        raise ValueError(f"cuts at frames {', '.join(map(str, cuts))} do not lie inside {n_frames} frames")
+        raise ValueError(f"cuts at frames {named} do not lie inside {n_frames} frames")
     for seam in seams or ():
         if not any(a < seam.start and seam.stop < b for a, b in itertools.pairwise(edges)):
             where = "one shot of the film" if cuts else "the film"

@@ -1,0 +1,115 @@
+"""A shot's windows as the cost model sees them: how large, of which model, under how much text. No torch.
+
+Decides: what of a model and of a shot's task its cost depends on. Does not decide: the cost (cost).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from cluster.cost import Shape
+from cluster.shortage import Place, shortage
+from cluster.tasks import Failure, Model, ShotTask, Task
+from engine.families.denoiser import Denoiser, read_denoiser
+from engine.families.facts import read_facts
+from engine.families.parameters import denoising, read_weights
+from engine.parallel.axes import Axes
+from engine.phases import Course
+
+
+class Load(NamedTuple):
+    """What a shot's cost depends on; frames are a window's latent ones, sides those of the model's pixels."""
+
+    model: Model
+    frames: int
+    height_px: int
+    width_px: int
+    text_tokens: int
+    guided: bool
+    course: Course
+
+
+def load_of(task: ShotTask) -> Load:
+    """The load that a shot is."""
+    return Load(
+        task.model,
+        min(task.n_latent, task.layout.size),
+        task.height_px,
+        task.width_px,
+        task.max_text_tokens,
+        task.sampling.guidance_scale > 1,
+        task.course,
+    )
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What a model costs, and is called; text_tokens are the most of a prompt."""
+
+    name: str
+    denoiser: Denoiser
+    parameters: int
+    channels: int
+    scale: int
+    text_tokens: int
+
+
+def sketch_of(folder: Path) -> Sketch:
+    """The sketch of a diffusers folder. Raises OSError or ValueError that names what is absent or unknown."""
+    facts, denoiser, parameters = read_facts(folder), read_denoiser(folder), denoising(read_weights(folder))
+    return Sketch(
+        folder.name,
+        denoiser,
+        parameters,
+        facts.latent_channels,
+        facts.spatial_compression,
+        facts.max_text_tokens,
+    )
+
+
+def shape_of(load: Load, sketch: Sketch) -> Shape:
+    """The window that a shot of this load is predicted by."""
+    sides = load.height_px // sketch.scale, load.width_px // sketch.scale
+    return window_shape(load.model, sketch, (load.frames, *sides), load.text_tokens, load.guided)
+
+
+def window_shape(
+    model: Model, sketch: Sketch, sides: tuple[int, int, int], text_tokens: int, guided: bool
+) -> Shape:
+    """A window of T x H x W latents under so much text."""
+    frames, height, width = sides
+    return Shape(
+        name=f"{sketch.name} in {model.dtype} at {width * sketch.scale}x{height * sketch.scale} px",
+        digest=model.digest,
+        denoiser=sketch.denoiser,
+        parameters=sketch.parameters,
+        dtype=model.dtype,
+        frames=frames,
+        height=height,
+        width=width,
+        channels=sketch.channels,
+        scale=sketch.scale,
+        text_tokens=text_tokens,
+        guided=guided,
+        zero=model.zero,
+        offload=model.offload,
+    )
+
+
+def refusal(
+    sketches: Mapping[Model, Sketch], axes: Axes, place: Place | None
+) -> Callable[[Iterable[Task]], dict[str, Failure]]:
+    """What says which tasks cannot be done at a place: shots whose windows would not fit a rank there."""
+
+    @lru_cache(maxsize=256)
+    def short(load: Load) -> Failure | None:
+        return shortage(shape_of(load, sketches[load.model]), axes, place) if place is not None else None
+
+    def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
+        loads = {task.key: load_of(task) for task in tasks if isinstance(task, ShotTask)} if place else {}
+        found = {key: short(load) for key, load in loads.items()}
+        return {key: failure for key, failure in found.items() if failure is not None}
+
+    return refuse
