@@ -5,7 +5,7 @@ A stage loads what it needs at its first task, inside its own process, so weight
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,13 +13,13 @@ from threading import RLock, Timer
 from typing import Any
 
 from cluster.copies import whole
-from cluster.once import Made, done_once, found_file
+from cluster.once import Made, done_once, found, found_file
 from cluster.shortage import Shortage, part_shortage, place_on
 from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
 from engine.families.loading import LEFT_OUT, give_memory_back, load_part
 from engine.families.offload import offload
 from engine.families.parameters import read_weights
-from engine.film.encode import encode_segment
+from engine.film.encode import Picture, encode_segment
 from engine.film.finish import Line, Version, make_version
 from engine.film.join import count_frames, join_segments
 from engine.film.provenance import Claim, make_development_identity
@@ -27,10 +27,13 @@ from engine.film.scale import scaled
 from engine.film.sheet import contact_sheet
 from engine.given import read_clip, read_picture
 from engine.numerics import set_threads
+from engine.quality.steady import Swatches, held
 from engine.takes import CANVAS, CLIP, SOURCE
 from engine.tensors import from_bytes, to_bytes
+from engine.timeline import first_pixel
 from manifests.store import open_store
 
+Facts = dict[str, Any]
 IDLE_S = 60.0  # after which an encoder's weights go: a text encoder may be larger than all the rest
 
 
@@ -165,18 +168,49 @@ class Decoder:
         latents = from_bytes(
             self.store.read_artefact(found_file(self.store, "shot", task.source.key, "latents"))
         )["latents"]
-        picture, path = task.picture, folder / "segment.mp4"
-        shown = self.vae.of(task.source.model).frames(latents)
+        path, swatches = folder / "segment.mp4", _swatches(task)
+        count = _encode(task, swatches.passing(self._frames(task, latents)), path)
+        facts = {"frame_count": count, "drift_de_per_min": swatches.de_per_min}
+        if task.hold.max_drift and (swatches.de_per_min or 0.0) > task.hold.max_drift:
+            path, more = self._held(task, latents, swatches, path)
+            facts |= more
+        return {"segment": path}, facts
+
+    def _held(self, task: SegmentTask, latents: Any, drawn: Swatches, path: Path) -> tuple[Path, Facts]:
+        """The shot with its colours held to its beginning, and its drift then; as drawn if that is no less.
+
+        It is decoded once more: its frames are never all in memory, and what was encoded has lost.
+        """
+        correction, again = held(drawn, _window_s(task)), _swatches(task)
+        held_path = path.with_stem("held")
+        _encode(task, again.passing(correction.over(self._frames(task, latents))), held_path)
+        before, after = drawn.de_per_min, again.de_per_min
+        if before is None or after is None or after >= before:
+            return path, {}
+        return held_path, {"held_de_per_min": after}
+
+    def _frames(self, task: SegmentTask, latents: Any) -> Iterator[Picture]:
+        """The frames that are shown, as the model drew them."""
         hidden = task.source.hidden_frames
-        frames = islice(shown, hidden, hidden + task.source.shot.n_frames)
-        count = encode_segment(
-            scaled(frames, picture.width_px, picture.height_px),
-            path,
-            picture.fps,
-            crf=picture.crf,
-            preset=picture.preset,
-        )
-        return {"segment": path}, {"frame_count": count}
+        shown = self.vae.of(task.source.model).frames(latents)
+        return islice(shown, hidden, hidden + task.source.shot.n_frames)
+
+
+def _swatches(task: SegmentTask) -> Swatches:
+    return Swatches(task.source.shot.n_frames, float(task.picture.fps))
+
+
+def _window_s(task: SegmentTask) -> float:
+    """How long one window is shown."""
+    layout = task.source.layout
+    return float(first_pixel(layout.size, *layout.clock) / task.picture.fps)
+
+
+def _encode(task: SegmentTask, frames: Iterable[Picture], path: Path) -> int:
+    """Encode frames at the film's size; returns how many there were."""
+    picture = task.picture
+    sized = scaled(frames, picture.width_px, picture.height_px)
+    return encode_segment(sized, path, picture.fps, crf=picture.crf, preset=picture.preset)
 
 
 class Finisher:
@@ -198,7 +232,17 @@ class Finisher:
         count = join_segments(segments, path)
         sheet = folder / "sheet.jpg"
         contact_sheet(segments, [segment.source.shot.shot_id for segment in task.segments], sheet)
-        return {"master": path, "sheet": sheet}, {"frame_count": count}
+        return {"master": path, "sheet": sheet}, {"frame_count": count, "held": self._held(task.segments)}
+
+    def _held(self, tasks: Iterable[SegmentTask]) -> list[Facts]:
+        """Which shots had their colours held to their beginning, from which drift to which."""
+        told = []
+        for task in tasks:
+            outcome = found(self.store, "segment", task.key)
+            if outcome is not None and "held_de_per_min" in outcome.facts:
+                drifts = {name: outcome.facts[name] for name in ("drift_de_per_min", "held_de_per_min")}
+                told.append({"shot_id": task.source.shot.shot_id, **drifts})
+        return told
 
     def _version(self, task: VersionTask, folder: Path) -> Made:
         segments = self._segments(task.segments, folder)

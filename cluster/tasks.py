@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
+from engine.changes import LEFT, Hold
 from engine.guidance import Guidance
 from engine.phases import BLEND, Course, Phase, Stitch, course_of, phases_of, shown_weights
 from engine.takes import CLIP
@@ -289,15 +290,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class SegmentTask(Task):
-    """A shot's frames as a closed-GOP file."""
+    """A shot's frames as a closed-GOP file, their colours held to its beginning where they drift."""
 
     kind: ClassVar[str] = "segment"
     source: ShotTask
     picture: Picture
+    hold: Hold = LEFT
 
     @property
     def identity(self) -> Any:
-        return [self.source.key, self.source.shot.n_frames, asdict(self.picture)]
+        held = [self.hold.max_drift] if self.hold != LEFT else []
+        return [self.source.key, self.source.shot.n_frames, asdict(self.picture), *held]
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -141,9 +141,15 @@ def _facts(row: Row) -> Html:
         ("shots", f"{row['shots']} in {row['windows']} windows"),
         ("seed", str(row["seed"])),
         ("model", row["model"][:12]),
+        *(("colours held", _held(shot)) for shot in row.get("held") or ()),
     ]
     pairs = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
     return tag("dl", *pairs, class_="facts")
+
+
+def _held(shot: Row) -> str:
+    """A shot whose colours drifted, and how fast before and after."""
+    return f"{shot['shot_id']}: {shot['drift_de_per_min']:.1f} to {shot['held_de_per_min']:.1f} dE a minute"
 
 
 def _language(lang: str) -> str:

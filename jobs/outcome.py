@@ -76,6 +76,7 @@ def sheet_key(row_id: str) -> str:
 def rows_of(film: FilmDone) -> Iterator[dict[str, Any]]:
     """One row of results a language; columns that only the driver knows are left out."""
     shots = [segment.source for segment in film.film.master.segments]
+    master = film.results[film.film.master.key]
     common = {
         "row_id": film.film.row_id,
         "shots": len(shots),
@@ -84,12 +85,12 @@ def rows_of(film: FilmDone) -> Iterator[dict[str, Any]]:
         "seed": shots[0].shot.seed,
         "fps_num": film.film.master.segments[0].picture.fps.numerator,
         "fps_den": film.film.master.segments[0].picture.fps.denominator,
+        "held": None if isinstance(master, Failure) else master.facts.get("held"),
         "render_s": round(sum(o.seconds for o in _fresh(film.results)), 3),
     }
     for version in film.film.versions:
         told = {"lang": version.lang, "title": version.title or None}
         yield common | told | _columns(film.film.row_id, version, film.results[version.key])
-    master = film.results[film.film.master.key]
     versions = [film.results[version.key] for version in film.film.versions]
     if isinstance(master, Failure) and not any(isinstance(result, Failure) for result in versions):
         yield common | {"lang": VISUAL_ONLY} | _trouble(master)  # else it would fail without a word

@@ -30,6 +30,7 @@ from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout
 from jobs.adapters import shot_adapters
 from jobs.assets import asset_of, clip_frames, given_of
+from jobs.holding import hold_of
 from jobs.spec import Profile
 from jobs.stitching import stitching
 from jobs.stock import Stock
@@ -43,10 +44,7 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock], batch: int = 1) -> FilmTa
     one = stocked[row["profile"]]
     picture = _picture(row, one.profile)
     shots = zip(row["shots"], _shots(row, picture.fps, one.idiom), strict=True)
-    segments = tuple(
-        SegmentTask(replace(_shot_task(row, asked, shot, one, picture), batch=batch), picture)
-        for asked, shot in shots
-    )
+    segments = tuple(_segment(row, asked, shot, one, picture, batch) for asked, shot in shots)
     versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
     if not versions:
         versions = (VersionTask(segments, VISUAL_ONLY, "", ()),)
@@ -116,6 +114,11 @@ def _seed(row: Row, shot: Row) -> int:
         if given is not None:
             return int(given)
     return int.from_bytes(hashlib.blake2b(row["row_id"].encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _segment(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture, batch: int) -> SegmentTask:
+    task = replace(_shot_task(row, asked, shot, one, picture), batch=batch)
+    return SegmentTask(task, picture, hold_of(task, _text(asked, "camera"), one))
 
 
 def _shot_task(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:

@@ -140,6 +140,8 @@ def _seams_by_hand(arguments: argparse.Namespace, n_frames: int) -> "tuple[Seam,
 
 def _planned(arguments: argparse.Namespace, video: "Video") -> Plan:
     """The layout of the plan that rendered the film: its windows, its cuts, its title."""
+    from jobs.holding import notes_of
+
     film = _film_of(arguments)
     shots = film.master.segments
     planned = sum(segment.source.shot.n_frames for segment in shots)
@@ -148,12 +150,12 @@ def _planned(arguments: argparse.Namespace, video: "Video") -> Plan:
             f"{arguments.film} has {video.n_frames} frames, and {film.row_id} of {arguments.manifest} plans "
             f"{planned}: give the manifest and the settings that rendered it"
         )
-    spans = spans_of(shots)
+    spans, notes = spans_of(shots), tuple(notes_of(shots, arguments.film))
     if not _titled(film, arguments.film):
-        return Plan(spans, ())
+        return Plan(spans, notes)
     n = -(-TITLE_S * video.fps.numerator // video.fps.denominator)
     note = f"the first {TITLE_S:g} s are left out: they carry the title"
-    return Plan(without_start(spans, min(int(n), len(spans[0]))), (note,))
+    return Plan(without_start(spans, min(int(n), len(spans[0]))), (note, *notes))
 
 
 def spans_of(segments: "Sequence[SegmentTask]") -> "tuple[Span, ...]":

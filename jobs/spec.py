@@ -187,6 +187,24 @@ class PictureSpec:
 
 
 @dataclass(frozen=True)
+class QualitySpec:
+    """What becomes of a shot that is not steady.
+
+    max_drift is in dE a minute (CIE76): a shot of several windows whose mean colour drifts faster is held to
+    its beginning, unless it is meant to change (engine.changes). 0 leaves every shot as it is drawn.
+    """
+
+    max_drift: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drift < math.inf:
+            raise SpecError(
+                f"quality.max_drift={self.max_drift} dE a minute must not be negative; 0 leaves shots as "
+                "they are drawn"
+            )
+
+
+@dataclass(frozen=True)
 class LimitSpec:
     """What a row may ask for."""
 
@@ -223,6 +241,7 @@ class Profile:
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
     window: WindowSpec = field(default_factory=WindowSpec)
     picture: PictureSpec = field(default_factory=PictureSpec)
+    quality: QualitySpec = field(default_factory=QualitySpec)
     limits: LimitSpec = field(default_factory=LimitSpec)
     adapters: dict[str, AdapterSpec] = field(default_factory=dict)
 

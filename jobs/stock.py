@@ -20,7 +20,7 @@ from engine.families.denoiser import denoiser_of
 from engine.families.facts import ModelFacts, read_card, read_facts, read_idiom
 from engine.families.published import Published
 from engine.families.weights import check_weights
-from engine.families.world import read_world
+from engine.families.world import World, read_world
 from engine.film import voice
 from engine.takes import CLIP, FIRST, SOURCE, Takes
 from jobs.adapters import stocked_adapters
@@ -49,6 +49,7 @@ class Stock:
     facts: ModelFacts
     model: Model
     given_latents: int = 0  # first latent frames that the model was taught to go on from, at most
+    changes: tuple[str, ...] = ()  # its own phrases for shots that are meant to change
     roots: tuple[Path, ...] = ()  # that given files may come from
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that rows may name
     idiom: Idiom = ENGLISH  # in which its model is told a camera
@@ -112,11 +113,13 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
         if asked.folder not in read:
             read[asked.folder] = _read(name, asked.folder, spec.cluster.cache, exact)
         found, facts, card, idiom = read[asked.folder]
+        world = _world(found.folder)
         stocked[name] = Stock(
             completed(_pinned(profile, found), card, facts),
             facts,
             Model(found.name, asked.dtype, found.digest, asked.zero, asked.offload, found.listing),
-            given_latents=_given_latents(found.folder, facts),
+            given_latents=_given_latents(world, facts),
+            changes=world.changes if world else (),
             roots=roots,
             adapters=stocked_adapters(name, profile, found.folder, facts.family, roots),
             idiom=idiom,
@@ -230,14 +233,18 @@ def completed(profile: Profile, card: Card, facts: ModelFacts) -> Profile:
     return replace(profile, picture=replace(picture, width_px=width_px, height_px=height_px))
 
 
-def _given_latents(folder: Path, facts: ModelFacts) -> int:
-    """The first latent frames that the folder says its model goes on from; a broken world says none."""
+def _world(folder: Path) -> World | None:
+    """What the folder says that its model was taught; a broken world says nothing."""
+    try:
+        return read_world(folder)
+    except ValueError:
+        return None  # planning tells of it where it warns of prompts
+
+
+def _given_latents(world: World | None, facts: ModelFacts) -> int:
+    """The first latent frames that its model is said to go on from."""
     if facts.patch_frames > 1:
         return 0  # in a patch of several frames the first has no token of its own that could be kept
-    try:
-        world = read_world(folder)
-    except ValueError:
-        return 0  # planning tells of it where it warns of prompts
     return world.given_latents if world else 0
 
 

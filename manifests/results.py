@@ -1,4 +1,4 @@
-"""Results, `results/1.0`: what became of every film in every language, as one Parquet file in the store."""
+"""Results, `results/1.1`: what became of every film in every language, as one Parquet file in the store."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +16,14 @@ from manifests.store import Store
 STATUSES = ("done", "failed", "invalid")
 REQUIRED = ("job_id", "row_id", "lang", "status")
 GROUP_ROWS = 5000
+SHOT = pa.struct(
+    [
+        column("shot_id", pa.string(), "none", "The shot."),
+        column("drift_de_per_min", pa.float64(), "dE/min", "Drift of its mean colour as it was drawn."),
+        column("held_de_per_min", pa.float64(), "dE/min", "Its drift as it is shown."),
+    ]
+)
+HELD = pa.list_(pa.field("element", SHOT))  # the name that Parquet gives it
 RESULTS = pa.schema(
     [
         column("job_id", pa.string(), "none", "The job that made the row."),
@@ -39,6 +47,7 @@ RESULTS = pa.schema(
         column("duration_s", pa.float64(), "s", "Length of the film."),
         column("shots", pa.int32(), "none", "How many shots it has."),
         column("windows", pa.int32(), "none", "How many windows they were cut into."),
+        column("held", HELD, "none", "Shots whose colours drifted, and were held to their beginning."),
         column("reused", pa.bool_(), "none", "Whether the version was there already."),
         column("render_s", pa.float64(), "s", "Time that workers spent on the film in this run."),
         column("model", pa.string(), "none", "Digest of the model."),
@@ -46,7 +55,7 @@ RESULTS = pa.schema(
         column("finished_at", pa.timestamp("us", tz="UTC"), "UTC", "When the row was decided."),
         column("driver_epoch", pa.int64(), "none", "Which driver of the job decided it."),
     ],
-    metadata={VERSION_KEY: b"results/1.0"},
+    metadata={VERSION_KEY: b"results/1.1"},
 )
 
 

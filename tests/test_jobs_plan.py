@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
+from engine.changes import Hold
 from engine.families.card import Card
 from engine.families.facts import ModelFacts, card_of, read_card
 from engine.families.published import published
 from engine.families.published_parts import SVD
 from jobs.models import checkpoint_of
 from jobs.plan import film_tasks, fps_of, frames_of, plan
-from jobs.spec import Profile, SpecError, WindowSpec, load_spec
+from jobs.spec import Profile, QualitySpec, SpecError, WindowSpec, load_spec
 from jobs.stitching import blends_only
 from jobs.stock import LANGUAGES, Stock, completed, limits_of, settled, stock, stock_published
 from manifests.schema import SCHEMA
@@ -458,6 +459,37 @@ def test_a_long_shot_has_the_mode_that_is_proven_for_its_model(
     (task,) = sources(film_tasks(row(shot(duration_s=60.0)), {"chalk": one}))
     assert task.stitch.mode == mode and why in task.stitch.why
     assert sum(phase.n_steps for phase in task.phases) == task.course.n_steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit", "why"),
+    [
+        ({}, 3.0, ""),
+        ({"duration_s": 4.0}, 0.0, ""),  # one window
+        ({"prompts": [{"start_s": 9.0, "prompt": "rain"}]}, 0.0, "its prompt changes"),
+        ({"camera": "slow push in"}, 0.0, "its camera moves (slow push in)"),
+        ({"camera": "static"}, 3.0, ""),
+        ({"prompt": "a river at sunset"}, 0.0, "its prompt says 'sunset'"),
+        ({"prompt": "नदी पर सूरज उगता है"}, 0.0, "its prompt says 'सूरज उगता है'"),
+    ],
+)
+def test_long_shots_are_held_to_their_beginning_unless_they_are_meant_to_change(
+    changes: dict[str, Any], limit: float, why: str
+) -> None:
+    one = replace(STOCK["chalk"], changes=("सूरज उगता है",))
+    (segment,) = film_tasks(row(shot(**{"duration_s": 20.0} | changes)), {"chalk": one}).master.segments
+    assert (segment.hold.max_drift, segment.hold.why) == (limit, why)
+    off = replace(one, profile=replace(PROFILE, quality=QualitySpec(max_drift=0.0)))
+    (segment,) = film_tasks(row(shot(**{"duration_s": 20.0} | changes)), {"chalk": off}).master.segments
+    assert segment.hold == Hold() and not segment.hold.why
+
+
+def test_the_shipped_model_says_in_its_own_languages_what_changes() -> None:
+    one = stock(load_spec())["chalk"]
+    (segment,) = film_tasks(
+        row(shot(duration_s=20.0, prompt="नदी पर सूरज उगता है")), {"chalk": one}
+    ).master.segments
+    assert segment.hold.why == "its prompt says 'सूरज उगता है'"
 
 
 def test_a_model_that_is_not_here_is_planned_as_if_its_noise_fell_evenly() -> None:

@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.tasks import Asset, GivenTask
+from cluster.once import claim
+from cluster.tasks import Asset, GivenTask, Outcome
 from engine.film.encode import encode_segment
 from engine.quality.plot import draw_quality
 from engine.takes import CLIP
 from jobs.cli import main
 from jobs.quality import spans_of
+from jobs.run import prepare
+from jobs.spec import load_spec
+from manifests.store import open_store
 
 cv2.setNumThreads(1)
 FPS, SIZE = Fraction(8), (64, 96)
@@ -205,6 +209,26 @@ def test_a_manifest_that_did_not_render_the_film_is_refused(smooth, settings, tm
     assert "144 frames" in message and "plans 145" in message
     manifest.write_text(ROW.format(row="rain").replace("prompt: green hills, ", ""))
     assert main(["quality", str(smooth), "--manifest", str(manifest), *settings]) == 3
+
+
+def test_shots_that_are_meant_to_change_and_those_that_were_held_are_told(settings, tmp_path, capsys):
+    manifest, plot = tmp_path / "film.yaml", ("--plot", tmp_path / "p.png")
+    manifest.write_text(ROW.format(row="rain").replace("the blue sea", "sunset over the blue sea"))
+    (tmp_path / "films").mkdir()
+    film = encode(tmp_path / "films" / "rain.und.mp4", pictures(144, cuts=(100,)))
+    meant = "sea is meant to change, so its drift is no fault: its prompt says 'sunset'"
+    assert measured(capsys, film, "--manifest", manifest, *settings, *plot)["notes"] == [meant]
+
+    (planned,) = prepare(str(manifest), load_spec(None, settings)).films
+    sea, hills = planned.master.segments
+    assert not sea.hold.max_drift and hills.hold.max_drift
+    facts = {"frame_count": 44, "drift_de_per_min": 7.25, "held_de_per_min": 1.0}
+    claim(open_store(str(tmp_path)), hills, Outcome(hills.key, hills.kind, {}, facts))
+    held = (
+        "hills drifted by 7.2 dE a minute as it was drawn; its colours were held to its beginning, and "
+        "drift by 1.0"
+    )
+    assert measured(capsys, film, "--manifest", manifest, *settings, *plot)["notes"] == [meant, held]
 
 
 def test_shots_too_short_to_measure_are_left_out_and_named(smooth, tmp_path, capsys):

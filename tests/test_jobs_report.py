@@ -211,6 +211,13 @@ def test_a_film_shows_how_it_was_made(store):
     assert page.all("video")[0]["preload"] == "metadata" and "controls" in page.all("video")[0]
 
 
+def test_a_film_shows_which_shots_were_held_and_how_far_they_had_drifted(store):
+    held = [{"shot_id": "hills", "drift_de_per_min": 12.34, "held_de_per_min": 0.5}]
+    (page,) = pages(store, [done("film-1", held=held), done("film-2", held=[]), done("film-3")])
+    assert page.text.count("colours held") == 1
+    assert "hills: 12.3 to 0.5 dE a minute" in page.text
+
+
 def test_every_language_has_its_own_name_in_its_own_script(store):
     tags = sorted(f"{lang}-IN" for lang in NATIVE_NAMES)
     assert len(tags) == 13

@@ -41,6 +41,8 @@ REFUSED = [
     ("one side of a size", "profiles.chalk.picture.width_px=64", "give both, or neither"),
     ("quality that x264 lacks", "profiles.chalk.picture.crf=52", "picture.crf=52"),
     ("preset that x264 lacks", "profiles.chalk.picture.preset=quick", "'quick'"),
+    ("drift below nothing", "profiles.chalk.quality.max_drift=-1", "quality.max_drift=-1"),
+    ("drift without end", "profiles.chalk.quality.max_drift=inf", "quality.max_drift=inf"),
     ("limit that no row can meet", "profiles.chalk.limits.max_shot_s=-1", "max_shot_s=-1"),
     ("limit that bounds nothing", "profiles.chalk.limits.max_film_s=inf", "max_film_s=inf"),
     ("no decoder", "cluster.decoders=0", "cluster.decoders=0"),

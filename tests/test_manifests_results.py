@@ -34,6 +34,7 @@ FULL = {
     "duration_s": 60.0,
     "shots": 6,
     "windows": 48,
+    "held": [{"shot_id": "river", "drift_de_per_min": 12.5, "held_de_per_min": 0.75}],
     "reused": False,
     "render_s": 812.5,
     "model": "chalk",
@@ -63,7 +64,7 @@ def test_rows_come_back_with_every_value(store: Store) -> None:
 def test_every_column_carries_unit_and_doc_and_the_file_its_version() -> None:
     for field in RESULTS:
         assert field.metadata[b"unit"] and field.metadata[b"doc"]
-    assert RESULTS.metadata == {b"longtake.schema": b"results/1.0"}
+    assert RESULTS.metadata == {b"longtake.schema": b"results/1.1"}
     assert set(FULL) == set(RESULTS.names)
 
 

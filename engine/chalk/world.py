@@ -6,6 +6,7 @@ not decide what there is (`scenes`), what it is called (`words`), or what a prom
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -57,6 +58,7 @@ def world() -> dict[str, Any]:
         "card": CARD,
         "camera": cameras(),
         "draws": [f"{title}: {', '.join(phrases)}" for title, phrases in draws().items()],
+        "changes": changes(),
         "words": sorted({word for text in vocabulary() for word in words_of(text)}),
         "ignored": [word for line in IGNORED for word in line.split()],
     }
@@ -96,6 +98,17 @@ def draws() -> dict[str, list[str]]:
         "phases": _first(words.MOON, MOTIONS["moon"]),
         "time": [_filled(table["en"][0]) for table in (words.DAY, words.NIGHT)],
     }
+
+
+def changes() -> list[str]:
+    """Its phrases of what changes as it goes on, in all languages. What comes round, or travels, does not."""
+    tables = [words.LIGHT["rising"], words.LIGHT["setting"], words.CLOUD["appear"], words.ANY_PLANT]
+    tables += [words.FIGURE["plant"], *words.MOON.values(), *words.CAMERA.values()]
+    said = {_filled(phrase) for table in tables for phrases in table.values() for phrase in phrases}
+    for motion, form in itertools.product(("grow", "shrink", "appear", "fade"), FORMS):
+        table = words.FORM_MOTION[motion]
+        said |= {_filled(phrase, words.FORM[form][lang]) for lang in table for phrase in table[lang]}
+    return sorted(phrase.removeprefix("a ") for phrase in said)  # "an orange circle" grows too
 
 
 def _first(table: Mapping[str, words.Phrases], things: Iterable[str], filling: str = "") -> list[str]:

@@ -22,7 +22,7 @@ class World:
 
     `words` are all that its training captions held, `ignored` those that ask for nothing, such as "are".
     `given_latents` is how many first latent frames it was taught to go on from, at most: 1 is of a picture,
-    more are of a clip.
+    more are of a clip. `changes` are phrases of shots that are meant to change, beside engine.changes' own.
     """
 
     name: str
@@ -31,6 +31,7 @@ class World:
     ignored: frozenset[str]
     draws: tuple[str, ...]
     given_latents: int = 0
+    changes: tuple[str, ...] = ()
 
     def unknown(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that the model was not taught, each once, in their order."""
@@ -39,7 +40,7 @@ class World:
 
     def kin(self, word: str) -> str | None:
         """Another form of an English word that the model was taught, as "hills" for "hill"; the shortest."""
-        forms = (known for known in self.words if _stem(known) == _stem(word))
+        forms = (known for known in self.words if stem(known) == stem(word))
         return min(forms, key=lambda known: (len(known), known), default=None)
 
 
@@ -53,7 +54,7 @@ def _is_punctuation(char: str) -> bool:
     return char in string.punctuation or unicodedata.category(char)[0] == "P"
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """What forms of an English word share: rise, rises and rising; sets and setting."""
     return re.sub(r"(.)\1$", r"\1", re.sub(r"(?<=\w{3})(?:ing|ed|es|s|e)$", "", word))
 
@@ -72,6 +73,7 @@ def read_world(folder: Path) -> World | None:
             ignored=_words(_texts(content, "ignored") if "ignored" in content else ()),
             draws=tuple(_texts(content, "draws")),
             given_latents=fact(content, "given_latents", int) if "given_latents" in content else 0,
+            changes=tuple(_texts(content, "changes") if "changes" in content else ()),
         )
     except ValueError as error:
         raise ValueError(f"{error}; mend {path} or remove it: nothing is rendered from it") from error

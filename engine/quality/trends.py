@@ -6,13 +6,15 @@ smoothness and dynamic degree compare with themselves only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from engine.quality.frames import Measured, Sample, Series
+from engine.quality.frames import Measured, Series
 
 LEVELS = 255.0
 LEAST_SAMPLES = 4  # seconds, below which a slope is not worth a name
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def drift(measured: Measured, fps: float) -> Drift | None:
     minutes = at / fps / 60
     lab = np.asarray([sample.lab for sample in samples])
     found = {
-        "de_per_min": float(np.linalg.norm([slope(minutes, channel) for channel in lab.T])),
+        "de_per_min": de_per_min(minutes, lab),
         "de_end": float(np.linalg.norm([_end(channel) for channel in lab.T])),
     }
     others = {name: measured.series[name][at] for name in ("contrast", "sharpness")}
@@ -55,7 +57,12 @@ def drift(measured: Measured, fps: float) -> Drift | None:
     return Drift(**found)
 
 
-def thinned(samples: Sequence[Sample], most: int = 600) -> Sequence[Sample]:
+def de_per_min(minutes: Series, lab: Series) -> float:
+    """The length of the slopes of L*a*b* means (n, 3) at times (n,)."""
+    return float(np.linalg.norm([slope(minutes, channel) for channel in lab.T]))
+
+
+def thinned(samples: Sequence[Item], most: int = 600) -> Sequence[Item]:
     """At most so many, evenly spaced: the pairs of all seconds of a long film would fill the memory."""
     if len(samples) <= most:
         return samples
