@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engine.camera import Idiom
 from engine.families.card import Card, told_card, told_idiom
-from engine.families.known import FAMILIES, Known, Parts, number
+from engine.families.entry import Known, Parts, number
+from engine.families.known import FAMILIES
 from engine.families.reading import read_index, read_object
 from engine.takes import NOTHING, Takes
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from engine.decode import frames_uint8
 from engine.families.family import Conditioning, Family, fall_evenly
 from engine.families.hunyuan15_vae import stream_frames
-from engine.families.known import is_guided
+from engine.families.variants import is_guided
 from engine.parallel.spread import ParallelSpec
 
 GLYPH_TOKENS = 256  # of the texts in quotation marks, as stock cuts them
