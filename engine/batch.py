@@ -17,12 +17,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from engine.denoise import WindowRequest
 from engine.families.family import Conditioning, Family
 
 
 def together(windows: Sequence[Tensor]) -> Tensor:
     """What n windows have each, (1, ...), as one tensor (n, ...)."""
     return torch.cat(list(windows))
+
+
+def timestep_of(windows: Sequence[WindowRequest]) -> Tensor:
+    """The timestep of n windows of a step: a canvas's, or (n, T) where one has a time of each latent frame."""
+    times = [window.timestep for window in windows]
+    if all(time.ndim < 2 for time in times):
+        return times[0]
+    n_frames = windows[0].latents.shape[1]
+    return together([time if time.ndim == 2 else time.expand(1, n_frames) for time in times])
 
 
 def apart(prediction: Tensor, n: int) -> list[Tensor]:
@@ -50,9 +60,10 @@ def predict_windows(
         return family.predict(
             latents, timestep, _joined(prompts), _joined(negatives), guidance_scale, prompted=prompted
         )
+    times = timestep.split(1) if timestep.ndim == 2 else [timestep] * len(latents)
     each = [
-        family.predict(window[None], timestep, prompt, negative, guidance_scale, prompted=prompted)
-        for window, prompt, negative in zip(latents, prompts, negatives, strict=True)
+        family.predict(window[None], time, prompt, negative, guidance_scale, prompted=prompted)
+        for window, time, prompt, negative in zip(latents, times, prompts, negatives, strict=True)
     ]
     return torch.stack(each, dim=1).flatten(0, 1)  # as one forward has them: k times all windows
 

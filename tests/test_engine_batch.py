@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from engine.batch import apart, predict_windows, together
-from engine.takes import BESIDE
 from tests.test_engine_parallel import Case, make_family, predict
 
 CASES = {
@@ -17,7 +16,7 @@ CASES = {
     "Wan": Case("Wan"),
     "Wan 2.2 of two experts": Case("Wan 2.2"),
     "Wan 2.2, timesteps of tokens": Case("Wan 2.2 TI2V", width=10),
-    "Wan 2.2, a picture in its place": Case("Wan 2.2 TI2V", beside=1, width=10),
+    "Wan 2.2, a picture in its place": Case("Wan 2.2 TI2V", n_given=1, width=10),
     "Wan, from a picture that CLIP sees": Case("Wan", beside=8, clip=True, n_text=512),
     "Open-Sora 2": Case("Open-Sora 2"),
     "HunyuanVideo": Case("HunyuanVideo"),
@@ -30,6 +29,7 @@ CASES = {
     "SkyReels-V2": Case("SkyReels-V2"),
     "SkyReels-V2 plain": Case("SkyReels-V2 plain"),
     "SkyReels-V2, told": Case("SkyReels-V2, told"),
+    "SkyReels-V2, after given latents": Case("SkyReels-V2", n_given=2),
     "Stable Video Diffusion": Case("Stable Video Diffusion", scale=3.0),
 }
 N, IN_TURN = 3, "SkyReels-V2, told"
@@ -40,9 +40,8 @@ def asked(case):
     of_all = Case(**{**vars(case), "batch": N})
     latents, timestep, *texts, scale = predict(SimpleNamespace(predict=lambda *args: args), of_all)
     prompts, negatives = ([{k: x[n : n + 1] for k, x in text.items()} for n in range(N)] for text in texts)
-    if case.beside == 1:  # the picture is in the first window alone
-        for text in (*prompts[1:], *negatives[1:]):
-            text[BESIDE] = torch.ones_like(text[BESIDE])
+    if case.n_given:  # the picture is in the first window alone
+        timestep[1:] = timestep[0, -1]
     return latents, timestep, prompts, negatives, scale
 
 
@@ -59,12 +58,14 @@ class Counting:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_window_of_any_family_is_predicted_among_others_as_alone(name):
-    family, (latents, timestep, prompts, negatives, scale) = make_family(CASES[name]), asked(CASES[name])
+    case = CASES[name]
+    family, (latents, timestep, prompts, negatives, scale) = make_family(case), asked(case)
     counting = Counting(family)
     both = apart(predict_windows(counting, latents, timestep, prompts, negatives, scale), N)
     assert counting.calls == ([1] * N if name == IN_TURN else [N])
     for n, prediction in enumerate(both):
-        alone = family.predict(latents[n : n + 1], timestep, prompts[n], negatives[n], scale)
+        time = timestep[n : n + 1] if case.n_given else timestep
+        alone = family.predict(latents[n : n + 1], time, prompts[n], negatives[n], scale)
         assert prediction.shape == alone.shape and alone.std() > 0.01
         torch.testing.assert_close(prediction, alone, rtol=0, atol=1e-5)
 

@@ -44,7 +44,7 @@ from engine.families.minimax_h3 import MiniMaxH3
 from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
-from engine.families.skyreels import SkyReels, SkyReelsForcing
+from engine.families.skyreels import GIVEN_NOISE, SkyReels, SkyReelsForcing
 from engine.families.svd import StableVideoDiffusion
 from engine.families.wan import Wan
 from engine.parallel.attention import attend, attention_with_lse, load_ulysses, merge, plain_attention
@@ -53,6 +53,7 @@ from engine.parallel.exchange import gather, shard, trade
 from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.parallel.spread import parallelise
 from engine.takes import BESIDE
+from engine.telling import Telling
 from engine.windows import plan_windows
 from tests.readme_table import told
 from tests.tiny_h3 import make_transformer as make_h3_transformer
@@ -88,12 +89,12 @@ class Case:
     n_given: int = 0  # latent frames that the window goes on from
     width: int = 8  # of the latents; 10 makes 20 tokens a latent frame
     dtype: torch.dtype = torch.float32
-    beside: int = 0  # channels beside the latents; 1 is a mask of what moves
+    beside: int = 0  # channels beside the latents
     clip: bool = False
 
     @property
     def in_channels(self):
-        return 4 + (self.beside if self.beside > 1 else 0)
+        return 4 + self.beside
 
 
 CASES = {
@@ -119,7 +120,7 @@ CASES |= {
     "Wan, 2.2 with timesteps of tokens": Case("Wan 2.2 TI2V", width=10),
     "Wan, half precision": Case("Wan", dtype=torch.bfloat16),
     "Wan, from a picture that CLIP sees, uneven heads": Case("Wan", beside=8, clip=True, n_text=512, heads=5),
-    "Wan, from a picture in its place": Case("Wan 2.2 TI2V", beside=1, width=10),
+    "Wan, from a picture in its place": Case("Wan 2.2 TI2V", n_given=1, width=10),
 }
 CASES |= {
     "Open-Sora 2, even tokens": Case("Open-Sora 2"),
@@ -336,13 +337,11 @@ def predict(family, case):
         sound = torch.randn((case.batch, 2 * n_sound(case.n_frames), 32), generator=generator)
         window, at = add_sound(window.float(), sound), torch.tensor([0.5, 0.2])
         return family.predict(window, at, prompt, negative, case.scale)
+    given, at = given_to(case, generator), torch.tensor(500)
     if case.n_given:
-        noise = shot[:, -case.n_given :]
-        return family.predict_after(
-            window, torch.tensor(500), case.n_given, noise, prompt, negative, case.scale
-        )
-    given = given_to(case, generator)
-    return family.predict(window, torch.tensor(500), prompt | given, negative | given, case.scale)
+        telling = Telling(times=True, noise=GIVEN_NOISE if case.family.startswith("SkyReels") else 0)
+        window, at = telling.of(window, at, case.n_given, shot[:, -case.n_given :])
+    return family.predict(window, at, prompt | given, negative | given, case.scale)
 
 
 def given_to(case, generator):
@@ -351,8 +350,6 @@ def given_to(case, generator):
     if case.beside:
         shape = (case.batch, case.n_frames, case.beside, 8, case.width)
         given[BESIDE] = torch.randn(shape, generator=generator).to(case.dtype)
-    if case.beside == 1:
-        given[BESIDE] = (torch.arange(case.n_frames) > 0).float().view(1, -1, 1, 1, 1).expand(shape)
     return given
 
 

@@ -10,7 +10,7 @@ from engine.camera import Idiom
 from engine.families import variants
 from engine.families.card import Card
 from engine.families.entry import Known, either, halvings, product
-from engine.takes import FIRST, Takes
+from engine.takes import CLIP, FIRST, Takes
 
 # Of the moves that its training captions were labelled with (arXiv:2412.03603, "camera movement types").
 _HUNYUAN_CAMERA = Idiom(
@@ -142,6 +142,8 @@ FAMILIES = {
     "SkyReelsV2DiffusionForcingPipeline": replace(
         _SKYREELS,
         loader="engine.families.skyreels:SkyReelsForcing",
+        takes=lambda parts: Takes(frozenset({FIRST, CLIP})),
+        given_latents=5,  # of 17 pixel frames, the fewest that SkyReels advises as overlap_history
         card=Card(30, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
     ),
     "HunyuanVideo15Pipeline": Known(

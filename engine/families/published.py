@@ -108,7 +108,8 @@ _COG = "CogVideoX licence"
 _TENCENT = "Tencent Hunyuan community licence"
 _SKYWORK = "Skywork community licence"
 _STABILITY = "Stability AI community licence"
-TEXT, IMAGE, EXTENDING = ("text",), ("image",), ("text", "extend")
+TEXT, IMAGE, EITHER = ("text",), ("image",), ("text", "image")
+ANY = (*EITHER, "extend")
 _S720, _S480, _S1360 = (1280, 720), (832, 480), (1360, 768)
 _WAN_1_3 = parts.wan(parts.WAN, 12, 30, 8960)
 _WAN_14 = parts.wan(parts.WAN, 40, 40, 13824)
@@ -153,7 +154,7 @@ TABLE: tuple[Published, ...] = (
               *_S720, 81, 16, 40, 4.0, APACHE, _WAN_14 | parts.EXPERTS),
     Published("Wan2.2-I2V-A14B", "Wan-AI/Wan2.2-I2V-A14B-Diffusers", WAN_I2V, IMAGE, 28.58, _UMT5,
               _WAN_VAE, *_S720, 81, 16, 40, 3.5, APACHE, _WAN_I2V_22),
-    Published("Wan2.2-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", WAN, TEXT, 5.00, _UMT5, 0.705, 1280, 704,
+    Published("Wan2.2-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", WAN, EITHER, 5.00, _UMT5, 0.705, 1280, 704,
               121, 24, 50, 5.0, APACHE, _WAN_5),
     Published("HunyuanVideo", "hunyuanvideo-community/HunyuanVideo", HUNYUAN, TEXT, 12.82, _LLAMA_CLIP,
               _HUNYUAN_VAE, *_S720, 129, 24, 50, 6.0, _TENCENT, parts.HUNYUAN),
@@ -166,9 +167,9 @@ TABLE: tuple[Published, ...] = (
               3.0, "LTX-Video open weights licence", parts.LTX),
     Published("Mochi-1", "genmo/mochi-1-preview", MOCHI, TEXT, 10.03, _T5, 0.460, 848, 480, 163, 30, 64,
               4.5, APACHE, parts.MOCHI),
-    Published("SkyReels-V2-DF-1.3B", "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", SKYREELS_DF, EXTENDING,
+    Published("SkyReels-V2-DF-1.3B", "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", SKYREELS_DF, ANY,
               1.42, _UMT5, _WAN_VAE, 960, 544, 97, 24, 30, 6.0, _SKYWORK, _SKY_1_3),
-    Published("SkyReels-V2-DF-14B", "Skywork/SkyReels-V2-DF-14B-540P-Diffusers", SKYREELS_DF, EXTENDING,
+    Published("SkyReels-V2-DF-14B", "Skywork/SkyReels-V2-DF-14B-540P-Diffusers", SKYREELS_DF, ANY,
               14.29, _UMT5, _WAN_VAE, 960, 544, 97, 24, 30, 6.0, _SKYWORK, _SKY_14),
     Published("SkyReels-V2-14B", "Skywork/SkyReels-V2-T2V-14B-540P-Diffusers", SKYREELS, TEXT, 14.29,
               _UMT5, _WAN_VAE, 960, 544, 97, 24, 50, 6.0, _SKYWORK, _SKY_14),
@@ -178,7 +179,7 @@ TABLE: tuple[Published, ...] = (
               1024, 576, 14, 7, 25, 3.0, _STABILITY, parts.SVD_14),
     Published("SVD-XT", "stabilityai/stable-video-diffusion-img2vid-xt", SVD, IMAGE, 1.525, _CLIP_H,
               0.098, 1024, 576, 25, 7, 25, 3.0, _STABILITY, parts.SVD),
-    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, ("text", "image"), 33.12, _QWEN_VL_32,
+    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, EITHER, 33.12, _QWEN_VL_32,
               2.60, 1344, 768, 124, 24, 8, 1.0, "MiniMax H3 community licence", parts.MINIMAX_H3),
 )
 # fmt: on

@@ -72,14 +72,14 @@ def wan_takes(parts: Parts) -> Takes:
     """With timesteps of tokens, a model draws from a picture or without one."""
     if not parts["pipeline"].get("expand_timesteps"):
         return UNTAUGHT
-    return Takes(frozenset({FIRST, SOURCE}), together=True)
+    return Takes(frozenset({FIRST, SOURCE}))
 
 
 def wan_image_takes(parts: Parts) -> Takes:
     """Two pictures, if CLIP's of both have places; one or two without CLIP; else one."""
     transformer = parts["transformer"]
     if parts["pipeline"].get("expand_timesteps"):
-        return Takes(frozenset({FIRST}), together=True)
+        return Takes(frozenset({FIRST}))
     if transformer.get("pos_embed_seq_len"):
         return replace(PICTURE, may=frozenset({FIRST, LAST}), must=frozenset({FIRST, LAST}))
     return PICTURE if transformer.get("image_dim") else replace(PICTURE, may=frozenset({FIRST, LAST}))
@@ -136,7 +136,7 @@ def refuse_minimax_h3(parts: Parts) -> None:
 def refuse_skyreels(parts: Parts) -> None:
     config = parts["transformer"]
     if config.get("image_dim"):
-        raise ValueError("it starts from a picture (image_dim): only text to video is read yet")
+        raise ValueError("it sees a picture beside the latents (image_dim): no such folder is read yet")
     if (frames := config.get("num_frame_per_block", 1)) != 1:
         raise ValueError(
             f"its num_frame_per_block is {frames}: it attends in causal blocks of latent frames, which only "
