@@ -145,6 +145,7 @@ CASES |= {
     "CogVideoX 1.5, short prompt": Case("CogVideoX 1.5", n_frames=4, n_text=1),
     "CogVideoX 1.5, long prompt, unguided": Case("CogVideoX 1.5", n_text=61, n_frames=2, scale=1.0),
     "CogVideoX 1.5, a later window": Case("CogVideoX 1.5", n_frames=4, start=2),
+    "CogVideoX 1.5, from a picture, uneven tokens": Case("CogVideoX 1.5", n_frames=4, beside=4, n_text=5),
     "CogVideoX 1.5, half precision": Case("CogVideoX 1.5", n_frames=4, dtype=torch.bfloat16),
 }
 CASES |= {
@@ -154,6 +155,7 @@ CASES |= {
     "LTX-Video, long prompt": Case("LTX-Video", n_text=61, n_frames=1),
     "LTX-Video, a batch of two under guidance": Case("LTX-Video", batch=2),
     "LTX-Video, texts of unequal lengths": Case("LTX-Video", n_negative=2),
+    "LTX-Video, from a picture in its place, uneven tokens": Case("LTX-Video", n_given=1, width=9),
     "LTX-Video, half precision": Case("LTX-Video", dtype=torch.bfloat16),
 }
 CASES |= {
@@ -179,6 +181,7 @@ CASES |= {
     "HunyuanVideo 1.5, short prompt, unguided": Case("HunyuanVideo 1.5", n_text=1, scale=1.0),
     "HunyuanVideo 1.5, long prompt": Case("HunyuanVideo 1.5", n_text=61, n_frames=1),
     "HunyuanVideo 1.5, letters, a batch of two": Case("HunyuanVideo 1.5", n_glyphs=3, batch=2),
+    "HunyuanVideo 1.5, from a picture, uneven tokens": Case("HunyuanVideo 1.5", beside=5, clip=True, width=5),
     "HunyuanVideo 1.5, half precision": Case("HunyuanVideo 1.5", dtype=torch.bfloat16),
 }
 CASES |= {
@@ -250,6 +253,7 @@ def make_cogvideox(case):
         time_embed_dim=8, text_embed_dim=12, num_layers=LAYERS, sample_width=8, sample_height=8,
         sample_frames=9, patch_size=2, patch_size_t=2 if case.family == "CogVideoX 1.5" else None,
         max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
+        ofs_embed_dim=8 if case.beside and case.family == "CogVideoX 1.5" else None,
     )  # fmt: skip
     scheduler = CogVideoXDDIMScheduler()
     return CogVideoX(CogVideoXPipeline(None, None, None, transformer.to(case.dtype).eval(), scheduler))
@@ -271,9 +275,7 @@ def make_hunyuan15(case):
         rope_axes_dim=(4, 6, 6),
     ).to(case.dtype).eval()  # fmt: skip
     guider = ClassifierFreeGuidance()
-    return HunyuanVideo15(
-        HunyuanVideo15.pipeline_class(None, None, transformer, None, None, None, None, guider)
-    )
+    return HunyuanVideo15(HunyuanVideo15.pipeline_class(transformer=transformer, guider=guider))
 
 
 def make_skyreels(case):

@@ -11,8 +11,6 @@ from diffusers import (
     SkyReelsV2DiffusionForcingImageToVideoPipeline,
     SkyReelsV2DiffusionForcingPipeline,
     SkyReelsV2Pipeline,
-    SkyReelsV2Transformer3DModel,
-    UniPCMultistepScheduler,
 )
 from diffusers.pipelines.skyreels_v2 import (
     pipeline_skyreels_v2,
@@ -20,9 +18,7 @@ from diffusers.pipelines.skyreels_v2 import (
     pipeline_skyreels_v2_diffusion_forcing_i2v,
 )
 from PIL import Image
-from transformers import UMT5Config, UMT5EncoderModel
 
-from engine.chalk.tokens import build_tokenizer
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.loading import load_part
 from engine.families.skyreels import GIVEN_NOISE
@@ -31,35 +27,14 @@ from engine.phases import Stitch, phases_of
 from engine.stitch import Stitcher
 from engine.takes import CLIP, FIRST, Takes
 from engine.windows import Layout
-from tests import drivers
+from tests import drivers, tiny_skyreels
 from tests.drivers import SEED, STEPS, answers, check_resume, open_canvas
-from tests.tiny_vaes import make_wan
+from tests.tiny_skyreels import CHANNELS, NEGATIVE, PROMPT
 
-FRAMES, SIZE, TOKENS, CHANNELS = 9, (32, 48), 12, 16
-PROMPT, NEGATIVE = "rain falls", "a sun"
+FRAMES, SIZE, TOKENS = 9, (32, 48), 12
 KINDS = {"plain": SkyReelsV2Pipeline, "forcing": SkyReelsV2DiffusionForcingPipeline}
 FORCING = ("forcing", "forcing, told the frame rate")
 DTYPES = [torch.float32, torch.bfloat16]
-
-
-def make_pipeline(kind, told_rate):
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(f"{PROMPT} {NEGATIVE}".split())
-    text = UMT5Config(
-        vocab_size=len(tokenizer), d_model=32, d_kv=8, num_heads=4, d_ff=32, num_layers=1, pad_token_id=0
-    )
-    vae = make_wan()
-    transformer = SkyReelsV2Transformer3DModel(
-        num_attention_heads=2, attention_head_dim=12, in_channels=CHANNELS, out_channels=CHANNELS,
-        text_dim=32, freq_dim=32, ffn_dim=32, num_layers=2, rope_max_seq_len=32, inject_sample_info=told_rate,
-    )  # fmt: skip
-    scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0, num_train_timesteps=1000
-    )
-    return KINDS[kind](
-        tokenizer=tokenizer, text_encoder=UMT5EncoderModel(text).eval(), vae=vae,
-        transformer=transformer.eval(), scheduler=scheduler,
-    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +52,7 @@ def characters_need_no_mending(monkeypatch):
 def folders(tmp_path_factory):
     made = {name: tmp_path_factory.mktemp("skyreels") for name in ("plain", *FORCING)}
     for name, folder in made.items():
-        pipeline = make_pipeline(name.split(",")[0], told_rate="rate" in name)
+        pipeline = tiny_skyreels.make_pipeline(KINDS[name.split(",")[0]], told_rate="rate" in name)
         pipeline.save_pretrained(folder, safe_serialization=True)
     return made
 

@@ -54,6 +54,18 @@ _SKYREELS = Known(
     refuse=variants.refuse_skyreels,
     card=Card(50, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
 )
+_HUNYUAN_15 = Known(
+    "engine.families.hunyuan15:HunyuanVideo15",
+    schedulers=("euler",),
+    window_frames=31,  # trained on up to 121 pixel frames
+    max_text_tokens=1000,  # without the system message before them
+    latent_channels="transformer.out_channels",
+    spatial_compression=either("vae.spatial_compression_ratio", 16),
+    temporal_compression=either("vae.temporal_compression_ratio", 4),
+    refuse=variants.refuse_hunyuan15,
+    more=(("guider", "guider_config.json"),),
+    card=variants.hunyuan15_card,
+)
 
 FAMILIES = {
     "CogVideoXPipeline": _COGVIDEOX,
@@ -61,7 +73,6 @@ FAMILIES = {
         _COGVIDEOX,
         loader="engine.families.cogvideox:CogVideoXImageToVideo",
         latent_channels="vae.latent_channels",
-        refuse=variants.refuse_cogvideox_1_5,
         takes=lambda parts: variants.PICTURE,
         adapters=False,
     ),
@@ -114,6 +125,7 @@ FAMILIES = {
         spatial_compression=variants.ltx_ratio("spatial_compression_ratio", "patch_size"),
         temporal_compression=variants.ltx_ratio("temporal_compression_ratio", "patch_size_t"),
         refuse=variants.refuse_ltx_patches,
+        takes=lambda parts: Takes(frozenset({FIRST})),
         card=Card(50, 3.0, 704, 480, 24, most_px=1280 * 720, widest=2.0),
     ),
     "MochiPipeline": Known(
@@ -146,16 +158,10 @@ FAMILIES = {
         given_latents=5,  # of 17 pixel frames, the fewest that SkyReels advises as overlap_history
         card=Card(30, 6.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
     ),
-    "HunyuanVideo15Pipeline": Known(
-        "engine.families.hunyuan15:HunyuanVideo15",
-        schedulers=("euler",),
-        window_frames=31,  # trained on up to 121 pixel frames
-        max_text_tokens=1000,  # without the system message before them
-        latent_channels="transformer.out_channels",
-        spatial_compression=either("vae.spatial_compression_ratio", 16),
-        temporal_compression=either("vae.temporal_compression_ratio", 4),
-        refuse=variants.refuse_hunyuan15,
-        more=(("guider", "guider_config.json"),),
-        card=variants.hunyuan15_card,
+    "HunyuanVideo15Pipeline": _HUNYUAN_15,
+    "HunyuanVideo15ImageToVideoPipeline": replace(
+        _HUNYUAN_15,
+        loader="engine.families.hunyuan15:HunyuanVideo15ImageToVideo",
+        takes=lambda parts: variants.PICTURE,
     ),
 }

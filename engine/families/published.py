@@ -22,9 +22,10 @@ OPEN_SOURCE = (
 )  # of the licences named here; all others restrict who may use the weights or how
 
 # Billions of parameters of encoders: T5-XXL and UMT5-XXL alone or beside a CLIP, Llama 3 8B beside a CLIP,
-# Qwen2.5-VL 7B beside a small ByT5, Qwen3-VL 32B, and CLIP ViT-H of pictures.
+# Qwen2.5-VL 7B beside a small ByT5, and these beside SigLIP of pictures, Qwen3-VL 32B, and CLIP ViT-H of
+# pictures.
 _T5, _T5_CLIP, _UMT5, _UMT5_CLIP, _LLAMA_CLIP = 4.76, 4.88, 5.68, 6.31, 7.62
-_QWEN_BYT5, _QWEN_VL_32, _CLIP_H = 7.29, 32.0, 0.63
+_QWEN_BYT5, _QWEN_BYT5_SIGLIP, _QWEN_VL_32, _CLIP_H = 7.29, 7.72, 32.0, 0.63
 _HUNYUAN_VAE, _WAN_VAE = 0.246, 0.127
 
 
@@ -124,6 +125,7 @@ _COG_15: dict[str, Any] = {"patch_size_t": 2, "sample_frames": 81, "sample_heigh
 COGVIDEOX, COGVIDEOX_I2V = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
 WAN, WAN_I2V, OPENSORA = "WanPipeline", "WanImageToVideoPipeline", "OpenSoraPipeline"
 HUNYUAN, HUNYUAN_15 = "HunyuanVideoPipeline", "HunyuanVideo15Pipeline"
+HUNYUAN_15_I2V = "HunyuanVideo15ImageToVideoPipeline"
 SKYREELS, SKYREELS_I2V = "SkyReelsV2Pipeline", "SkyReelsV2ImageToVideoPipeline"
 SKYREELS_DF, SVD = "SkyReelsV2DiffusionForcingPipeline", "StableVideoDiffusionPipeline"
 LTX, MOCHI, MINIMAX_H3 = "LTXPipeline", "MochiPipeline", "MiniMaxH3ModularPipeline"
@@ -161,9 +163,12 @@ TABLE: tuple[Published, ...] = (
     Published("HunyuanVideo-1.5", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v",
               HUNYUAN_15, TEXT, 8.33, _QWEN_BYT5, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
               parts.HUNYUAN_15),
+    Published("HunyuanVideo-1.5-I2V", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_i2v",
+              HUNYUAN_15_I2V, IMAGE, 8.33, _QWEN_BYT5_SIGLIP, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
+              parts.HUNYUAN_15),
     Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, TEXT, 11.89, _T5_CLIP, _HUNYUAN_VAE,
               768, 768, 129, 24, 50, 7.5, APACHE, parts.OPENSORA),
-    Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, TEXT, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
+    Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, EITHER, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
               3.0, "LTX-Video open weights licence", parts.LTX),
     Published("Mochi-1", "genmo/mochi-1-preview", MOCHI, TEXT, 10.03, _T5, 0.460, 848, 480, 163, 30, 64,
               4.5, APACHE, parts.MOCHI),

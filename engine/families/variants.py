@@ -37,11 +37,6 @@ def cogvideox_takes(parts: Parts) -> Takes:
     return NOTHING if parts["transformer"].get("patch_size_t") else UNTAUGHT
 
 
-def refuse_cogvideox_1_5(parts: Parts) -> None:
-    if parts["transformer"].get("patch_size_t"):
-        raise ValueError("its patches are of several frames, as CogVideoX 1.5's: of I2V only 1.0 is read yet")
-
-
 def cogvideox_card(parts: Parts) -> Card:
     """The size that its positions were made for, as the folder says it in latents; of 1.5 they have none."""
     side, config = halvings(parts), parts["transformer"]
