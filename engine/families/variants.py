@@ -150,7 +150,7 @@ _PLAIN_GUIDER = {"guidance_rescale": 0.0, "use_original_formulation": False, "st
 def refuse_hunyuan15(parts: Parts) -> None:
     transformer = parts["transformer"]
     if transformer.get("use_meanflow"):
-        raise ValueError("its use_meanflow is true: stock's text to video does not tell where a step ends")
+        raise ValueError("its use_meanflow is true: where a step ends is not told to such a model yet")
     channels, latents = (number(f"transformer.{key}_channels", parts) for key in ("in", "out"))
     if channels != 2 * latents + 1:
         raise ValueError(
