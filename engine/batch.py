@@ -27,7 +27,7 @@ def together(windows: Sequence[Tensor]) -> Tensor:
 
 
 def timestep_of(windows: Sequence[WindowRequest]) -> Tensor:
-    """The timestep of n windows of a step: a canvas's, or (n, T) where one has a time of each latent frame."""
+    """The timestep of n windows of a step: a canvas's, or (n, T) where one has a time of each frame."""
     times = [window.timestep for window in windows]
     if all(time.ndim < 2 for time in times):
         return times[0]
@@ -52,15 +52,15 @@ def predict_windows(
 ) -> Tensor:
     """Predictions (k n, T, C, H, W) of windows (n, T, C, H, W) as Family.predict has them, of one step.
 
-    prompts and negatives have a text for each window. Texts of unequal lengths cannot share a forward without
-    padding, which some models take for words: then, and where a family takes no batches, windows are
-    predicted one after another.
+    timestep is as timestep_of makes it; prompts and negatives have a text for each window. Texts of unequal
+    lengths cannot share a forward without padding, which some models take for words: then, and where a family
+    takes no batches, windows are predicted one after another.
     """
     if family.takes_batches and _alike(prompts) and _alike(negatives):
         return family.predict(
             latents, timestep, _joined(prompts), _joined(negatives), guidance_scale, prompted=prompted
         )
-    times = timestep.split(1) if timestep.ndim == 2 else [timestep] * len(latents)
+    times = list(timestep[:, None]) if timestep.ndim == 2 else [timestep] * len(latents)
     each = [
         family.predict(window[None], time, prompt, negative, guidance_scale, prompted=prompted)
         for window, time, prompt, negative in zip(latents, times, prompts, negatives, strict=True)

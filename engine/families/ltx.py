@@ -81,22 +81,19 @@ class LTX(Family):
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock.
 
-        timestep is (), or (T,) where a picture is given.
+        timestep is (), or, where a picture is given, (B, T), doubled here where B is.
         """
         model, pipeline = self.transformer, self.pipeline
         batch, frames, _, height, width = latents.shape
         in_space = pipeline.vae_spatial_compression_ratio
         x_BCTHW = latents.to(self.device, model.dtype).transpose(1, 2).contiguous()
-        times = timestep.to(self.device)
-        if times.ndim:
-            times = times.repeat_interleave(height * width)
         x_BLC = pipeline._pack_latents(x_BCTHW)
         if batch > 1:  # as in stock: kernels differ in last bits by how memory is laid out
             x_BLC = x_BLC.contiguous()
         velocity_BLC = model(
             hidden_states=x_BLC,
             encoder_hidden_states=text["tokens"].to(self.device, model.dtype),
-            timestep=times.expand(batch, *times.shape),
+            timestep=_times(timestep.to(self.device), batch, height * width),
             encoder_attention_mask=None,
             num_frames=frames,
             height=height,
@@ -166,6 +163,13 @@ class LTX(Family):
             torch.manual_seed(DECODE_SEED)
             pixels: Tensor = vae.decode(z_BCTHW, timestep, return_dict=False)[0]
         return pixels
+
+
+def _times(timestep: Tensor, batch: int, per_frame: int) -> Tensor:
+    """A time for each video, (B,), or of frames' times, (B, T) or half of them, for each token, (B, L)."""
+    if timestep.ndim == 0:
+        return timestep.expand(batch)
+    return timestep.repeat(batch // len(timestep), 1).repeat_interleave(per_frame, dim=1)
 
 
 def reach_latents(decoder: Any) -> int:
