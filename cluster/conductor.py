@@ -12,7 +12,7 @@ from typing import Any
 from cluster.copies import outlined
 from cluster.once import claim, found, found_file
 from cluster.tasks import Model, Outcome, ShotTask
-from engine.batch import apart, together
+from engine.batch import apart, timestep_of, together
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest
 from engine.families.facts import read_facts
@@ -210,8 +210,8 @@ def _noise_of(task: ShotTask, phase: Phase) -> Sequence[int]:
 
 
 def _travelling(task: ShotTask, windows: Sequence[WindowRequest]) -> Request:
-    """Windows of one step, which are alike in all but latents and prompts."""
-    step, timestep = windows[0].step, windows[0].timestep
+    """Windows of one step, which are alike in all but latents, what of them is given, and prompts."""
+    step, timestep = windows[0].step, timestep_of(windows)
     beside = [window.beside for window in windows if window.beside is not None]
     return Request(
         model=task.model,
@@ -219,7 +219,7 @@ def _travelling(task: ShotTask, windows: Sequence[WindowRequest]) -> Request:
         timestep=pack(timestep),
         prompts=tuple(task.prompts[window.part.prompt].key for window in windows),
         negative=task.negative.key,
-        guidance_scale=task.sampling.guidance_at(step, float(timestep.flatten()[0])),
+        guidance_scale=task.sampling.guidance_at(step, float(timestep.max())),
         beside=pack(together(beside)) if beside else None,
         given=tuple(given.key for given in task.given),
         adapters=tuple((each.artefact, each.scale) for each in task.adapters),

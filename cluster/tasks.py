@@ -229,8 +229,8 @@ class ShotTask(Task):
 
     @property
     def canvas_frames(self) -> int:
-        """Pixel frames of the shot's latents; those that are shown, and some more."""
-        return first_pixel(self.n_latent, *self.layout.clock)
+        """Pixel frames of the canvas's latents; those that are shown, and some more."""
+        return first_pixel(self.n_canvas, *self.layout.clock)
 
     @cached_property
     def hidden_frames(self) -> int:

@@ -17,12 +17,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from engine.denoise import WindowRequest
 from engine.families.family import Conditioning, Family
 
 
 def together(windows: Sequence[Tensor]) -> Tensor:
     """What n windows have each, (1, ...), as one tensor (n, ...)."""
     return torch.cat(list(windows))
+
+
+def timestep_of(windows: Sequence[WindowRequest]) -> Tensor:
+    """The timestep of n windows of a step: a canvas's, or (n, T) where one has a time of each frame."""
+    times = [window.timestep for window in windows]
+    if all(time.ndim < 2 for time in times):
+        return times[0]
+    n_frames = windows[0].latents.shape[1]
+    return together([time if time.ndim == 2 else time.expand(1, n_frames) for time in times])
 
 
 def apart(prediction: Tensor, n: int) -> list[Tensor]:
@@ -42,17 +52,18 @@ def predict_windows(
 ) -> Tensor:
     """Predictions (k n, T, C, H, W) of windows (n, T, C, H, W) as Family.predict has them, of one step.
 
-    prompts and negatives have a text for each window. Texts of unequal lengths cannot share a forward without
-    padding, which some models take for words: then, and where a family takes no batches, windows are
-    predicted one after another.
+    timestep is as timestep_of makes it; prompts and negatives have a text for each window. Texts of unequal
+    lengths cannot share a forward without padding, which some models take for words: then, and where a family
+    takes no batches, windows are predicted one after another.
     """
     if family.takes_batches and _alike(prompts) and _alike(negatives):
         return family.predict(
             latents, timestep, _joined(prompts), _joined(negatives), guidance_scale, prompted=prompted
         )
+    times = list(timestep[:, None]) if timestep.ndim == 2 else [timestep] * len(latents)
     each = [
-        family.predict(window[None], timestep, prompt, negative, guidance_scale, prompted=prompted)
-        for window, prompt, negative in zip(latents, prompts, negatives, strict=True)
+        family.predict(window[None], time, prompt, negative, guidance_scale, prompted=prompted)
+        for window, time, prompt, negative in zip(latents, times, prompts, negatives, strict=True)
     ]
     return torch.stack(each, dim=1).flatten(0, 1)  # as one forward has them: k times all windows
 

@@ -16,7 +16,9 @@ import torch
 
 from engine.levels import noised
 from engine.noise import StepNoise
+from engine.scheduler_state import restore_scheduler, scheduler_state
 from engine.takes import BEGINNING, BESIDE, WHOLE
+from engine.telling import ONE_TIME, Telling
 from engine.windows import Window
 
 _TIME = 1  # the latent-frame axis of z_BTCHW
@@ -36,11 +38,16 @@ class Canvas:
     step. The noise of a stochastic scheduler's steps comes from one of two places. StepNoise keys it by
     (seed, shot, step, latent frame), so that neither the canvas's length nor a checkpoint has a say in it.
     A generator, the one that drew the initial noise, is drawn from in sequence, a whole canvas at a time, as
-    diffusers' pipelines do; its state is part of a checkpoint.
+    diffusers' pipelines do; its state is part of a checkpoint. `telling` says how its model knows which
+    latents are given.
     """
 
     def __init__(
-        self, latents: torch.Tensor, scheduler: Any, noise: torch.Generator | StepNoise | None = None
+        self,
+        latents: torch.Tensor,
+        scheduler: Any,
+        noise: torch.Generator | StepNoise | None = None,
+        telling: Telling = ONE_TIME,
     ) -> None:
         if latents.ndim != 5:
             raise ValueError(
@@ -50,6 +57,7 @@ class Canvas:
         self.scheduler = scheduler
         self.generator = noise if isinstance(noise, torch.Generator) else None
         self.step_noise = noise if isinstance(noise, StepNoise) else None
+        self.telling = telling
         self.step_index = 0
         self.beginning: torch.Tensor | None = None  # what the canvas is given; see begin()
         self.beside: torch.Tensor | None = None
@@ -116,6 +124,29 @@ class Canvas:
     def beside_of(self, window: Window) -> torch.Tensor | None:
         """The channels beside the window's latents, (B, stop - start, C', H, W), if there are any."""
         return None if self.beside is None else self.beside[:, window.start : window.stop].contiguous()
+
+    def seen(self, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a model is told of a window: latents (B, stop - start, C, H, W), and the step's timestep.
+
+        That is (B, stop - start), one for each latent frame, where some are given and the model is told so.
+        """
+        latents = self.slice(window)
+        held = 0 if self.beginning is None else self.beginning.shape[_TIME]
+        given = min(max(held - window.start, 0), len(window))
+        if not given or not self.telling.times:
+            return latents, self.timestep
+        noise = self._noise(window.start, window.start + given) if self.telling.noise else None
+        return self.telling.of(latents, self.timestep, given, noise)
+
+    def _noise(self, start: int, stop: int) -> torch.Tensor:
+        """Noise (1, stop - start, C, H, W) of this step for latent frames that are given.
+
+        Of those frames a stochastic scheduler's is not used, as they are put back after its step.
+        """
+        shape = self.latents.shape[2:]
+        if self.step_noise is None:
+            return torch.randn((1, stop - start, *shape), generator=self.generator)
+        return self.step_noise.of(self.step_index, range(start, stop), shape)
 
     def slice(self, window: Window) -> torch.Tensor:
         """The window's latents, (B, stop - start, C, H, W), scaled as the scheduler has models see them."""
@@ -239,7 +270,7 @@ class Canvas:
         state: dict[str, Any] = {
             "step_index": self.step_index,
             "latents": self.latents.detach().clone(),
-            "scheduler": _scheduler_state(self.scheduler),
+            "scheduler": scheduler_state(self.scheduler),
         }
         if self.old_pred_original_sample is not None:
             state["old_pred_original_sample"] = self.old_pred_original_sample.detach().clone()
@@ -262,40 +293,6 @@ class Canvas:
         self.step_index = int(state["step_index"])
         self.latents = state["latents"].to(device, copy=True)
         self.old_pred_original_sample = None if old is None else old.to(device, copy=True)
-        _restore_scheduler(self.scheduler, state["scheduler"], device)
+        restore_scheduler(self.scheduler, state["scheduler"], device)
         if self.generator is not None:
             self.generator.set_state(state["generator"].cpu())
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value is a tensor, a number, None or a list of such."""
-    if isinstance(value, list):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, torch.Tensor | bool | int | float)
-
-
-def _copy(value: Any) -> Any:
-    """A copy of a plain value that shares no memory with it."""
-    if isinstance(value, list):
-        return [_copy(item) for item in value]
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value
-
-
-def _scheduler_state(scheduler: Any) -> dict[str, Any]:
-    """The scheduler's plain attributes. None is left out, as the absent say the same."""
-    return {
-        name: _copy(value)
-        for name, value in vars(scheduler).items()
-        if _is_plain(value) and value is not None
-    }
-
-
-def _restore_scheduler(scheduler: Any, state: dict[str, Any], device: torch.device) -> None:
-    """Set every plain attribute to its saved value, tensors on the device where the scheduler keeps them."""
-    current = {name: value for name, value in vars(scheduler).items() if _is_plain(value)}
-    for name in current.keys() | state.keys():
-        value = _copy(state.get(name))
-        if isinstance(value, torch.Tensor):
-            mine = current.get(name)
-            value = value.to(mine.device if isinstance(mine, torch.Tensor) else device)
-        setattr(scheduler, name, value)

@@ -16,7 +16,7 @@ from engine.timeline import Part
 
 @dataclass(frozen=True, eq=False)
 class WindowRequest:
-    """One part of one step: timestep is the canvas's, latents (B, stop - start, C, H, W).
+    """One part of one step: latents (B, stop - start, C, H, W), and their timestep, as Canvas.seen has them.
 
     `beside` are the channels that are seen beside the latents, (B, stop - start, C', H, W), if the canvas has
     such: they go to Family.predict in both texts, under the name BESIDE.
@@ -31,16 +31,12 @@ class WindowRequest:
 
 def requests_of_step(canvas: Canvas, parts: Sequence[Part]) -> list[WindowRequest]:
     """The requests of the canvas's step to come, in the order of `parts`."""
-    return [
-        WindowRequest(
-            canvas.step_index,
-            part,
-            canvas.timestep,
-            canvas.slice(part.window),
-            canvas.beside_of(part.window),
-        )
-        for part in parts
-    ]
+    requests = []
+    for part in parts:
+        latents, timestep = canvas.seen(part.window)
+        beside = canvas.beside_of(part.window)
+        requests.append(WindowRequest(canvas.step_index, part, timestep, latents, beside))
+    return requests
 
 
 def blended(

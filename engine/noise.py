@@ -53,6 +53,11 @@ class StepNoise:
         frames, step = self.frames or range(n_frames), self.steps_before + step
         return [_generator(noise_key(self.seed, self.shot, step, frame)) for frame in frames]
 
+    def of(self, step: int, places: Sequence[int], frame_shape: Sequence[int]) -> Tensor:
+        """Noise (1, T, C, H, W) in float32 at some places of the canvas, as its generators draw it."""
+        frames = [self.frames[place] if self.frames else place for place in places]
+        return keyed_noise(self.seed, self.shot, self.steps_before + step, frames, frame_shape, torch.float32)
+
 
 def shuffled_source(seed: int, shot: str, frame: int, size: int, stride: int) -> int:
     """The frame of the first window whose noise this frame begins from (FreeNoise, arXiv 2310.15169).

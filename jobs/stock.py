@@ -169,7 +169,14 @@ def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
         asked = profile.model
         model = Model(checkpoint.hub, asked.dtype, checkpoint.hub, asked.zero, asked.offload)
         facts, card = checkpoint.facts, checkpoint.card
-        stocked[name] = Stock(completed(profile, card, facts), facts, model, roots=roots_of(spec), card=card)
+        stocked[name] = Stock(
+            completed(profile, card, facts),
+            facts,
+            model,
+            given_latents=facts.given_latents,
+            roots=roots_of(spec),
+            card=card,
+        )
         check_profile(name, stocked[name])
         check_rescale(name, stocked[name], lambda: denoiser_of(dict(checkpoint.denoiser)))
     return stocked
@@ -242,10 +249,10 @@ def _world(folder: Path) -> World | None:
 
 
 def _given_latents(world: World | None, facts: ModelFacts) -> int:
-    """The first latent frames that its model is said to go on from."""
+    """The first latent frames that its model goes on from, as the folder says, or else its family."""
     if facts.patch_frames > 1:
         return 0  # in a patch of several frames the first has no token of its own that could be kept
-    return world.given_latents if world else 0
+    return (world.given_latents if world else 0) or facts.given_latents
 
 
 def limits_of(stocked: Mapping[str, Stock]) -> dict[str, Limits]:

@@ -13,7 +13,8 @@ from engine.chalk.tokens import MAX_TOKENS
 from engine.families.cogvideox import CogVideoX
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.files import folder_digest
-from engine.families.known import FAMILIES, UNTAUGHT
+from engine.families.known import FAMILIES
+from engine.families.variants import UNTAUGHT
 from engine.families.world import read_world, words_of
 
 

@@ -17,7 +17,9 @@ from engine.canvas import Canvas
 from engine.chalk.model import build_pipeline
 from engine.families.cogvideox import CogVideoX
 from engine.given import clip_length, frame_times, picked_frames, read_clip, read_picture
+from engine.noise import StepNoise, keyed_noise
 from engine.takes import BEGINNING, BESIDE, WHOLE
+from engine.telling import Telling
 from engine.windows import Window
 
 
@@ -127,6 +129,30 @@ def test_a_clip_is_redrawn_from_one_of_the_steps_and_is_of_the_canvas(step):
         open_canvas(CogVideoXDDIMScheduler).begin({WHOLE: torch.zeros(1, 4, 2, 3, 3)}, step)
     with pytest.raises(ValueError, match="are given for"):
         open_canvas(CogVideoXDDIMScheduler).begin({WHOLE: torch.zeros(1, 3, 2, 3, 3)}, 2)
+
+
+@pytest.mark.parametrize(("start", "given"), [(0, 3), (2, 1), (3, 0)])
+def test_a_window_is_told_a_time_of_each_frame_that_is_given_and_sees_it_under_keyed_noise(start, given):
+    clean, window = torch.full((1, 3, 2, 3, 3), 7.0), Window(start, start + 4)
+    plain, told = (open_canvas(UniPCMultistepScheduler, 8) for _ in range(2))
+    told.telling, told.step_noise = Telling(times=True, noise=20), StepNoise(5, "s", range(10, 18), 40)
+    for canvas in (plain, told):
+        canvas.begin({BEGINNING: clean})
+    latents, timestep = plain.seen(window)
+    seen, times = told.seen(window)
+    assert timestep.ndim == 0 and torch.equal(seen[:, given:], latents[:, given:])
+    if not given:
+        assert times.ndim == 0
+        return
+    assert times.tolist() == [[20] * given + [timestep.item()] * (4 - given)]
+    noise = keyed_noise(5, "s", 40, range(10 + start, 13), (2, 3, 3), torch.float32)
+    torch.testing.assert_close(seen[:, :given], 0.98 * 7 + 0.02 * noise)
+    assert torch.equal(told.latents[:, :3], clean)
+
+
+def test_given_latents_that_are_told_to_be_noisy_must_be():
+    with pytest.raises(ValueError, match="20 thousandths of noise"):
+        Telling(times=True, noise=20).of(torch.zeros(1, 3, 2, 3, 3), torch.tensor(500), 1, None)
 
 
 def test_channels_beside_the_latents_are_of_every_frame_and_cut_with_each_window():

@@ -44,7 +44,7 @@ from engine.families.minimax_h3 import MiniMaxH3
 from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
-from engine.families.skyreels import SkyReels, SkyReelsForcing
+from engine.families.skyreels import GIVEN_NOISE, SkyReels, SkyReelsForcing
 from engine.families.svd import StableVideoDiffusion
 from engine.families.wan import Wan
 from engine.parallel.attention import attend, attention_with_lse, load_ulysses, merge, plain_attention
@@ -53,6 +53,7 @@ from engine.parallel.exchange import gather, shard, trade
 from engine.parallel.gang import form_mesh, serve_rendezvous
 from engine.parallel.spread import parallelise
 from engine.takes import BESIDE
+from engine.telling import Telling
 from engine.windows import plan_windows
 from tests.readme_table import told
 from tests.tiny_h3 import make_transformer as make_h3_transformer
@@ -88,12 +89,12 @@ class Case:
     n_given: int = 0  # latent frames that the window goes on from
     width: int = 8  # of the latents; 10 makes 20 tokens a latent frame
     dtype: torch.dtype = torch.float32
-    beside: int = 0  # channels beside the latents; 1 is a mask of what moves
+    beside: int = 0  # channels beside the latents
     clip: bool = False
 
     @property
     def in_channels(self):
-        return 4 + (self.beside if self.beside > 1 else 0)
+        return 4 + self.beside
 
 
 CASES = {
@@ -119,7 +120,7 @@ CASES |= {
     "Wan, 2.2 with timesteps of tokens": Case("Wan 2.2 TI2V", width=10),
     "Wan, half precision": Case("Wan", dtype=torch.bfloat16),
     "Wan, from a picture that CLIP sees, uneven heads": Case("Wan", beside=8, clip=True, n_text=512, heads=5),
-    "Wan, from a picture in its place": Case("Wan 2.2 TI2V", beside=1, width=10),
+    "Wan, from a picture in its place": Case("Wan 2.2 TI2V", n_given=1, width=10),
 }
 CASES |= {
     "Open-Sora 2, even tokens": Case("Open-Sora 2"),
@@ -144,6 +145,7 @@ CASES |= {
     "CogVideoX 1.5, short prompt": Case("CogVideoX 1.5", n_frames=4, n_text=1),
     "CogVideoX 1.5, long prompt, unguided": Case("CogVideoX 1.5", n_text=61, n_frames=2, scale=1.0),
     "CogVideoX 1.5, a later window": Case("CogVideoX 1.5", n_frames=4, start=2),
+    "CogVideoX 1.5, from a picture, uneven tokens": Case("CogVideoX 1.5", n_frames=4, beside=4, n_text=5),
     "CogVideoX 1.5, half precision": Case("CogVideoX 1.5", n_frames=4, dtype=torch.bfloat16),
 }
 CASES |= {
@@ -153,6 +155,7 @@ CASES |= {
     "LTX-Video, long prompt": Case("LTX-Video", n_text=61, n_frames=1),
     "LTX-Video, a batch of two under guidance": Case("LTX-Video", batch=2),
     "LTX-Video, texts of unequal lengths": Case("LTX-Video", n_negative=2),
+    "LTX-Video, from a picture in its place, uneven tokens": Case("LTX-Video", n_given=1, width=9),
     "LTX-Video, half precision": Case("LTX-Video", dtype=torch.bfloat16),
 }
 CASES |= {
@@ -178,6 +181,7 @@ CASES |= {
     "HunyuanVideo 1.5, short prompt, unguided": Case("HunyuanVideo 1.5", n_text=1, scale=1.0),
     "HunyuanVideo 1.5, long prompt": Case("HunyuanVideo 1.5", n_text=61, n_frames=1),
     "HunyuanVideo 1.5, letters, a batch of two": Case("HunyuanVideo 1.5", n_glyphs=3, batch=2),
+    "HunyuanVideo 1.5, from a picture, uneven tokens": Case("HunyuanVideo 1.5", beside=5, clip=True, width=5),
     "HunyuanVideo 1.5, half precision": Case("HunyuanVideo 1.5", dtype=torch.bfloat16),
 }
 CASES |= {
@@ -249,6 +253,7 @@ def make_cogvideox(case):
         time_embed_dim=8, text_embed_dim=12, num_layers=LAYERS, sample_width=8, sample_height=8,
         sample_frames=9, patch_size=2, patch_size_t=2 if case.family == "CogVideoX 1.5" else None,
         max_text_seq_length=6, use_rotary_positional_embeddings=case.rotary,
+        ofs_embed_dim=8 if case.beside and case.family == "CogVideoX 1.5" else None,
     )  # fmt: skip
     scheduler = CogVideoXDDIMScheduler()
     return CogVideoX(CogVideoXPipeline(None, None, None, transformer.to(case.dtype).eval(), scheduler))
@@ -270,9 +275,7 @@ def make_hunyuan15(case):
         rope_axes_dim=(4, 6, 6),
     ).to(case.dtype).eval()  # fmt: skip
     guider = ClassifierFreeGuidance()
-    return HunyuanVideo15(
-        HunyuanVideo15.pipeline_class(None, None, transformer, None, None, None, None, guider)
-    )
+    return HunyuanVideo15(HunyuanVideo15.pipeline_class(transformer=transformer, guider=guider))
 
 
 def make_skyreels(case):
@@ -336,13 +339,11 @@ def predict(family, case):
         sound = torch.randn((case.batch, 2 * n_sound(case.n_frames), 32), generator=generator)
         window, at = add_sound(window.float(), sound), torch.tensor([0.5, 0.2])
         return family.predict(window, at, prompt, negative, case.scale)
+    given, at = given_to(case, generator), torch.tensor(500)
     if case.n_given:
-        noise = shot[:, -case.n_given :]
-        return family.predict_after(
-            window, torch.tensor(500), case.n_given, noise, prompt, negative, case.scale
-        )
-    given = given_to(case, generator)
-    return family.predict(window, torch.tensor(500), prompt | given, negative | given, case.scale)
+        telling = Telling(times=True, noise=GIVEN_NOISE if case.family.startswith("SkyReels") else 0)
+        window, at = telling.of(window, at, case.n_given, shot[:, -case.n_given :])
+    return family.predict(window, at, prompt | given, negative | given, case.scale)
 
 
 def given_to(case, generator):
@@ -351,8 +352,6 @@ def given_to(case, generator):
     if case.beside:
         shape = (case.batch, case.n_frames, case.beside, 8, case.width)
         given[BESIDE] = torch.randn(shape, generator=generator).to(case.dtype)
-    if case.beside == 1:
-        given[BESIDE] = (torch.arange(case.n_frames) > 0).float().view(1, -1, 1, 1, 1).expand(shape)
     return given
 
 

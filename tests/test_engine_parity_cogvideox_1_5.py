@@ -13,9 +13,12 @@ import torch
 from diffusers import (
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
 from transformers import T5Config, T5EncoderModel
 
 from cluster.tasks import (
@@ -34,8 +37,11 @@ from engine.chalk.tokens import build_tokenizer
 from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.loading import load_part, new_canvas
+from engine.families.variants import PICTURE
+from engine.takes import BESIDE, FIRST
 from engine.tensors import from_bytes
 from engine.timeline import PromptSpan, Shot
+from tests.drivers import answers, given_of, name_of
 from tests.tiny_vaes import make_cogvideox
 
 SEED, STEPS, FRAMES, SIZE, TOKENS = 11, 4, 9, (32, 48), 6
@@ -43,38 +49,49 @@ PROMPT, NEGATIVE = "rain falls", "a sun"
 SCHEDULERS = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def save(folder, kind, **transformer):
     torch.manual_seed(0)
     tokenizer = build_tokenizer(f"{PROMPT} {NEGATIVE}".split())
     text = T5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=8, num_heads=4, d_ff=32, num_layers=1, pad_token_id=0
     )
-    transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8,
+    model = CogVideoXTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, out_channels=4, time_embed_dim=8,
         text_embed_dim=32, num_layers=2, sample_width=12, sample_height=8, sample_frames=FRAMES, patch_size=2,
         patch_size_t=2, max_text_seq_length=TOKENS, use_rotary_positional_embeddings=True, patch_bias=False,
+        **transformer,
     )  # fmt: skip
     vae = make_cogvideox()
+    vae.register_to_config(scaling_factor=0.7, invert_scale_latents=kind is CogVideoXImageToVideoPipeline)
     scheduler = CogVideoXDDIMScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
         clip_sample=False,
     )  # fmt: skip
-    path = tmp_path_factory.mktemp("cogvideox_1_5")
-    CogVideoXPipeline(
-        tokenizer, T5EncoderModel(text).eval(), vae, transformer.eval(), scheduler
-    ).save_pretrained(path, safe_serialization=True)
-    return path
+    pipeline = kind(tokenizer, T5EncoderModel(text).eval(), vae, model.eval(), scheduler)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
 
 
-def stock(folder, dtype, kind, scale, output="latent", frames=FRAMES):
-    pipeline = CogVideoXPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("cogvideox_1_5"), CogVideoXPipeline, in_channels=4)
+
+
+@pytest.fixture(scope="module")
+def from_pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cogvideox_1_5_i2v")
+    return save(folder, CogVideoXImageToVideoPipeline, in_channels=8, ofs_embed_dim=8)
+
+
+def stock(folder, dtype, kind, scale, output="latent", **picture):
+    family = CogVideoXImageToVideoPipeline if picture else CogVideoXPipeline
+    pipeline = family.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = SCHEDULERS[kind].from_config(pipeline.scheduler.config)
     return pipeline(
-        PROMPT, NEGATIVE, height=SIZE[0], width=SIZE[1], num_frames=frames, num_inference_steps=STEPS,
-        guidance_scale=scale, max_sequence_length=TOKENS, output_type=output,
-        generator=torch.Generator().manual_seed(SEED),
+        prompt=PROMPT, negative_prompt=NEGATIVE, height=SIZE[0], width=SIZE[1], num_frames=FRAMES,
+        num_inference_steps=STEPS, guidance_scale=scale, max_sequence_length=TOKENS, output_type=output,
+        generator=torch.Generator().manual_seed(SEED), **picture,
     ).frames  # fmt: skip
 
 
@@ -97,13 +114,7 @@ def denoise(canvas, task, folder, scale=6.0, stop=None):
     text, family = (load_part(folder, part, task.model.dtype) for part in ("text", "transformer"))
     embeds = [text.embed(words, TOKENS) for words in (PROMPT, NEGATIVE)]
     (phase,) = task.phases
-    return denoise_here(
-        canvas,
-        phase.parts,
-        phase.weights,
-        lambda r: family.predict(r.latents, r.timestep, *embeds, scale),
-        stop,
-    )
+    return denoise_here(canvas, phase.parts, phase.weights, answers(family, embeds, scale), stop)
 
 
 def test_the_facts_are_those_of_the_folder_and_windows_are_of_whole_patches(folder):
@@ -130,7 +141,7 @@ def test_a_wrong_number_of_frames_in_a_patch_is_refused_with_the_folder_and_the_
 def test_one_window_is_bit_identical_to_the_stock_pipeline_with_the_frames_that_it_puts_before(
     folder, kind, dtype, scale
 ):
-    task = shot_task(folder, dtype=str(dtype).removeprefix("torch."))
+    task = shot_task(folder, dtype=name_of(dtype))
     assert (task.n_before, task.n_latent) == (1, 3)
     want = stock(folder, dtype, kind, scale)
     got = denoise(open_canvas(folder, task, kind, "stock"), task, folder, scale)
@@ -138,9 +149,32 @@ def test_one_window_is_bit_identical_to_the_stock_pipeline_with_the_frames_that_
     assert torch.equal(got, want)
 
 
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [6.0, 1.0])
+def test_one_window_from_a_picture_is_bit_identical_to_stock(from_pictures, kind, dtype, scale, monkeypatch):
+    """The picture stands beside the frame that stock puts before the clip. Stock samples its posterior."""
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    task = shot_task(from_pictures, dtype=name_of(dtype))
+    picture = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), dtype=np.uint8)
+    made = given_of(from_pictures, dtype, {FIRST: picture}, task.canvas_frames)
+    assert made[BESIDE].shape[1] == task.n_canvas == 4 and not made[BESIDE][:, 1:].any()
+    canvas = open_canvas(from_pictures, task, kind, "stock")
+    canvas.begin(made)
+    want = stock(from_pictures, dtype, kind, scale, image=Image.fromarray(picture[0]))
+    assert torch.isfinite(want).all()
+    assert torch.equal(denoise(canvas, task, from_pictures, scale), want)
+
+
+def test_a_folder_that_draws_from_pictures_takes_one_and_has_windows_of_whole_patches(from_pictures):
+    facts = read_facts(from_pictures)
+    assert (facts.family, facts.takes) == ("CogVideoXImageToVideoPipeline", PICTURE)
+    assert (facts.latent_channels, facts.window_unit, facts.patch_frames) == (4, 2, 2)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_streamed_frames_are_those_of_stock_without_the_frames_before(folder, dtype):
-    task = shot_task(folder, dtype=str(dtype).removeprefix("torch."))
+    task = shot_task(folder, dtype=name_of(dtype))
     latents = denoise(open_canvas(folder, task, "ddim", "stock"), task, folder)
     want = (stock(folder, dtype, "ddim", 6.0, output="np")[0] * 255).round()
     vae = load_part(folder, "vae", task.model.dtype)

@@ -16,15 +16,14 @@ from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PRO
 from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
 from engine.chalk.tokens import build_tokenizer
-from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
-from engine.families.loading import load_part, new_canvas
+from engine.families.loading import load_part
 from engine.families.world import words_of
-from engine.timeline import Part
-from engine.windows import blend_weights, plan_windows
+from tests import drivers
+from tests.drivers import SEED, STEPS, check_resume
 from tests.tiny_vaes import make_hunyuan
 
-SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 9, (32, 48), 4
+FRAMES, SIZE, CHANNELS = 9, (32, 48), 4
 FULL, PADDED = 8, 24  # tokens: fewer than a prompt has, and more
 PROMPT, NEGATIVE = "rain falls on a quiet hill", "a sun"
 KINDS = {"told the guidance": True, "guided in branches": False}
@@ -87,31 +86,13 @@ def stock(folder, dtype, scale, length, output="latent"):
     ).frames  # fmt: skip
 
 
-def open_canvas(folder, dtype, n_frames=3, layout="stock"):
-    return new_canvas(
-        folder, seed=SEED, shot="s", n_frames=n_frames, frame_shape=(CHANNELS, SIZE[0] // 8, SIZE[1] // 8),
-        dtype=str(dtype).removeprefix("torch."), n_steps=STEPS, layout=layout,
-    )  # fmt: skip
-
-
-def denoise(canvas, family, embeds, scale=6.0, stop=None):
-    windows = plan_windows(canvas.n_frames, 3, 2)
-    parts = [Part(window, 0) for window in windows]
-    weights = blend_weights(windows, canvas.n_frames)
-    return denoise_here(
-        canvas, parts, weights, lambda r: family.predict(r.latents, r.timestep, *embeds, scale), stop
-    )
-
-
-def embeds_of(folder, name, length):
-    text = load_part(folder, "text", name)
-    return [text.embed(words, length) for words in (PROMPT, NEGATIVE)]
+def embeds_of(folder, dtype, length):
+    return drivers.embeds_of(folder, dtype, (PROMPT, NEGATIVE), length)
 
 
 def ours(folder, dtype, scale, length):
-    name = str(dtype).removeprefix("torch.")
-    family, embeds = load_part(folder, "transformer", name), embeds_of(folder, name, length)
-    return denoise(open_canvas(folder, dtype), family, embeds, scale).transpose(1, 2)
+    embeds = embeds_of(folder, dtype, length)
+    return drivers.ours(folder, SIZE, dtype, embeds, scale).transpose(1, 2)
 
 
 def test_the_facts_are_those_of_the_folder(folder):
@@ -132,7 +113,7 @@ def test_a_stage_holds_what_it_needs_of_two_encoders(folder, part, held):
 
 
 def test_prompts_are_trimmed_to_their_real_tokens_and_differ(folder):
-    prompt, negative = embeds_of(folder, "float32", PADDED)
+    prompt, negative = embeds_of(folder, torch.float32, PADDED)
     assert FULL < prompt["tokens"].shape[1] < PADDED
     assert prompt["tokens"].shape[1] - negative["tokens"].shape[1] == 4  # words
     assert prompt["tokens"].std() > 1e-3 and not torch.equal(prompt["pooled"], negative["pooled"])
@@ -142,7 +123,7 @@ def test_prompts_are_trimmed_to_their_real_tokens_and_differ(folder):
 @pytest.mark.parametrize("scale", [6.0, 1.0])
 def test_a_whole_folder_from_text_to_latents_is_bit_identical_to_stock(folder, dtype, scale):
     """Both texts fill their length: stock masks nothing."""
-    length = embeds_of(folder, "float32", PADDED)[1]["tokens"].shape[1]
+    length = embeds_of(folder, torch.float32, PADDED)[1]["tokens"].shape[1]
     want = stock(folder, dtype, scale, length)
     assert torch.isfinite(want).all()
     assert torch.equal(ours(folder, dtype, scale, length), want.float())
@@ -158,8 +139,11 @@ def test_where_stock_masks_the_padding_of_a_short_prompt_ours_trims_it_to_the_sa
 
 def test_a_distilled_model_is_told_the_scale_and_ignores_a_negative_text(folders):
     folder = folders["told the guidance"]
-    family, (prompt, negative) = load_part(folder, "transformer", "float32"), embeds_of(folder, "float32", 8)
-    window = open_canvas(folder, torch.float32).latents
+    family, (prompt, negative) = (
+        load_part(folder, "transformer", "float32"),
+        embeds_of(folder, torch.float32, 8),
+    )
+    window = drivers.open_canvas(folder, SIZE, torch.float32).latents
     at = [family.predict(window, torch.tensor(500.0), prompt, text, 6.0) for text in (negative, None)]
     assert torch.equal(*at)
     assert not torch.equal(at[0], family.predict(window, torch.tensor(500.0), prompt, None, 1.0))
@@ -185,10 +169,4 @@ def test_frames_of_several_temporal_tiles_are_those_of_the_whole_decode(folders)
 
 
 def test_a_long_shot_resumes_with_the_same_bits(folder):
-    family, embeds = load_part(folder, "transformer", "float32"), embeds_of(folder, "float32", PADDED)
-    whole = denoise(open_canvas(folder, torch.float32, 7, "keyed"), family, embeds)
-    half = open_canvas(folder, torch.float32, 7, "keyed")
-    denoise(half, family, embeds, stop=2)
-    again = open_canvas(folder, torch.float32, 7, "keyed")
-    again.restore(half.checkpoint())
-    assert torch.equal(denoise(again, family, embeds), whole)
+    check_resume(folder, SIZE, embeds_of(folder, torch.float32, PADDED), 6.0)

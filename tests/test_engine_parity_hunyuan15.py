@@ -14,22 +14,34 @@ import torch
 from diffusers import (
     ClassifierFreeGuidance,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15ImageToVideoPipeline,
     HunyuanVideo15Pipeline,
     HunyuanVideo15Transformer3DModel,
 )
-from transformers import ByT5Tokenizer, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel, T5Config, T5EncoderModel
+from PIL import Image
+from transformers import (
+    ByT5Tokenizer,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    T5Config,
+    T5EncoderModel,
+)
 
 from engine.chalk.tokens import build_tokenizer
-from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.hunyuan15_vae import stream_frames
-from engine.families.loading import load_part, new_canvas
+from engine.families.loading import load_part
+from engine.families.variants import PICTURE
 from engine.families.world import words_of
-from engine.timeline import Part
-from engine.windows import blend_weights, plan_windows
+from engine.takes import BESIDE, FIRST
+from tests import drivers
+from tests.drivers import SEED, STEPS, check_resume
 from tests.tiny_vaes import make_hunyuan15
 
-SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 9, (32, 48), 4
+FRAMES, SIZE, CHANNELS = 9, (32, 48), 4
 PADDED = 40  # tokens: more than a prompt has
 PROMPT, NEGATIVE = 'rain falls on "no" quiet hill', 'a sun shines "up"'
 WORDLESS = "rain falls on a quiet hill"  # nothing of it is to be drawn as letters
@@ -92,10 +104,6 @@ def folder(folders, request):
     return folders[request.param]
 
 
-def name_of(dtype):
-    return str(dtype).removeprefix("torch.")
-
-
 @torch.no_grad()  # other kernels give other bits
 def trimmed(pipeline, side, text):
     """Arguments of stock's call: the real tokens of what it makes of a text itself."""
@@ -123,30 +131,12 @@ def stock(folder, dtype, scale, texts, padding=True, output="latent"):
     ).frames  # fmt: skip
 
 
-def open_canvas(folder, dtype, n_frames=3, layout="stock"):
-    return new_canvas(
-        folder, seed=SEED, shot="s", n_frames=n_frames, dtype=name_of(dtype), n_steps=STEPS, layout=layout,
-        frame_shape=(CHANNELS, SIZE[0] // 16, SIZE[1] // 16),
-    )  # fmt: skip
-
-
-def denoise(canvas, family, embeds, scale=6.0, stop=None):
-    windows = plan_windows(canvas.n_frames, 3, 2)
-    parts = [Part(window, 0) for window in windows]
-    weights = blend_weights(windows, canvas.n_frames)
-    return denoise_here(
-        canvas, parts, weights, lambda r: family.predict(r.latents, r.timestep, *embeds, scale), stop
-    )
-
-
 def embeds_of(folder, dtype, texts):
-    text = load_part(folder, "text", name_of(dtype))
-    return [text.embed(words, PADDED) for words in texts]
+    return drivers.embeds_of(folder, dtype, texts, PADDED)
 
 
-def ours(folder, dtype, scale, texts):
-    family, embeds = load_part(folder, "transformer", name_of(dtype)), embeds_of(folder, dtype, texts)
-    return denoise(open_canvas(folder, dtype), family, embeds, scale).transpose(1, 2)
+def ours(folder, dtype, scale, texts, made=None):
+    return drivers.ours(folder, SIZE, dtype, embeds_of(folder, dtype, texts), scale, made).transpose(1, 2)
 
 
 def test_the_facts_are_those_of_the_folder(folder):
@@ -204,10 +194,8 @@ def test_a_folder_that_was_distilled_from_guidance_is_guided_at_no_scale(folders
 
 @pytest.mark.parametrize(("kind", "branches"), [("guided", 2), ("distilled", 1)])
 def test_the_prediction_of_the_prompt_alone_comes_where_there_are_two_branches(folders, kind, branches):
-    family, canvas = (
-        load_part(folders[kind], "transformer", "float32"),
-        open_canvas(folders[kind], torch.float32),
-    )
+    family = load_part(folders[kind], "transformer", "float32")
+    canvas = drivers.open_canvas(folders[kind], SIZE, torch.float32)
     texts = embeds_of(folders[kind], torch.float32, (PROMPT, NEGATIVE))
     asked = family.predict(canvas.latents, canvas.timestep, *texts, 6.0, prompted=True)
     assert len(asked) == branches * len(canvas.latents)
@@ -239,14 +227,64 @@ def test_a_stream_that_is_left_early_leaves_no_hook_behind(folders):
 
 def test_a_long_shot_resumes_with_the_same_bits(folders):
     folder = folders["guided"]
-    family = load_part(folder, "transformer", "float32")
-    embeds = embeds_of(folder, torch.float32, (PROMPT, "a sun"))
-    whole = denoise(open_canvas(folder, torch.float32, 7, "keyed"), family, embeds)
-    half = open_canvas(folder, torch.float32, 7, "keyed")
-    denoise(half, family, embeds, stop=2)
-    again = open_canvas(folder, torch.float32, 7, "keyed")
-    again.restore(half.checkpoint())
-    assert torch.equal(denoise(again, family, embeds), whole)
+    check_resume(folder, SIZE, embeds_of(folder, torch.float32, (PROMPT, "a sun")), 6.0)
+
+
+@pytest.fixture(scope="module")
+def from_pictures(folders, tmp_path_factory):
+    """A folder that draws from a picture: the parts of another, and what sees the picture."""
+    plain = HunyuanVideo15Pipeline.from_pretrained(str(folders["guided"]), local_files_only=True)
+    torch.manual_seed(1)
+    vision = SiglipVisionConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=16,
+        patch_size=8,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("hunyuan15_i2v")
+    HunyuanVideo15ImageToVideoPipeline(
+        **plain.components, image_encoder=SiglipVisionModel(vision).eval(),
+        feature_extractor=SiglipImageProcessor(size={"height": 16, "width": 16}),
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+def stock_from(picture, folder, dtype, scale, texts, padding=True):
+    """Stock chooses a size by itself: of those with about so many pixels, the nearest to the picture's."""
+    pipeline = HunyuanVideo15ImageToVideoPipeline.from_pretrained(
+        str(folder), dtype=dtype, local_files_only=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.tokenizer_max_length, pipeline.target_size = PADDED, 40
+    pipeline.guider = ClassifierFreeGuidance(guidance_scale=scale)
+    asked = dict(zip(("prompt", "negative_prompt"), texts, strict=True))
+    if not padding:
+        asked = {k: x for side, text in asked.items() for k, x in trimmed(pipeline, side, text).items()}
+    return pipeline(
+        Image.fromarray(picture), **asked, num_frames=FRAMES, num_inference_steps=STEPS,
+        output_type="latent", generator=torch.Generator().manual_seed(SEED),
+    ).frames  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "padding"), [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)]
+)
+@pytest.mark.parametrize("scale", [6.0, 1.0])
+def test_one_window_from_a_picture_is_that_of_stock(from_pictures, dtype, padding, scale):
+    """Bit for bit where stock is given no padding."""
+    picture = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), dtype=np.uint8)
+    made = drivers.given_of(from_pictures, dtype, {FIRST: picture}, FRAMES)
+    assert {name: x.shape[1] for name, x in made.items()} == {BESIDE: 3, "image": 4}
+    want = stock_from(picture[0], from_pictures, dtype, scale, (PROMPT, NEGATIVE), padding)
+    got = ours(from_pictures, dtype, scale, (PROMPT, NEGATIVE), made)
+    assert torch.isfinite(want).all() and got.shape == want.shape
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5 if padding else 0)
+    other = drivers.given_of(from_pictures, dtype, {FIRST: picture[:, ::-1]}, FRAMES)
+    assert not torch.equal(ours(from_pictures, dtype, scale, (PROMPT, NEGATIVE), other), want)
+
+
+def test_a_folder_that_draws_from_pictures_takes_one_at_the_length_of_a_window(from_pictures):
+    facts = read_facts(from_pictures)
+    assert (facts.family, facts.latent_channels) == ("HunyuanVideo15ImageToVideoPipeline", CHANNELS)
+    assert facts.takes == PICTURE
 
 
 @pytest.mark.parametrize(

@@ -12,21 +12,24 @@ import pytest
 import torch
 from diffusers import (
     FlowMatchEulerDiscreteScheduler,
+    LTXImageToVideoPipeline,
     LTXPipeline,
     LTXVideoTransformer3DModel,
 )
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
 from transformers import T5Config, T5EncoderModel
 
 from engine.chalk.tokens import build_tokenizer
-from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
-from engine.families.loading import load_part, new_canvas
+from engine.families.loading import load_part
 from engine.families.ltx import DECODE_NOISE, DECODE_SEED, DECODE_TIMESTEP, LTX, reach_latents, runs
-from engine.timeline import Part
-from engine.windows import blend_weights, plan_windows
+from engine.takes import BEGINNING, FIRST, Takes
+from tests import drivers
+from tests.drivers import SEED, STEPS, check_resume
 from tests.tiny_vaes import make_ltx
 
-SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 17, (32, 64), 8
+FRAMES, SIZE, CHANNELS = 17, (32, 64), 8
 FULL, PADDED = 3, 12  # tokens: fewer than a text has, and more
 PROMPT, NEGATIVE = "rain falls a sun", "a sun"
 SHIFT = {
@@ -98,31 +101,12 @@ def stock(folder, dtype, scale, length, output="latent"):
     ).frames  # fmt: skip
 
 
-def open_canvas(folder, dtype, n_frames=3, layout="stock"):
-    return new_canvas(
-        folder, seed=SEED, shot="s", n_frames=n_frames, frame_shape=(CHANNELS, SIZE[0] // 8, SIZE[1] // 8),
-        dtype=str(dtype).removeprefix("torch."), n_steps=STEPS, window=3, layout=layout,
-    )  # fmt: skip
+def embeds_of(folder, dtype, length):
+    return drivers.embeds_of(folder, dtype, (PROMPT, NEGATIVE), length)
 
 
-def denoise(canvas, family, embeds, scale=3.0, stop=None):
-    windows = plan_windows(canvas.n_frames, 3, 2)
-    parts = [Part(window, 0) for window in windows]
-    weights = blend_weights(windows, canvas.n_frames)
-    return denoise_here(
-        canvas, parts, weights, lambda r: family.predict(r.latents, r.timestep, *embeds, scale), stop
-    )
-
-
-def embeds_of(folder, name, length):
-    text = load_part(folder, "text", name)
-    return [text.embed(words, length) for words in (PROMPT, NEGATIVE)]
-
-
-def ours(folder, dtype, scale, length):
-    name = str(dtype).removeprefix("torch.")
-    family, embeds = load_part(folder, "transformer", name), embeds_of(folder, name, length)
-    return denoise(open_canvas(folder, dtype), family, embeds, scale)
+def ours(folder, dtype, scale, length, made=None):
+    return drivers.ours(folder, SIZE, dtype, embeds_of(folder, dtype, length), scale, made)
 
 
 def packed(latents):
@@ -130,7 +114,9 @@ def packed(latents):
 
 
 def test_the_facts_are_those_of_the_folder(folder):
-    assert read_facts(folder) == ModelFacts("LTXPipeline", CHANNELS, 8, 8, 1, 21, 128, 2)
+    assert read_facts(folder) == ModelFacts(
+        "LTXPipeline", CHANNELS, 8, 8, 1, 21, 128, 2, takes=Takes(frozenset({FIRST}))
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +162,7 @@ def test_a_whole_folder_from_text_to_latents_is_bit_identical_to_stock(folder, d
 
 @pytest.mark.parametrize("scale", [3.0, 1.0])
 def test_where_stock_masks_the_padding_of_a_short_text_ours_trims_it_to_the_same(folder, scale):
-    prompt, negative = embeds_of(folder, "float32", PADDED)
+    prompt, negative = embeds_of(folder, torch.float32, PADDED)
     assert negative["tokens"].shape[1] < prompt["tokens"].shape[1] < PADDED
     want = stock(folder, torch.float32, scale, PADDED)
     torch.testing.assert_close(packed(ours(folder, torch.float32, scale, PADDED)), want, rtol=0, atol=1e-5)
@@ -243,17 +229,45 @@ def test_tiling_is_refused(folder):
 
 
 def test_a_long_shot_resumes_with_the_same_bits(folder):
-    family, embeds = load_part(folder, "transformer", "float32"), embeds_of(folder, "float32", PADDED)
-    whole = denoise(open_canvas(folder, torch.float32, 7, "keyed"), family, embeds)
-    half = open_canvas(folder, torch.float32, 7, "keyed")
-    denoise(half, family, embeds, stop=2)
-    again = open_canvas(folder, torch.float32, 7, "keyed")
-    again.restore(half.checkpoint())
-    assert torch.equal(denoise(again, family, embeds), whole)
+    check_resume(folder, SIZE, embeds_of(folder, torch.float32, PADDED), 3.0)
+
+
+def stock_from(picture, folder, dtype, scale, monkeypatch):
+    """Stock samples the posterior of what it encodes; ours takes its mean."""
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    pipeline = LTXImageToVideoPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        Image.fromarray(picture[0]), PROMPT, NEGATIVE, height=SIZE[0], width=SIZE[1], num_frames=FRAMES,
+        num_inference_steps=STEPS, guidance_scale=scale, max_sequence_length=FULL, output_type="latent",
+        generator=torch.Generator().manual_seed(SEED),
+    ).frames  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [3.0, 1.0])
+def test_one_window_from_a_picture_is_bit_identical_to_stock(folder, dtype, scale, monkeypatch):
+    picture = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), dtype=np.uint8)
+    made = drivers.given_of(folder, dtype, {FIRST: picture}, 1)
+    want = stock_from(picture, folder, dtype, scale, monkeypatch)
+    assert torch.isfinite(want).all()
+    assert torch.equal(packed(ours(folder, dtype, scale, FULL, made)), want)
+
+
+def test_a_picture_is_seen_by_the_first_of_many_windows_and_survives_a_resume(folders):
+    folder = folders["0.9.0"]
+    picture = np.random.default_rng(0).integers(0, 255, (1, *SIZE, 3), dtype=np.uint8)
+    made = drivers.given_of(folder, torch.float32, {FIRST: picture}, 1)
+    embeds = embeds_of(folder, torch.float32, PADDED)
+    latents = check_resume(folder, SIZE, embeds, 3.0, made)
+    assert torch.equal(latents[:, :1], made[BEGINNING])
+    assert not torch.equal(latents[:, 1:3], check_resume(folder, SIZE, embeds, 3.0)[:, 1:3])
 
 
 def test_noise_levels_follow_the_tokens_of_a_window_and_not_of_the_shot(folders):
-    short, long = (open_canvas(folders["0.9.0"], torch.float32, n, "keyed").scheduler for n in (3, 9))
+    short, long = (
+        drivers.open_canvas(folders["0.9.0"], SIZE, torch.float32, n, "keyed").scheduler for n in (3, 9)
+    )
     assert torch.equal(short.sigmas, long.sigmas)
     window = LTX.load_scheduler(folders["0.9.0"], STEPS, None, (9, CHANNELS, SIZE[0] // 8, SIZE[1] // 8))
     assert (window.sigmas >= short.sigmas).all() and not torch.equal(window.sigmas, short.sigmas)

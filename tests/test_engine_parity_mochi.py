@@ -17,17 +17,16 @@ from diffusers import (
 from transformers import T5Config, T5EncoderModel
 
 from engine.chalk.tokens import build_tokenizer
-from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
-from engine.families.loading import load_part, new_canvas
+from engine.families.loading import load_part
 from engine.families.mochi import Mochi
 from engine.families.mochi_vae import stream_pixels
 from engine.tensors import from_bytes, to_bytes
-from engine.timeline import Part
-from engine.windows import blend_weights, plan_windows
+from tests import drivers
+from tests.drivers import SEED, STEPS, check_resume
 from tests.tiny_vaes import make_mochi
 
-SEED, STEPS, FRAMES, SIZE, CHANNELS = 5, 4, 13, (32, 48), 12
+FRAMES, SIZE, CHANNELS = 13, (32, 48), 12
 FULL, PADDED = 3, 12  # tokens: fewer than a text has, and more
 PROMPT, NEGATIVE = "rain falls a sun", "a sun"
 
@@ -66,31 +65,13 @@ def stock(folder, dtype, scale, length, output="latent", negative=NEGATIVE):
     ).frames  # fmt: skip
 
 
-def open_canvas(folder, dtype, n_frames=3, layout="stock"):
-    return new_canvas(
-        folder, seed=SEED, shot="s", n_frames=n_frames, frame_shape=(CHANNELS, SIZE[0] // 8, SIZE[1] // 8),
-        dtype=str(dtype).removeprefix("torch."), n_steps=STEPS, layout=layout,
-    )  # fmt: skip
-
-
-def denoise(canvas, family, embeds, scale=4.5, stop=None):
-    windows = plan_windows(canvas.n_frames, 3, 2)
-    parts = [Part(window, 0) for window in windows]
-    weights = blend_weights(windows, canvas.n_frames)
-    return denoise_here(
-        canvas, parts, weights, lambda r: family.predict(r.latents, r.timestep, *embeds, scale), stop
-    )
-
-
-def embeds_of(folder, name, length, negative=NEGATIVE):
-    text = load_part(folder, "text", name)
-    return [text.embed(words, length) for words in (PROMPT, negative)]
+def embeds_of(folder, dtype, length, negative=NEGATIVE):
+    return drivers.embeds_of(folder, dtype, (PROMPT, negative), length)
 
 
 def ours(folder, dtype, scale, length, negative=NEGATIVE):
-    name = str(dtype).removeprefix("torch.")
-    family, embeds = load_part(folder, "transformer", name), embeds_of(folder, name, length, negative)
-    return denoise(open_canvas(folder, dtype), family, embeds, scale).transpose(1, 2)
+    embeds = embeds_of(folder, dtype, length, negative)
+    return drivers.ours(folder, SIZE, dtype, embeds, scale).transpose(1, 2)
 
 
 def test_the_facts_are_those_of_the_folder(folder):
@@ -130,7 +111,7 @@ def test_a_whole_folder_from_text_to_latents_is_bit_identical_to_stock(folder, d
 
 @pytest.mark.parametrize("scale", [4.5, 1.0])
 def test_where_stock_drops_the_padding_of_a_short_text_ours_trims_it_to_the_same(folder, scale):
-    prompt, negative = embeds_of(folder, "float32", PADDED)
+    prompt, negative = embeds_of(folder, torch.float32, PADDED)
     assert negative["tokens"].shape[1] < prompt["tokens"].shape[1] < PADDED
     want = stock(folder, torch.float32, scale, PADDED)
     torch.testing.assert_close(ours(folder, torch.float32, scale, PADDED), want, rtol=0, atol=1e-5)
@@ -138,7 +119,7 @@ def test_where_stock_drops_the_padding_of_a_short_text_ours_trims_it_to_the_same
 
 
 def test_an_empty_negative_text_has_no_token_where_stock_masks_all_of_them(folder):
-    embeds = embeds_of(folder, "float32", PADDED, "")
+    embeds = embeds_of(folder, torch.float32, PADDED, "")
     assert embeds[1]["tokens"].shape == (1, 0, 32)
     stored = from_bytes(to_bytes(dict(embeds[1])))
     assert torch.equal(stored["tokens"], embeds[1]["tokens"]) and stored["tokens"].shape == (1, 0, 32)
@@ -190,13 +171,7 @@ def test_what_cannot_be_streamed_is_refused(folder):
 
 
 def test_a_long_shot_resumes_with_the_same_bits(folder):
-    family, embeds = load_part(folder, "transformer", "float32"), embeds_of(folder, "float32", PADDED)
-    whole = denoise(open_canvas(folder, torch.float32, 7, "keyed"), family, embeds)
-    half = open_canvas(folder, torch.float32, 7, "keyed")
-    denoise(half, family, embeds, stop=2)
-    again = open_canvas(folder, torch.float32, 7, "keyed")
-    again.restore(half.checkpoint())
-    assert torch.equal(denoise(again, family, embeds), whole)
+    check_resume(folder, SIZE, embeds_of(folder, torch.float32, PADDED), 4.5)
 
 
 def test_one_step_is_too_few(folder):

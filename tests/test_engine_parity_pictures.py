@@ -20,16 +20,14 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from engine.chalk.model import build_pipeline
 from engine.chalk.tokens import MAX_TOKENS
-from engine.denoise import denoise_here
 from engine.families.facts import read_facts
-from engine.families.loading import load_part, new_canvas
-from engine.takes import BESIDE, CANVAS, FIRST, LAST, SOURCE, WHOLE
-from engine.timeline import Part
-from engine.windows import blend_weights, plan_windows
+from engine.families.loading import load_part
+from engine.takes import BEGINNING, FIRST, LAST, SOURCE, WHOLE
 from jobs.plan import redraw_from
-from tests import tiny_wan
+from tests import drivers, tiny_wan
+from tests.drivers import SEED, STEPS, answers, check_resume, denoise, given_of, open_canvas
 
-SEED, STEPS, FRAMES, SIZE = 5, 4, 9, (32, 48)
+FRAMES, SIZE = 9, (32, 48)
 WORDS = ("rain falls", "a sun")
 
 
@@ -99,9 +97,8 @@ def kind(request, tmp_path_factory):
 
 
 def embeds_of(folder, dtype):
-    """Both texts' tokens; stock's own Wan pipelines from pictures would need ftfy to make them."""
-    text, most = load_part(folder, "text", dtype), read_facts(folder).max_text_tokens
-    return [text.embed(words, most)["tokens"] for words in WORDS]
+    """Both texts; stock's own Wan pipelines from pictures would need ftfy to make them."""
+    return drivers.embeds_of(folder, dtype, WORDS, read_facts(folder).max_text_tokens)
 
 
 def stock(folder, given, dtype, scale, monkeypatch):
@@ -112,7 +109,7 @@ def stock(folder, given, dtype, scale, monkeypatch):
         str(folder), dtype=dtype, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    prompt, negative = embeds_of(folder, str(dtype).removeprefix("torch."))
+    prompt, negative = (text["tokens"] for text in embeds_of(folder, dtype))
     last = {"last_image": Image.fromarray(given[LAST][0])} if LAST in given else {}
     latents = pipeline(
         Image.fromarray(given[FIRST][0]), prompt_embeds=prompt, negative_prompt_embeds=negative,
@@ -122,40 +119,12 @@ def stock(folder, given, dtype, scale, monkeypatch):
     return latents if family else latents.transpose(1, 2)
 
 
-def open_canvas(folder, made, dtype, n_frames=3, layout="stock", step=0):
-    facts = read_facts(folder)
-    sides = (side // facts.spatial_compression for side in SIZE)
-    canvas = new_canvas(
-        folder, seed=SEED, shot="s", n_frames=n_frames, frame_shape=(facts.latent_channels, *sides),
-        dtype=dtype, n_steps=STEPS, layout=layout,
-    )  # fmt: skip
-    canvas.begin({name: made[name] for name in made if name in CANVAS}, step)
-    return canvas
-
-
-def denoise(canvas, folder, made, dtype, scale, until=None):
-    family = load_part(folder, "transformer", dtype)
-    added = {name: made[name] for name in made if name not in CANVAS}
-    texts = [{"tokens": tokens} | added for tokens in embeds_of(folder, dtype)]
-    windows = plan_windows(canvas.n_frames, 3, 2)
-
-    def predict(request):
-        beside = {} if request.beside is None else {BESIDE: request.beside}
-        return family.predict(
-            request.latents, request.timestep, texts[0] | beside, texts[1] | beside, scale
-        )  # fmt: skip
-
-    parts, weights = [Part(window, 0) for window in windows], blend_weights(windows, canvas.n_frames)
-    return denoise_here(canvas, parts, weights, predict, until)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("scale", [5.0, 1.0])
 def test_one_window_from_pictures_is_bit_identical_to_stock(kind, dtype, scale, monkeypatch):
     _, folder, given = kind
-    name = str(dtype).removeprefix("torch.")
-    made = load_part(folder, "given", name).give(given, FRAMES)
-    ours = denoise(open_canvas(folder, made, name), folder, made, name, scale)
+    made = given_of(folder, dtype, given, FRAMES)
+    ours = drivers.ours(folder, SIZE, dtype, embeds_of(folder, dtype), scale, made)
     want = stock(folder, given, dtype, scale, monkeypatch)
     assert torch.isfinite(want).all()
     assert torch.equal(ours, want.to(ours.dtype))
@@ -165,8 +134,8 @@ def test_another_picture_gives_another_window(kind):
     _, folder, given = kind
     latents = []
     for each in (given, given | {FIRST: picture(7)}):
-        made = load_part(folder, "given", "float32").give(each, FRAMES)
-        latents.append(denoise(open_canvas(folder, made, "float32"), folder, made, "float32", 5.0))
+        made = given_of(folder, torch.float32, each, FRAMES)
+        latents.append(drivers.ours(folder, SIZE, torch.float32, embeds_of(folder, torch.float32), 5.0, made))
     assert not torch.equal(*latents)
 
 
@@ -174,36 +143,31 @@ def test_what_a_folder_takes_is_read_from_it(kind):
     name, folder, given = kind
     takes = read_facts(folder).takes
     assert given.keys() <= takes.may and takes.must == MUST.get(name, {FIRST})
-    assert takes.one_window == (name != "Wan 2.2 TI2V") and takes.together
+    assert takes.one_window == takes.together == (name != "Wan 2.2 TI2V")
     assert (LAST in takes.may) == (name not in ("CogVideoX I2V", "Wan 2.1 I2V", "Wan 2.2 TI2V"))
 
 
 def test_a_picture_in_place_is_seen_by_the_first_of_many_windows_and_survives_a_resume(tmp_path):
     wan(in_place=True).save_pretrained(tmp_path, safe_serialization=True)
-    made = load_part(tmp_path, "given", "float32").give({FIRST: picture(0)}, 25)
-
-    def fresh():
-        return open_canvas(tmp_path, made, "float32", n_frames=7, layout="keyed")
-
-    whole = denoise(fresh(), tmp_path, made, "float32", 5.0)
-    half, again = fresh(), fresh()
-    denoise(half, tmp_path, made, "float32", 5.0, until=2)
-    again.restore(half.checkpoint())
-    assert torch.equal(denoise(again, tmp_path, made, "float32", 5.0), whole)
-    assert torch.equal(whole[:, :1], made["beginning"])
+    made = given_of(tmp_path, torch.float32, {FIRST: picture(0)}, 1)
+    assert made.keys() == {BEGINNING}
+    whole = check_resume(tmp_path, SIZE, embeds_of(tmp_path, torch.float32), 5.0, made)
+    assert torch.equal(whole[:, :1], made[BEGINNING])
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_a_clip_is_redrawn_bit_for_bit_as_wans_own_video_to_video(tmp_path, strength):
     tiny_wan.make_pipeline(tiny_wan.KINDS["2.1"]).save_pretrained(tmp_path, safe_serialization=True)
     clip = np.concatenate([picture(number) for number in range(FRAMES)])
-    made = load_part(tmp_path, "given", "float32").give({SOURCE: clip}, FRAMES)
+    made = given_of(tmp_path, torch.float32, {SOURCE: clip}, FRAMES)
     assert made.keys() == {WHOLE}
-    canvas = open_canvas(tmp_path, made, "float32", step=redraw_from(strength, STEPS))
-    ours = denoise(canvas, tmp_path, made, "float32", 5.0)
+    step = redraw_from(strength, STEPS)
+    canvas = open_canvas(tmp_path, SIZE, torch.float32, made=made, step=step)
+    family = load_part(tmp_path, "transformer", "float32")
+    ours = denoise(canvas, answers(family, embeds_of(tmp_path, torch.float32), 5.0))
     pipeline = WanVideoToVideoPipeline.from_pretrained(str(tmp_path), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    prompt, negative = embeds_of(tmp_path, "float32")
+    prompt, negative = (text["tokens"] for text in embeds_of(tmp_path, torch.float32))
     want = pipeline(
         [Image.fromarray(frame) for frame in clip], prompt_embeds=prompt, negative_prompt_embeds=negative,
         height=SIZE[0], width=SIZE[1], num_inference_steps=STEPS, guidance_scale=5.0, strength=strength,

@@ -18,6 +18,7 @@ from engine.families.card import Card
 from engine.families.facts import ModelFacts, card_of, read_card
 from engine.families.published import published
 from engine.families.published_parts import SVD
+from engine.takes import CLIP, FIRST
 from jobs.models import checkpoint_of
 from jobs.plan import film_tasks, fps_of, frames_of, plan
 from jobs.spec import Profile, QualitySpec, SpecError, WindowSpec, load_spec
@@ -490,6 +491,19 @@ def test_the_shipped_model_says_in_its_own_languages_what_changes() -> None:
         row(shot(duration_s=20.0, prompt="नदी पर सूरज उगता है")), {"chalk": one}
     ).master.segments
     assert segment.hold.why == "its prompt says 'सूरज उगता है'"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "overlap"), [("SkyReels-V2-DF-1.3B", "extend", 4), ("SkyReels-V2-14B", "skeleton", 4)]
+)
+def test_a_family_that_was_taught_to_go_on_extends_long_shots_and_its_kin_that_was_not_does_not(
+    name: str, mode: str, overlap: int
+) -> None:
+    one = stock_published(load_spec(), checkpoint_of(name))["chalk"]
+    (task,) = sources(film_tasks(row(shot(duration_s=60.0)), {"chalk": one}))
+    assert (task.stitch.mode, task.layout.overlap) == (mode, overlap)
+    assert [phase.held for phase in task.phases[1:]] == [overlap * (mode == "extend")] * len(task.phases[1:])
+    assert one.takes.may == ({FIRST, CLIP} if mode == "extend" else set())
 
 
 def test_a_model_that_is_not_here_is_planned_as_if_its_noise_fell_evenly() -> None:

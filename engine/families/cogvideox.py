@@ -54,8 +54,15 @@ class CogVideoX(Family):
             timestep=timestep.to(self.device).expand(latents.shape[0]),
             image_rotary_emb=self._rotary(latents),
             return_dict=False,
+            **self._more(latents),
         )[0]
         return prediction.float()
+
+    def _more(self, latents: Tensor) -> dict[str, Tensor]:
+        """What else the transformer is told: of 1.5 from a picture, a constant (ofs)."""
+        if self.transformer.config.ofs_embed_dim is None:
+            return {}
+        return {"ofs": latents.new_full((1,), fill_value=2.0)}
 
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
@@ -93,9 +100,10 @@ class CogVideoX(Family):
 
 
 class CogVideoXImageToVideo(CogVideoX):
-    """CogVideoX 1.0, image to video: its picture's latent is seen beside the first frame, else zeros.
+    """CogVideoX 1.0 and 1.5, image to video: its picture's latent is seen beside the first frame, else zeros.
 
-    Stock samples the picture's posterior; here it is its mean, so that a shot is drawn again alike.
+    That is the canvas's first, be it one that stands before the shot's to make whole patches. Stock samples
+    the picture's posterior; here it is its mean, so that a shot is drawn again alike.
     """
 
     pipeline_class = CogVideoXImageToVideoPipeline

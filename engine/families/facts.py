@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engine.camera import Idiom
 from engine.families.card import Card, told_card, told_idiom
-from engine.families.known import FAMILIES, Known, Parts, number
+from engine.families.entry import Known, Parts, number
+from engine.families.known import FAMILIES
 from engine.families.reading import read_index, read_object
 from engine.takes import NOTHING, Takes
 
@@ -20,6 +21,7 @@ class ModelFacts:
     With a period, one of so many latent frames is of a single pixel frame. Windows begin at multiples of
     window_unit latent frames. A token is of patch_frames latent frames. A profile that names no window has
     window_frames; longest_window are the most that the model was trained on, 0 where these are as many.
+    given_latents are the first latent frames that its whole family was taught to go on from, at most.
     """
 
     family: str
@@ -34,6 +36,7 @@ class ModelFacts:
     window_unit: int = 1
     patch_frames: int = 1
     longest_window: int = 0
+    given_latents: int = 0
     takes: Takes = NOTHING
 
     @property

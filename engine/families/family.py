@@ -26,6 +26,7 @@ from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
 from engine.takes import BEGINNING, CLIP, FIRST, SOURCE, WHOLE
+from engine.telling import ONE_TIME, Telling
 
 Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names, and BESIDE
 Frames = npt.NDArray[np.uint8]  # f_THWC
@@ -126,6 +127,11 @@ class Family(ABC):
         return channels, height, width
 
     @classmethod
+    def telling(cls, folder: Path) -> Telling:
+        """How a folder's model knows which latents of a window are given; the weights' dtype is added."""
+        return ONE_TIME
+
+    @classmethod
     def stock_canvas(
         cls, seed: int, n_frames: int, frame_shape: Sequence[int], dtype: torch.dtype
     ) -> tuple[Tensor, torch.Generator]:
@@ -217,8 +223,9 @@ class Family(ABC):
 
         With `prompted`, a guided one is followed by that of the prompt alone, (2 B, T, C, H, W).
 
-        timestep is a canvas's, texts have the batch of the latents. As in stock, a scale of at most 1 turns
-        guidance off and the negative text is then ignored. A distilled model has no use for one at any scale.
+        timestep is a canvas's, or (B, T), as Canvas.seen has it; texts have the batch of the latents. As in
+        stock, a scale of at most 1 turns guidance off and the negative text is then ignored. A distilled
+        model has no use for one at any scale.
         """
         told = self.told_guidance(len(latents), guidance_scale)
         if told is not None:

@@ -1,61 +1,55 @@
-"""HunyuanVideo 1.5, text to video: predict windows with the arithmetic of HunyuanVideo15Pipeline.
+"""HunyuanVideo 1.5: predict windows with the arithmetic of stock's pipelines for texts and for pictures.
 
-Bit equality with the stock pipeline for one window is a promise of this module where stock is given no
+Bit equality with the stock pipelines for one window is a promise of this module where stock is given no
 padding. Stock pads both texts and 729 tokens of a picture that is not there, and masks them; the transformer
 moves what is masked behind all else. Here only real tokens are passed, which is equal but for rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, HunyuanVideo15Pipeline
+from diffusers import (
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideo15ImageToVideoPipeline,
+    HunyuanVideo15Pipeline,
+)
+from PIL import Image
 from torch import Tensor
 
 from engine.decode import frames_uint8
-from engine.families.family import Conditioning, Family, fall_evenly
+from engine.families.family import Conditioning, Family, Frames, fall_evenly, unit_frames
 from engine.families.hunyuan15_vae import stream_frames
-from engine.families.known import is_guided
+from engine.families.variants import is_guided
 from engine.parallel.spread import ParallelSpec
+from engine.takes import BESIDE, FIRST
 
+_IMAGE = "image"  # what SigLIP makes of the picture, beside the texts' tokens
 GLYPH_TOKENS = 256  # of the texts in quotation marks, as stock cuts them
 
 
-class Parts(HunyuanVideo15Pipeline):  # type: ignore[misc]
+def incomplete(stock: Any) -> Any:
     """Stock's pipeline, of which some parts may be left out: stock's own needs an autoencoder to be made."""
 
-    def __init__(
-        self,
-        text_encoder: Any,
-        tokenizer: Any,
-        transformer: Any,
-        vae: Any,
-        scheduler: Any,
-        text_encoder_2: Any,
-        tokenizer_2: Any,
-        guider: Any,
-    ) -> None:
-        DiffusionPipeline.__init__(self)
-        self.register_modules(
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            transformer=transformer,
-            vae=vae,
-            scheduler=scheduler,
-            text_encoder_2=text_encoder_2,
-            tokenizer_2=tokenizer_2,
-            guider=guider,
-        )
+    class Parts(stock):  # type: ignore[misc]
+        def __init__(self, **parts: Any) -> None:
+            DiffusionPipeline.__init__(self)
+            self.register_modules(**parts)
+
+    Parts.__init__.__signature__ = inspect.signature(stock.__init__)  # type: ignore[attr-defined]
+    return Parts
 
 
 class HunyuanVideo15(Family):
     """HunyuanVideo 1.5, guided in branches, or distilled from guidance: then its folder's guider is off."""
 
-    pipeline_class = Parts
+    pipeline_class = incomplete(HunyuanVideo15Pipeline)
     schedulers: ClassVar = {"euler": FlowMatchEulerDiscreteScheduler}
     parallel = ParallelSpec(
         blocks=("transformer_blocks",),
@@ -109,22 +103,24 @@ class HunyuanVideo15(Family):
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on latents (B, T, C, H, W), in the weights' dtype.
 
-        Behind the latents' channels come those of frames that are given, and one that says which: none. Nor
-        is there a token of a picture. Masks are of ones, as texts are trimmed.
+        Behind the latents' channels come those of frames that are given, and one that says which; of a text
+        alone all are 0, and there is no token of a picture. Masks are of ones, as texts are trimmed.
         """
         model = self.transformer
         told = {name: x.to(self.device, model.dtype) for name, x in text.items()}
         x_BCTHW = latents.to(self.device, model.dtype).transpose(1, 2).contiguous()
         batch, n_channels = x_BCTHW.shape[:2]
         none_given = x_BCTHW.new_zeros(batch, n_channels + 1, *x_BCTHW.shape[2:])
+        no_picture = x_BCTHW.new_zeros(batch, 0, model.config.image_embed_dim)
+        beside = told[BESIDE].transpose(1, 2) if BESIDE in told else none_given
         velocity_BCTHW: Tensor = model(
-            hidden_states=torch.cat([x_BCTHW, none_given], dim=1),
+            hidden_states=torch.cat([x_BCTHW, beside], dim=1),
             timestep=timestep.to(self.device).expand(batch).to(model.dtype),
             encoder_hidden_states=told["tokens"],
             encoder_attention_mask=told["tokens"].new_ones(told["tokens"].shape[:2]),
             encoder_hidden_states_2=told["glyphs"],
             encoder_attention_mask_2=told["glyphs"].new_ones(told["glyphs"].shape[:2]),
-            image_embeds=x_BCTHW.new_zeros(batch, 0, model.config.image_embed_dim),
+            image_embeds=told.get(_IMAGE, no_picture),
             return_dict=False,
         )[0]
         return velocity_BCTHW.transpose(1, 2).contiguous()
@@ -135,3 +131,24 @@ class HunyuanVideo15(Family):
         z_BCTHW = latents.to(self.device, vae.dtype).transpose(1, 2)
         for chunk in stream_frames(vae, z_BCTHW / vae.config.scaling_factor):
             yield from frames_uint8(chunk)
+
+
+class HunyuanVideo15ImageToVideo(HunyuanVideo15):
+    """HunyuanVideo 1.5 from a picture: its latent stands beside the first frame, and SigLIP's tokens of it
+    beside the text's."""
+
+    pipeline_class = incomplete(HunyuanVideo15ImageToVideoPipeline)
+
+    @torch.no_grad()
+    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
+        """Channels beside every latent frame, C of the picture and one of the mask; and what SigLIP sees."""
+        parts, (picture,) = self.pipeline, given[FIRST]
+        vae = parts.vae
+        x_1CTHW = unit_frames(given[FIRST]).to(self.device, vae.dtype)
+        z_1CTHW = vae.encode(x_1CTHW).latent_dist.mode() * vae.config.scaling_factor
+        first = torch.cat([z_1CTHW, torch.ones_like(z_1CTHW[:, :1])], dim=1).transpose(1, 2)
+        rest = first.new_zeros(1, (n_frames - 1) // vae.temporal_compression_ratio, *first.shape[2:])
+        tokens = parts._get_image_embeds(
+            parts.image_encoder, parts.feature_extractor, Image.fromarray(picture), self.device
+        )
+        return {BESIDE: torch.cat([first, rest], dim=1), _IMAGE: tokens}

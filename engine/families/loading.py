@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -92,14 +93,15 @@ def new_canvas(
     scheduler = family.load_scheduler(folder, n_steps, kind, window_shape)
     kept = torch.float32 if family.latents_in_float32 else getattr(torch, dtype)
     sigma = getattr(scheduler, "init_noise_sigma", 1.0)
+    telling = replace(family.telling(folder), dtype=getattr(torch, dtype))
     if layout not in ("keyed", "stock"):
         raise ValueError(f"no layout {layout!r} of noise: there are keyed and stock")
     if layout == "keyed":
         own, shape = frames or range(n_frames), family.canvas_shape(frame_shape)
         z_BTCHW = keyed_noise(seed, shot, drawn, noise_of or own, shape, kept)
-        return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot, own, steps_before))
+        return Canvas(z_BTCHW * sigma, scheduler, StepNoise(seed, shot, own, steps_before), telling)
     z_BTCHW, generator = family.stock_canvas(seed, n_frames, frame_shape, kept)
-    return Canvas(z_BTCHW * sigma, scheduler, generator)
+    return Canvas(z_BTCHW * sigma, scheduler, generator, telling)
 
 
 def first_step_below(

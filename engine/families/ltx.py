@@ -1,10 +1,12 @@
-"""LTX-Video, text to video: predict windows with the arithmetic of LTXPipeline.
+"""LTX-Video: predict windows with the arithmetic of LTXPipeline and LTXImageToVideoPipeline.
 
 Dims: B batch, T latent frames, C channels, H and W rows and columns; L tokens, T x H x W of them.
 Bit equality with the stock pipeline for one window is a promise of this module, for texts that fill stock's
 length. Shorter ones are padded and masked there and trimmed here, which is equal but for rounding.
 Noise levels follow from a window's number of tokens, so that a long shot is denoised as clips of a window's
 length are: by the shot's own, nearly all of its noise would be left to the last step.
+The same weights draw from a text, or from a picture in its place, whose tokens stand at timestep 0. Stock
+samples the picture's posterior; here it is its mean, so that a shot is drawn again alike.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from torch import Tensor
 
 from engine.decode import frames_uint8
 from engine.families.facts import read_facts
-from engine.families.family import Conditioning, Family
+from engine.families.family import Conditioning, Family, Frames, unit_frames
 from engine.parallel.spread import ParallelSpec
+from engine.telling import Telling
 
 FRAMES_PER_S = 25  # that positions are counted at: stock's default
 # Decoders that are told a timestep finish the denoising themselves. Stock's default tells them that nothing
@@ -35,7 +38,7 @@ _SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.
 
 
 class LTX(Family):
-    """LTX-Video 0.9.0 and 0.9.1, and what else LTXPipeline reads."""
+    """LTX-Video 0.9.0 and 0.9.1, and what else both pipelines read."""
 
     pipeline_class = LTXPipeline
     schedulers: ClassVar = {"euler": FlowMatchEulerDiscreteScheduler}
@@ -45,6 +48,7 @@ class LTX(Family):
         streams=("hidden_states",),
         rotary="rope",
         rotary_dim=1,
+        beside="timestep",
     )
     channels_first = True
     latents_in_float32 = True
@@ -69,8 +73,16 @@ class LTX(Family):
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / n_steps, n_steps), mu=mu)
         return scheduler
 
+    @classmethod
+    def telling(cls, folder: Path) -> Telling:
+        """By a time of each token."""
+        return Telling(times=True)
+
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
-        """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock."""
+        """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock.
+
+        timestep is (), or, where a picture is given, (B, T), doubled here where B is.
+        """
         model, pipeline = self.transformer, self.pipeline
         batch, frames, _, height, width = latents.shape
         in_space = pipeline.vae_spatial_compression_ratio
@@ -81,7 +93,7 @@ class LTX(Family):
         velocity_BLC = model(
             hidden_states=x_BLC,
             encoder_hidden_states=text["tokens"].to(self.device, model.dtype),
-            timestep=timestep.to(self.device).expand(batch),
+            timestep=_times(timestep.to(self.device), batch, height * width),
             encoder_attention_mask=None,
             num_frames=frames,
             height=height,
@@ -95,6 +107,14 @@ class LTX(Family):
         )[0]
         velocity_BCTHW: Tensor = pipeline._unpack_latents(velocity_BLC.float(), frames, height, width)
         return velocity_BCTHW.transpose(1, 2).contiguous()
+
+    @torch.no_grad()
+    def encode(self, f_THWC: Frames) -> Tensor:
+        """Latents (1, t, C, H, W) of 8 t - 7 frames in float32: the posterior's means."""
+        vae = self.pipeline.vae
+        z_1CTHW = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode().float()
+        scaled: Tensor = self.pipeline._normalize_latents(z_1CTHW, vae.latents_mean, vae.latents_std)
+        return scaled.transpose(1, 2).contiguous()
 
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""
@@ -143,6 +163,13 @@ class LTX(Family):
             torch.manual_seed(DECODE_SEED)
             pixels: Tensor = vae.decode(z_BCTHW, timestep, return_dict=False)[0]
         return pixels
+
+
+def _times(timestep: Tensor, batch: int, per_frame: int) -> Tensor:
+    """A time for each video, (B,), or of frames' times, (B, T) or half of them, for each token, (B, L)."""
+    if timestep.ndim == 0:
+        return timestep.expand(batch)
+    return timestep.repeat(batch // len(timestep), 1).repeat_interleave(per_frame, dim=1)
 
 
 def reach_latents(decoder: Any) -> int:

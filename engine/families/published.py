@@ -22,9 +22,10 @@ OPEN_SOURCE = (
 )  # of the licences named here; all others restrict who may use the weights or how
 
 # Billions of parameters of encoders: T5-XXL and UMT5-XXL alone or beside a CLIP, Llama 3 8B beside a CLIP,
-# Qwen2.5-VL 7B beside a small ByT5, Qwen3-VL 32B, and CLIP ViT-H of pictures.
+# Qwen2.5-VL 7B beside a small ByT5, and these beside SigLIP of pictures, Qwen3-VL 32B, and CLIP ViT-H of
+# pictures.
 _T5, _T5_CLIP, _UMT5, _UMT5_CLIP, _LLAMA_CLIP = 4.76, 4.88, 5.68, 6.31, 7.62
-_QWEN_BYT5, _QWEN_VL_32, _CLIP_H = 7.29, 32.0, 0.63
+_QWEN_BYT5, _QWEN_BYT5_SIGLIP, _QWEN_VL_32, _CLIP_H = 7.29, 7.72, 32.0, 0.63
 _HUNYUAN_VAE, _WAN_VAE = 0.246, 0.127
 
 
@@ -108,7 +109,8 @@ _COG = "CogVideoX licence"
 _TENCENT = "Tencent Hunyuan community licence"
 _SKYWORK = "Skywork community licence"
 _STABILITY = "Stability AI community licence"
-TEXT, IMAGE, EXTENDING = ("text",), ("image",), ("text", "extend")
+TEXT, IMAGE, EITHER = ("text",), ("image",), ("text", "image")
+ANY = (*EITHER, "clip")
 _S720, _S480, _S1360 = (1280, 720), (832, 480), (1360, 768)
 _WAN_1_3 = parts.wan(parts.WAN, 12, 30, 8960)
 _WAN_14 = parts.wan(parts.WAN, 40, 40, 13824)
@@ -123,6 +125,7 @@ _COG_15: dict[str, Any] = {"patch_size_t": 2, "sample_frames": 81, "sample_heigh
 COGVIDEOX, COGVIDEOX_I2V = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
 WAN, WAN_I2V, OPENSORA = "WanPipeline", "WanImageToVideoPipeline", "OpenSoraPipeline"
 HUNYUAN, HUNYUAN_15 = "HunyuanVideoPipeline", "HunyuanVideo15Pipeline"
+HUNYUAN_15_I2V = "HunyuanVideo15ImageToVideoPipeline"
 SKYREELS, SKYREELS_I2V = "SkyReelsV2Pipeline", "SkyReelsV2ImageToVideoPipeline"
 SKYREELS_DF, SVD = "SkyReelsV2DiffusionForcingPipeline", "StableVideoDiffusionPipeline"
 LTX, MOCHI, MINIMAX_H3 = "LTXPipeline", "MochiPipeline", "MiniMaxH3ModularPipeline"
@@ -153,22 +156,25 @@ TABLE: tuple[Published, ...] = (
               *_S720, 81, 16, 40, 4.0, APACHE, _WAN_14 | parts.EXPERTS),
     Published("Wan2.2-I2V-A14B", "Wan-AI/Wan2.2-I2V-A14B-Diffusers", WAN_I2V, IMAGE, 28.58, _UMT5,
               _WAN_VAE, *_S720, 81, 16, 40, 3.5, APACHE, _WAN_I2V_22),
-    Published("Wan2.2-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", WAN, TEXT, 5.00, _UMT5, 0.705, 1280, 704,
+    Published("Wan2.2-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", WAN, EITHER, 5.00, _UMT5, 0.705, 1280, 704,
               121, 24, 50, 5.0, APACHE, _WAN_5),
     Published("HunyuanVideo", "hunyuanvideo-community/HunyuanVideo", HUNYUAN, TEXT, 12.82, _LLAMA_CLIP,
               _HUNYUAN_VAE, *_S720, 129, 24, 50, 6.0, _TENCENT, parts.HUNYUAN),
     Published("HunyuanVideo-1.5", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v",
               HUNYUAN_15, TEXT, 8.33, _QWEN_BYT5, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
               parts.HUNYUAN_15),
+    Published("HunyuanVideo-1.5-I2V", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_i2v",
+              HUNYUAN_15_I2V, IMAGE, 8.33, _QWEN_BYT5_SIGLIP, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
+              parts.HUNYUAN_15),
     Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, TEXT, 11.89, _T5_CLIP, _HUNYUAN_VAE,
               768, 768, 129, 24, 50, 7.5, APACHE, parts.OPENSORA),
-    Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, TEXT, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
+    Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, EITHER, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
               3.0, "LTX-Video open weights licence", parts.LTX),
     Published("Mochi-1", "genmo/mochi-1-preview", MOCHI, TEXT, 10.03, _T5, 0.460, 848, 480, 163, 30, 64,
               4.5, APACHE, parts.MOCHI),
-    Published("SkyReels-V2-DF-1.3B", "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", SKYREELS_DF, EXTENDING,
+    Published("SkyReels-V2-DF-1.3B", "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", SKYREELS_DF, ANY,
               1.42, _UMT5, _WAN_VAE, 960, 544, 97, 24, 30, 6.0, _SKYWORK, _SKY_1_3),
-    Published("SkyReels-V2-DF-14B", "Skywork/SkyReels-V2-DF-14B-540P-Diffusers", SKYREELS_DF, EXTENDING,
+    Published("SkyReels-V2-DF-14B", "Skywork/SkyReels-V2-DF-14B-540P-Diffusers", SKYREELS_DF, ANY,
               14.29, _UMT5, _WAN_VAE, 960, 544, 97, 24, 30, 6.0, _SKYWORK, _SKY_14),
     Published("SkyReels-V2-14B", "Skywork/SkyReels-V2-T2V-14B-540P-Diffusers", SKYREELS, TEXT, 14.29,
               _UMT5, _WAN_VAE, 960, 544, 97, 24, 50, 6.0, _SKYWORK, _SKY_14),
@@ -178,7 +184,7 @@ TABLE: tuple[Published, ...] = (
               1024, 576, 14, 7, 25, 3.0, _STABILITY, parts.SVD_14),
     Published("SVD-XT", "stabilityai/stable-video-diffusion-img2vid-xt", SVD, IMAGE, 1.525, _CLIP_H,
               0.098, 1024, 576, 25, 7, 25, 3.0, _STABILITY, parts.SVD),
-    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, ("text", "image"), 33.12, _QWEN_VL_32,
+    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, EITHER, 33.12, _QWEN_VL_32,
               2.60, 1344, 768, 124, 24, 8, 1.0, "MiniMax H3 community licence", parts.MINIMAX_H3),
 )
 # fmt: on

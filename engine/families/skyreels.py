@@ -1,15 +1,17 @@
-"""SkyReels-V2, text to video: predict windows with the arithmetic of stock's two pipelines.
+"""SkyReels-V2: predict windows with the arithmetic of stock's pipelines for texts, and for what goes on.
 
 Dims: B batch, T latent frames, C channels, H and W rows and columns of a window's latents.
 Bit equality with the stock pipeline for one window is a promise of this module. SkyReels-V2 is a Wan that
 may have been taught diffusion forcing (arXiv:2407.01392): a noise level of its own for every latent frame. So
-a window can go on from latents of the one before it, as stock's does for long videos (overlap_history).
+a window can go on from latents of the one before it, as stock's does for long videos (overlap_history), or
+from those of a picture or a clip.
 Stock's asynchronous mode (ar_step), in which frames are denoised one block after another, is not offered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,11 +26,12 @@ from diffusers import (
 from torch import Tensor
 
 from engine.decode import frames_uint8
-from engine.families.family import Conditioning, Family
-from engine.families.wan_vae import stream_frames
+from engine.families.family import Conditioning, Family, Frames, unit_frames
+from engine.families.wan_vae import encoded, stream_frames
 from engine.parallel.spread import ParallelSpec
+from engine.telling import Telling
 
-CONDITION_NOISE = 20  # thousandths of noise in the latents that a window goes on from, as SkyReels advises
+GIVEN_NOISE = 20  # thousandths, in the latents that a window goes on from, as SkyReels advises
 _FASTER = 1  # its embedding of frame rates knows two: 16 a second, and faster, as stock's default of 24
 
 
@@ -88,6 +91,11 @@ class SkyReels(Family):
         )[0]
         return velocity_BCTHW.transpose(1, 2).contiguous()
 
+    def encode(self, f_THWC: Frames) -> Tensor:
+        """Latents (1, t, C, H, W) of 4 t - 3 frames in float32, rounded to the weights' dtype as in stock."""
+        vae = self.pipeline.vae
+        return encoded(vae, unit_frames(f_THWC)).to(vae.dtype).float()
+
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), one latent frame at a time."""
         vae = self.pipeline.vae
@@ -115,12 +123,17 @@ class SkyReelsForcing(SkyReels):
         return not self.transformer.config.inject_sample_info
 
     @classmethod
+    def telling(cls, folder: Path) -> Telling:
+        """By a time of each frame, given ones almost clean, as by stock's addnoise_condition."""
+        return Telling(times=True, noise=GIVEN_NOISE)
+
+    @classmethod
     def with_timesteps(cls, scheduler: Any, n_steps: int, window_shape: Sequence[int]) -> Any:
         """UniPC's steps, as stock makes them."""
         return super().with_timesteps(OverwritingUniPC.from_config(scheduler.config), n_steps, window_shape)
 
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
-        """One call of the transformer on (B, T, C, H, W), in the weights' dtype; timestep is () or (T,).
+        """One call of the transformer on (B, T, C, H, W), in the weights' dtype; timestep is () or (B, T).
 
         Stock rounds timesteps to whole numbers, and tells the frame rate where the folder was taught it.
         """
@@ -128,39 +141,3 @@ class SkyReelsForcing(SkyReels):
         times_BT = timestep.to(self.device).long().expand(batch, n_frames)
         rates = [_FASTER] * batch
         return self._call(latents, text, timestep=times_BT, enable_diffusion_forcing=True, fps=rates)
-
-    def predict_after(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        n_given: int,
-        noise: Tensor | None,
-        prompt: Conditioning,
-        negative: Conditioning | None,
-        guidance_scale: float,
-    ) -> Tensor:
-        """The prediction for a window that goes on from its first n_given latents, a canvas's BEGINNING.
-
-        What it says of those is to be ignored. noise (B, n_given, C, H, W) is that of this step, with
-        which they are told to be almost clean, as by stock's addnoise_condition; with None they are clean.
-        """
-        z_BTCHW, times_T = self.conditioned(latents, timestep, n_given, noise)
-        return self.predict(z_BTCHW, times_T, prompt, negative, guidance_scale)
-
-    def conditioned(
-        self, latents: Tensor, timestep: Tensor, n_given: int, noise: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """What the transformer is told of such a window: latents in the weights' dtype, and a time for each.
-
-        Raises ValueError where nothing is given, or nothing is left to draw.
-        """
-        if not 0 < n_given < latents.shape[1]:
-            raise ValueError(f"{n_given} latent frames are given for a window of {latents.shape[1]}")
-        z_BTCHW = latents.to(self.device, self.transformer.dtype, copy=True)
-        times_T = timestep.to(self.device).repeat(latents.shape[1])
-        times_T[:n_given] = 0
-        if noise is not None:
-            share = CONDITION_NOISE / 1000
-            z_BTCHW[:, :n_given] = z_BTCHW[:, :n_given] * (1.0 - share) + noise.to(z_BTCHW) * share
-            times_T[:n_given] = CONDITION_NOISE
-        return z_BTCHW, times_T

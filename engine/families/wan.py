@@ -7,6 +7,7 @@ a film by noise level: the folder's boundary_ratio says from which timestep on t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,9 +24,11 @@ from torch import Tensor
 
 from engine.decode import frames_uint8
 from engine.families.family import Conditioning, Family, Frames, unit_frames
-from engine.families.wan_vae import statistics, stream_frames
+from engine.families.reading import read_index
+from engine.families.wan_vae import encoded, stream_frames
 from engine.parallel.spread import ParallelSpec
-from engine.takes import BEGINNING, BESIDE, FIRST, LAST
+from engine.takes import BESIDE, FIRST, LAST
+from engine.telling import ONE_TIME, Telling
 
 _IMAGE = "image"  # what CLIP makes of the given pictures, beside the text's tokens
 
@@ -56,6 +59,11 @@ class Wan(Family):
         flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
         return UniPCMultistepScheduler.from_config(config, **flow)
 
+    @classmethod
+    def telling(cls, folder: Path) -> Telling:
+        """By a time of each token, where the folder has such: then a given picture is at timestep 0."""
+        return Telling(times=True) if read_index(folder).get("expand_timesteps") else ONE_TIME
+
     @property
     def transformers(self) -> Sequence[Any]:
         """One, or the two experts."""
@@ -63,14 +71,14 @@ class Wan(Family):
 
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the expert for this timestep on latents (B, T, C, H, W), in the weights' dtype."""
-        model = self._expert(float(timestep))
+        model = self._expert(float(timestep.max()))
         beside, image = text.get(BESIDE), text.get(_IMAGE)
-        if beside is not None and not self.pipeline.config.expand_timesteps:
+        if beside is not None:
             latents = torch.cat([latents, beside.to(latents)], dim=2)
         x_BCTHW = latents.to(self.device).transpose(1, 2).contiguous().to(model.dtype)
         velocity_BCTHW: Tensor = model(
             hidden_states=x_BCTHW,
-            timestep=self._timesteps(timestep.to(self.device), x_BCTHW, beside),
+            timestep=self._timesteps(timestep.to(self.device), x_BCTHW),
             encoder_hidden_states=text["tokens"].to(self.device, model.dtype),
             encoder_hidden_states_image=None if image is None else image.to(self.device, model.dtype),
             return_dict=False,
@@ -84,46 +92,17 @@ class Wan(Family):
             return self.pipeline.transformer
         return self.pipeline.transformer_2
 
-    def _timesteps(self, timestep: Tensor, x_BCTHW: Tensor, moving_BT1HW: Tensor | None) -> Tensor:
-        """One for each video, (B,), or, where the folder says so, one for each token, (B, L).
-
-        Tokens of a frame that is given, where `moving` is 0 instead of 1, are at timestep 0.
-        """
+    def _timesteps(self, timestep: Tensor, x_BCTHW: Tensor) -> Tensor:
+        """One for each video, (B,), or, where the folder says so, one for each token, (B, L)."""
         batch, _, frames, height, width = x_BCTHW.shape
         if not self.pipeline.config.expand_timesteps:
             return timestep.expand(batch)
-        if moving_BT1HW is not None:
-            moving_BTHW = moving_BT1HW[:, :, 0, ::2, ::2].to(self.device)
-            return (moving_BTHW * timestep).flatten(1)
         per_frame = (height + 1) // 2 * ((width + 1) // 2)
-        return (torch.ones(frames * per_frame, device=timestep.device) * timestep).expand(batch, -1)
+        return timestep.float().expand(batch, frames).repeat_interleave(per_frame, dim=1)
 
     def encode(self, f_THWC: Frames) -> Tensor:
-        """Latents (1, t, C, H, W) of 4 t - 3 frames in float32: the posterior's means, as in stock."""
-        return self._encoded(unit_frames(f_THWC))
-
-    @torch.no_grad()
-    def _encoded(self, x_1CTHW: Tensor) -> Tensor:
-        """Latents (1, t, C, H, W) in float32 of frames from -1 to 1."""
-        vae = self.pipeline.vae
-        z_1CTHW = vae.encode(x_1CTHW.to(self.device, vae.dtype)).latent_dist.mode().float()
-        mean, std = statistics(vae, z_1CTHW)
-        scaled: Tensor = (z_1CTHW - mean) * (1.0 / std)
-        return scaled.transpose(1, 2).contiguous()
-
-    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
-        """As any family; models with timesteps of tokens take a first frame, and BESIDE it 1 for the rest."""
-        made = dict(super().give(given, n_frames))
-        if BEGINNING in made:
-            _, _, _, height, width = made[BEGINNING].shape
-            moving = torch.ones(1, self._latent_frames(n_frames), 1, height, width)
-            moving[:, 0] = 0
-            made[BESIDE] = moving
-        return made
-
-    def _latent_frames(self, n_frames: int) -> int:
-        """Latent frames of so many pixel frames."""
-        return int((n_frames - 1) // self.pipeline.vae_scale_factor_temporal + 1)
+        """Latents (1, t, C, H, W) of 4 t - 3 frames, as a canvas holds them."""
+        return encoded(self.pipeline.vae, unit_frames(f_THWC))
 
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), one latent frame at a time."""
@@ -160,7 +139,7 @@ class WanImageToVideo(Wan):
         """(1, F, 4 + C, H, W): which frames are given, and the latents of a clip of them and of grey."""
         first, *last = pictures
         grey = first.new_zeros(*first.shape[:2], n_frames - len(pictures), *first.shape[3:])
-        z_1TCHW = self._encoded(torch.cat([first, grey, *last], dim=2))
+        z_1TCHW = encoded(self.pipeline.vae, torch.cat([first, grey, *last], dim=2))
         c = self.pipeline.vae_scale_factor_temporal
         mask = z_1TCHW.new_zeros(1, z_1TCHW.shape[1], c, *z_1TCHW.shape[3:])
         mask[:, 0] = 1

@@ -1,4 +1,4 @@
-"""Wan's autoencoder, decoded one latent frame at a time, with the bits of diffusers' own decode.
+"""Wan's autoencoder: encoded whole, decoded one latent frame at a time, with the bits of diffusers' own.
 
 Dims: B batch, C channels, T latent frames, H and W rows and columns.
 This autoencoder carries its past itself, frame by frame, and decodes so in stock too.
@@ -14,6 +14,15 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor
+
+
+@torch.no_grad()
+def encoded(vae: Any, x_1CTHW: Tensor) -> Tensor:
+    """Latents (1, t, C, H, W) in float32 of frames from -1 to 1: the posterior's means, as in stock."""
+    z_1CTHW = vae.encode(x_1CTHW.to(vae.device, vae.dtype)).latent_dist.mode().float()
+    mean, std = statistics(vae, z_1CTHW)
+    scaled: Tensor = (z_1CTHW - mean) * (1.0 / std)
+    return scaled.transpose(1, 2).contiguous()
 
 
 def stream_frames(vae: Any, z_BCTHW: Tensor) -> Iterator[Tensor]:

@@ -1,0 +1,81 @@
+"""An entry of the table of families: what it says, and how a folder is read by it. No torch.
+
+Decides: which keys of a configuration a number is read from, and what is said where one is absent. Does not
+decide: what any family's entry is (known).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.camera import ENGLISH, Idiom
+from engine.families.card import Card
+from engine.families.reading import Config, fact
+from engine.takes import NOTHING, Takes
+
+Parts = Mapping[str, Config]  # a folder's configurations, by part; its index of them as "pipeline"
+# A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
+Read = int | str | Callable[[Parts], int]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A family: the class that loads it, as module:name, and where its folders say what planning must know.
+
+    Units as in ModelFacts. `denoiser` is the part that predicts.
+    """
+
+    loader: str
+    schedulers: tuple[str, ...]  # that a profile can ask for
+    window_frames: Read
+    max_text_tokens: Read
+    denoiser: str = "transformer"
+    latent_channels: Read = "transformer.in_channels"
+    spatial_compression: Read = "vae.spatial_compression_ratio"
+    temporal_compression: Read = "vae.temporal_compression_ratio"
+    patch: Read = "transformer.patch_size"
+    heads: Read = "transformer.num_attention_heads"
+    shared: bool = True  # whether a gang can share one window's sequence, by ring and ulysses
+    period: Read = 0
+    window_unit: Read = 1
+    patch_frames: Read = 1
+    longest_window: Read = 0  # 0 where it is window_frames
+    given_latents: Read = 0  # that every checkpoint was taught to go on from, at most
+    refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
+    takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
+    more: tuple[tuple[str, str], ...] = ()  # further parts that are read, and the file of each
+    dynamic_guidance: bool = False  # whether its pipeline has a cosine schedule
+    adapters: bool = False  # whether LoRA adapters were proven on it
+    camera: Idiom = ENGLISH
+    card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
+
+
+def number(read: Read, parts: Parts) -> int:
+    """What a folder says. Raises ValueError that names a key that is absent, zero or of another type."""
+    if isinstance(read, int):
+        return read
+    if callable(read):
+        made: int = read(parts)
+        return made
+    part, _, key = read.partition(".")
+    value: Any = fact(parts[part], key, int | float | list)
+    return int(value[-1] if isinstance(value, list) else value)
+
+
+def either(read: str, older: int) -> Callable[[Parts], int]:
+    """Of folders that may leave a key out, as older ones do."""
+    part, _, key = read.partition(".")
+    return lambda parts: number(read, parts) if key in parts[part] else older
+
+
+def product(read: str) -> Callable[[Parts], int]:
+    """Of a list of factors, one a level."""
+    part, _, key = read.partition(".")
+    return lambda parts: math.prod(fact(parts[part], key, list))
+
+
+def halvings(parts: Parts) -> int:
+    """An autoencoder that halves the sides between its levels."""
+    levels = len(fact(parts["vae"], "block_out_channels", list))
+    return int(2 ** (levels - 1))

@@ -1,0 +1,47 @@
+"""What a model is told of a window whose first latent frames are given: how much noise each frame has.
+
+Dims: B batch, T latent frames of a window, C channels, H and W rows and columns of its latents.
+Decides: a window's latents and timesteps as its model sees them. Does not decide: which latents are given
+(canvas), or which models are told (families).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How a model knows which of its latents are given.
+
+    With `times` it has a timestep for every latent frame, and given ones stand at `noise`, in thousandths,
+    under that share of noise in `dtype`, the weights'. Without, it has one for all, and sees or is told
+    otherwise which are free of noise.
+    """
+
+    times: bool = False
+    noise: int = 0
+    dtype: torch.dtype = torch.float32
+
+    def of(
+        self, latents: Tensor, timestep: Tensor, given: int, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (B, T, C, H, W) and timesteps (B, T), of which the first `given` are given.
+
+        noise is (1, given, C, H, W), needed where given latents are shown under some.
+        """
+        times_BT = timestep.repeat(*latents.shape[:2])
+        times_BT[:, :given] = self.noise
+        if not self.noise:
+            return latents, times_BT
+        if noise is None:
+            raise ValueError(f"given latents are shown under {self.noise} thousandths of noise: give it")
+        seen, share = latents.to(self.dtype, copy=True), self.noise / 1000
+        seen[:, :given] = seen[:, :given] * (1.0 - share) + noise.to(seen) * share
+        return seen, times_BT
+
+
+ONE_TIME = Telling()
