@@ -24,6 +24,7 @@ class ModelFacts:
     With a period, one of so many latent frames is of a single pixel frame. Windows begin at multiples of
     window_unit latent frames. A token is of patch_frames latent frames. A profile that names no window has
     window_frames; longest_window are the most that the model was trained on, 0 where these are as many.
+    Of several experts each predicts at noise levels of its own.
     """
 
     family: str
@@ -38,6 +39,7 @@ class ModelFacts:
     window_unit: int = 1
     patch_frames: int = 1
     longest_window: int = 0
+    experts: int = 1
     takes: Takes = NOTHING
 
     @property

@@ -43,6 +43,7 @@ class Known:
     window_unit: Read = 1
     patch_frames: Read = 1
     longest_window: Read = 0  # 0 where it is window_frames
+    experts: Read = 1
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
     more: tuple[tuple[str, str], ...] = ()  # further parts that are read, and the file of each
@@ -103,6 +104,11 @@ def _cogvideox_card(parts: Parts) -> Card:
         config.get(f"sample_{name}", n) * side for name, n in (("width", 90), ("height", 60))
     )
     return Card(50, 6.0, width_px, height_px, 8, most_px=720 * 480, widest=2.0)
+
+
+def _wan_experts(parts: Parts) -> int:
+    """Wan 2.2 of two experts says where the second takes over."""
+    return 2 if parts["pipeline"].get("boundary_ratio") else 1
 
 
 def _wan_card(parts: Parts) -> Card:
@@ -287,6 +293,7 @@ FAMILIES = {
         max_text_tokens=512,
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
+        experts=_wan_experts,
         takes=_wan_takes,
         adapters=True,
         card=_wan_card,
@@ -299,6 +306,7 @@ FAMILIES = {
         latent_channels="vae.z_dim",
         spatial_compression=_or("vae.scale_factor_spatial", 8),
         temporal_compression=_or("vae.scale_factor_temporal", 4),
+        experts=_wan_experts,
         takes=_wan_image_takes,
         card=_wan_image_card,
     ),
