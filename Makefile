@@ -46,6 +46,7 @@ bench: setup
 	$(PY) tests/bench/bench_memory.py
 	$(PY) tests/bench/bench_pool.py
 	$(PY) tests/bench/bench_farm.py --plot docs/farm.png
+	$(PY) tests/bench/bench_cache.py
 
 lint: setup
 	.venv/bin/ruff check .

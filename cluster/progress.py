@@ -31,7 +31,7 @@ class Work:
     shots: int = 0
     windows: int = 0  # parts of one step of every phase
     window_steps: int = 0  # window predictions in all
-    n_steps: tuple[int, ...] = ()  # of a shot's phase, each number that occurs, ascending
+    n_steps: tuple[int, ...] = ()  # predicted of a shot's phase, each number that occurs, ascending
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ What changes low bits only (gang size, batch, kernels, device) is no part of it,
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
+from engine.cache import EVERY_STEP, INTERVAL, StepCache
 from engine.changes import LEFT, Hold
 from engine.guidance import Guidance
 from engine.phases import BLEND, Course, Phase, Stitch, course_of, phases_of, shown_weights
@@ -63,7 +64,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a canvas is denoised; scheduler "" is the model's own. The rest as in engine.guidance."""
+    """How a canvas is denoised; scheduler "" is the model's own. The rest as in engine.guidance, .cache."""
 
     n_steps: int
     guidance_scale: float
@@ -72,6 +73,8 @@ class Sampling:
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
     guidance_rescale: float = 0.0
+    cache: str = "none"
+    cache_interval: int = 0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -86,6 +89,11 @@ class Sampling:
             self.guidance_scale, self.guidance_schedule, self.guidance_start, self.guidance_stop
         )
         return guidance.at(step, self.n_steps, timestep)
+
+    @property
+    def step_cache(self) -> StepCache:
+        """Which steps are skipped."""
+        return EVERY_STEP if self.cache == "none" else StepCache(self.cache_interval or INTERVAL)
 
 
 @dataclass(frozen=True)
@@ -264,7 +272,8 @@ class ShotTask(Task):
         """The canvases that the latents come about on, each with the predictions of its steps."""
         shot = delayed(self.shot, self.hidden_frames)
         prompts = prompt_weights(shot, self.n_latent, *self.layout.clock, self.n_before)
-        return phases_of(self.layout, prompts, self.sampling.n_steps, self.stitch)
+        phases = phases_of(self.layout, prompts, self.sampling.n_steps, self.stitch)
+        return tuple(replace(phase, cache=self.sampling.step_cache) for phase in phases)
 
     @cached_property
     def course(self) -> Course:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.cache import Trend
 from engine.levels import noised
 from engine.noise import StepNoise
 from engine.scheduler_state import restore_scheduler, scheduler_state
@@ -58,7 +59,8 @@ class Canvas:
         self.generator = noise if isinstance(noise, torch.Generator) else None
         self.step_noise = noise if isinstance(noise, StepNoise) else None
         self.telling = telling
-        self.step_index = 0
+        self.step_index = self.first_step = 0
+        self.trend = Trend()  # of a step cache, if there is one
         self.beginning: torch.Tensor | None = None  # what the canvas is given; see begin()
         self.beside: torch.Tensor | None = None
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
@@ -104,7 +106,7 @@ class Canvas:
             )
         noise = self.latents / getattr(self.scheduler, "init_noise_sigma", 1.0)
         self.latents = noised(self.scheduler, source.to(self.latents), noise, step)
-        self.step_index = step
+        self.step_index = self.first_step = step
 
     def _placed(self, latents: torch.Tensor | None) -> torch.Tensor | None:
         """Latents for the beginning, if they fit the canvas and leave something to draw."""
@@ -274,6 +276,8 @@ class Canvas:
         }
         if self.old_pred_original_sample is not None:
             state["old_pred_original_sample"] = self.old_pred_original_sample.detach().clone()
+        if self.trend.steps:
+            state["trend"] = self.trend.checkpoint()
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
         return state
@@ -293,6 +297,7 @@ class Canvas:
         self.step_index = int(state["step_index"])
         self.latents = state["latents"].to(device, copy=True)
         self.old_pred_original_sample = None if old is None else old.to(device, copy=True)
+        self.trend = Trend.restored(state["trend"], device) if "trend" in state else Trend()
         restore_scheduler(self.scheduler, state["scheduler"], device)
         if self.generator is not None:
             self.generator.set_state(state["generator"].cpu())

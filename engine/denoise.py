@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.cache import EVERY_STEP, StepCache
 from engine.canvas import Canvas
 from engine.guidance import rescaled
 from engine.timeline import Part
@@ -56,17 +57,28 @@ def blended(
 
 
 def denoise_shot(
-    canvas: Canvas, parts: Sequence[Part], weights: npt.NDArray[np.float64], rescale: float = 0.0
+    canvas: Canvas,
+    parts: Sequence[Part],
+    weights: npt.NDArray[np.float64],
+    rescale: float = 0.0,
+    cache: StepCache = EVERY_STEP,
 ) -> Generator[list[WindowRequest], list[torch.Tensor], torch.Tensor]:
     """Yield the requests of each step, take their predictions in the same order, return latents z_BTCHW.
 
     weights is (n_parts, n_frames). The loop goes on from the canvas's step index, so that a restored
     canvas resumes; `rescale` is the share of engine.guidance.rescaled. While a list of requests is out,
-    canvas.checkpoint() is the state before that step.
+    canvas.checkpoint() is the state before that step. Steps that the cache skips ask for nothing.
     """
-    while canvas.step_index < canvas.n_steps:
+    first = canvas.first_step
+    while (step := canvas.step_index) < canvas.n_steps:
+        if cache.skips(step - first, canvas.n_steps - first):
+            canvas.step(canvas.trend.at(step))
+            continue
         predictions = yield requests_of_step(canvas, parts)
-        canvas.step(blended(canvas, predictions, parts, weights, rescale))
+        prediction = blended(canvas, predictions, parts, weights, rescale)
+        if cache != EVERY_STEP:
+            canvas.trend = canvas.trend.after(step, prediction)
+        canvas.step(prediction)
     return canvas.latents
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from engine.cache import EVERY_STEP, StepCache
 from engine.timeline import Part, parts_of
 from engine.windows import Layout, Weights, Window, blend_weights
 
@@ -75,7 +76,7 @@ class Phase:
     It is denoised in `parts` with weights (p, T) over n_steps steps of the scheduler, its last ones. From
     first_step 0 it begins as noise; from a later one as the latents of the phase before, spread over its
     frames, or as a clip that is given. The first `held` frames are the last that the phases before left, and
-    stay free of noise.
+    stay free of noise. `cache` says which of its steps are skipped.
     """
 
     frames: tuple[int, ...]
@@ -84,15 +85,21 @@ class Phase:
     n_steps: int
     first_step: int = 0
     held: int = 0
+    cache: StepCache = EVERY_STEP
+
+    def n_predicted(self, before: int | None = None) -> int:
+        """How many of its steps are predicted; of those `before` a step of the scheduler only, if given."""
+        return self.cache.n_predicted(self.n_steps, None if before is None else before - self.first_step)
 
 
 @dataclass(frozen=True)
 class Course:
-    """The steps of a shot, counted through all its phases, and how many predictions each of them needs.
+    """A shot's steps, counted through all its phases, and how many predictions each of them needs.
 
-    `legs` is (steps, predictions of each step) for every phase in turn. `batch` predictions of a step are one
-    part, that is one forward: the first ones, the next ones, and at last those that are left. So the shot
-    alone says which share a forward, never who was idle when: in other company they may round otherwise.
+    `legs` is (steps, predictions of each step) for every phase in turn; steps that a cache skips are none.
+    `batch` predictions of a step are one part, that is one forward: the first ones, the next ones, and at
+    last those that are left. So the shot alone says which share a forward, never who was idle when: in other
+    company they may round otherwise.
     """
 
     legs: tuple[tuple[int, int], ...]
@@ -148,7 +155,7 @@ class Course:
 
 def course_of(phases: Sequence[Phase], batch: int = 1) -> Course:
     """How many predictions the steps of these phases need, `batch` of them in one forward."""
-    return Course(tuple((phase.n_steps, len(phase.parts)) for phase in phases), batch)
+    return Course(tuple((phase.n_predicted(), len(phase.parts)) for phase in phases), batch)
 
 
 def phases_of(layout: Layout, prompts: Weights, n_steps: int, stitch: Stitch) -> tuple[Phase, ...]:

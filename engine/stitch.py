@@ -43,8 +43,9 @@ class Stitcher:
 
     @property
     def step(self) -> int:
-        """Steps behind, counted through all phases."""
-        return self._steps_before + self.canvas.step_index - self.phase.first_step
+        """Steps behind that were predicted, counted through all phases, as a Course counts them."""
+        earlier = sum(phase.n_predicted() for phase in self.phases[: self.index])
+        return earlier + self.phase.n_predicted(self.canvas.step_index)
 
     @property
     def phase(self) -> Phase:
@@ -57,9 +58,12 @@ class Stitcher:
         While a list of requests is out, checkpoint() is the state before that step.
         """
         while True:
-            latents = yield from denoise_shot(self.canvas, self.phase.parts, self.phase.weights, self.rescale)
-            if self.phase.held and self.left is not None:
-                latents = torch.cat([self.left, latents[:, self.phase.held :]], dim=1)
+            phase = self.phase
+            latents = yield from denoise_shot(
+                self.canvas, phase.parts, phase.weights, self.rescale, phase.cache
+            )
+            if phase.held and self.left is not None:
+                latents = torch.cat([self.left, latents[:, phase.held :]], dim=1)
             self.left = latents
             if self.index + 1 == len(self.phases):
                 return latents[:, : self.n_frames]
@@ -83,8 +87,8 @@ class Stitcher:
     def _enter(self, index: int, state: dict[str, Any] | None = None) -> None:
         """Put a phase on a canvas: from what was left, or as it was saved."""
         self.index = index
-        self._steps_before = sum(phase.n_steps for phase in self.phases[:index])
-        self.canvas = self.new_canvas(self.phase, self._steps_before)
+        steps_before = sum(phase.n_steps for phase in self.phases[:index])
+        self.canvas = self.new_canvas(self.phase, steps_before)
         self.canvas.begin(self._beginning(), self.phase.first_step)
         if state is not None:
             self.canvas.restore(state)

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from engine.cache import CACHES, INTERVAL, REFUSED
 from engine.guidance import SCHEDULES
 from engine.parallel.axes import DEEPSPEED, EXCHANGES
 from engine.phases import MODES, NOISES
@@ -72,6 +73,8 @@ class SamplingSpec:
     """How long and how strictly a shot is denoised; 0 and "" are the model's own (engine.families.card).
 
     A guidance_scale of 1 is none. How guidance changes from step to step is as in engine.guidance.
+    cache=taylorseer predicts one of cache_interval steps and carries the others on from those before, which
+    is faster and changes pictures a little (README, "How it works"); an interval of 0 is 2.
     """
 
     n_steps: int = 0
@@ -81,8 +84,11 @@ class SamplingSpec:
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
     guidance_rescale: float = 0.0
+    cache: str = "none"
+    cache_interval: int = 0
 
     def __post_init__(self) -> None:
+        self._check_cache()
         if not 0 <= self.n_steps <= 1000:
             raise SpecError(
                 f"sampling.n_steps={self.n_steps} must lie in 1 to 1000, or be 0 for the model's own"
@@ -100,6 +106,33 @@ class SamplingSpec:
             )
         if not 0 <= self.guidance_rescale <= 1:
             raise SpecError(f"sampling.guidance_rescale={self.guidance_rescale} must lie in 0 to 1")
+
+    def _check_cache(self) -> None:
+        """Refuse a step cache that there is not, or what it cannot go together with."""
+        if self.cache in REFUSED:
+            raise SpecError(
+                f"sampling.cache={self.cache} {REFUSED[self.cache]}, and windows change ranks at every step: "
+                "use taylorseer, or none"
+            )
+        if self.cache not in CACHES:
+            raise SpecError(f"sampling.cache={self.cache!r} must be one of {', '.join(CACHES)}")
+        if self.cache == "none":
+            if self.cache_interval:
+                raise SpecError(
+                    f"sampling.cache_interval={self.cache_interval} steps, but sampling.cache=none skips "
+                    "none: set it to taylorseer"
+                )
+        elif self.cache_interval not in (0, *range(2, 11)):
+            raise SpecError(
+                f"sampling.cache_interval={self.cache_interval} steps must lie in 2 to 10, or be 0 "
+                f"for {INTERVAL}"
+            )
+        elif (self.guidance_start, self.guidance_stop) != (0, 1):
+            raise SpecError(
+                f"sampling.cache={self.cache} carries predictions on over the steps at which guidance begins "
+                f"and ends (guidance_start={self.guidance_start}, guidance_stop={self.guidance_stop}): leave "
+                "these at 0 and 1, or set sampling.cache=none"
+            )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cluster.tasks import (
     Adapter,
     Model,
 )
+from engine.cache import INTERVAL
 from engine.camera import ENGLISH, Idiom
 from engine.families.card import Card
 from engine.families.denoiser import denoiser_of
@@ -227,6 +228,7 @@ def completed(profile: Profile, card: Card, facts: ModelFacts) -> Profile:
         sampling,
         n_steps=sampling.n_steps or card.n_steps,
         guidance_scale=sampling.guidance_scale or card.guidance_scale,
+        cache_interval=sampling.cache_interval or (INTERVAL if sampling.cache != "none" else 0),
     )
     picture = replace(picture, upscale=picture.upscale or card.upscale)
     if not picture.fps_num:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from engine.cache import WARM_UP, StepCache
 from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import ModelFacts
 from engine.families.known import FAMILIES
@@ -31,6 +32,7 @@ def check_profile(name: str, one: Stock) -> None:
             "leave it empty for the folder's own"
         )
     _check_schedule(name, one)
+    _check_cache(name, one)
     size, longest = one.window_frames, one.facts.longest_window or one.facts.window_frames
     if size > longest:
         raise SpecError(
@@ -64,6 +66,24 @@ def _check_schedule(name: str, one: Stock) -> None:
     if cosine and not FAMILIES[one.facts.family].dynamic_guidance:
         raise SpecError(
             f"profiles.{name}.sampling.guidance_schedule=cosine is CogVideoX's own: use constant or linear"
+        )
+
+
+def _check_cache(name: str, one: Stock) -> None:
+    """Refuse a step cache that its model's steps are too few or too unlike for; any family has it else."""
+    sampling = one.profile.sampling
+    if sampling.cache == "none":
+        return
+    asked = f"profiles.{name}.sampling.cache={sampling.cache}"
+    if one.facts.experts > 1:
+        raise SpecError(
+            f"{asked} carries predictions on from step to step, and its model's {one.facts.experts} experts "
+            "take turns between steps: set it to none; models of one transformer have it"
+        )
+    if StepCache(sampling.cache_interval).n_predicted(sampling.n_steps) == sampling.n_steps:
+        raise SpecError(
+            f"{asked} skips none of sampling.n_steps={sampling.n_steps}: take at least {WARM_UP + 2} steps, "
+            "or set it to none"
         )
 
 

@@ -4,6 +4,8 @@ The models are exact denoisers of worlds written down here (research/stitching.m
 but the method's. Tensors are z_BTCHW; B are films.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from diffusers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.cache import EVERY_STEP
 from engine.canvas import Canvas
 from engine.levels import noise_share, noised, step_below
 from engine.noise import INITIAL, REDRAW, StepNoise, keyed_noise, shuffled_source
@@ -56,15 +59,16 @@ def phases(mode, n_frames=F, size=SIZE, overlap=OVERLAP, n_steps=N_STEPS, first_
     return phases_of(Layout(size, overlap, 1), prompt_weights(shot, n_frames), n_steps, stitch)
 
 
-def stitcher(mode, name="ddim", given=None, n_frames=F):
+def stitcher(mode, name="ddim", given=None, n_frames=F, n_steps=N_STEPS, cache=EVERY_STEP):
     """A shot under keyed noise, as production has it."""
 
     def new_canvas(phase, steps_before):
         drawn = REDRAW if phase.first_step else INITIAL
         latents = keyed_noise(5, "s", drawn, phase.frames, FRAME, torch.float32)
-        return Canvas(latents, scheduler_of(name), StepNoise(5, "s", phase.frames, steps_before))
+        return Canvas(latents, scheduler_of(name, n_steps), StepNoise(5, "s", phase.frames, steps_before))
 
-    return Stitcher(phases(mode, n_frames), new_canvas, n_frames, given)
+    found = [replace(phase, cache=cache) for phase in phases(mode, n_frames, n_steps=n_steps)]
+    return Stitcher(found, new_canvas, n_frames, given)
 
 
 def whole_window(request):

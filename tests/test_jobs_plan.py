@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
+from engine.cache import INTERVAL
 from engine.changes import Hold
 from engine.families.card import Card
 from engine.families.facts import ModelFacts, card_of, read_card
@@ -391,6 +392,21 @@ def test_guidance_that_the_model_has_not_is_refused_before_any_row(
     assert stock(load_spec(None, told))
     with pytest.raises(SpecError, match=named):
         stock(load_spec(None, [*told, f"profiles.chalk.sampling.{override}"]))
+
+
+@pytest.mark.parametrize("name", published())
+def test_all_models_take_a_step_cache_but_those_of_several_experts_and_of_too_few_steps(
+    name: str,
+) -> None:
+    checkpoint, told = published()[name], ["profiles.chalk.sampling.cache=taylorseer"]
+    if "boundary_ratio" in checkpoint.parts.get("pipeline", {}):
+        with pytest.raises(SpecError, match=r"sampling\.cache=taylorseer .* 2 experts take turns"):
+            stock_published(load_spec(None, told), checkpoint)
+        return
+    sampling = stock_published(load_spec(None, told), checkpoint)["chalk"].profile.sampling
+    assert (sampling.cache, sampling.cache_interval) == ("taylorseer", INTERVAL)
+    with pytest.raises(SpecError, match=r"skips none of sampling\.n_steps=4: take at least 5 steps"):
+        stock_published(load_spec(None, [*told, "profiles.chalk.sampling.n_steps=4"]), checkpoint)
 
 
 def test_a_profile_without_weights_takes_what_its_checkpoint_recommends_and_is_refused_the_same() -> None:

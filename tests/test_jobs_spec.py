@@ -26,6 +26,14 @@ REFUSED = [
     ("an interval of no step", "profiles.chalk.sampling.guidance_start=1.0", "the first below the second"),
     ("an interval beyond the steps", "profiles.chalk.sampling.guidance_stop=1.5", "guidance_stop=1.5"),
     ("rescaling by more than all", "profiles.chalk.sampling.guidance_rescale=2", "guidance_rescale=2.0"),
+    ("a cache that there is not", "profiles.chalk.sampling.cache=tea", "none, taylorseer"),
+    ("a cache at a place in a model", "profiles.chalk.sampling.cache=magcache", "change ranks at every step"),
+    (
+        "a cache that decides there",
+        "profiles.chalk.sampling.cache=first_block",
+        "decide by them what to skip",
+    ),
+    ("an interval without a cache", "profiles.chalk.sampling.cache_interval=3", "set it to taylorseer"),
     ("dtype that no kernel has", "profiles.chalk.model.dtype=float8", "'float8'"),
     ("a place where no weights can wait", "profiles.chalk.model.offload=cloud", "'cloud'"),
     ("overlap too small for its lead-in", "profiles.chalk.window.lead_in=3", "window.overlap=4"),
@@ -55,6 +63,18 @@ REFUSED = [
     ("reference to nothing", "identity=${nowhere}", "nowhere"),
     ("YAML without an end", "roots=[a", "parsing a flow sequence"),
 ]
+
+CACHED = [
+    ("cache_interval=1", "cache_interval=1 steps must lie in 2 to 10"),
+    ("guidance_stop=0.5", "over the steps at which guidance begins and ends .*guidance_stop=0.5"),
+]
+
+
+@pytest.mark.parametrize(("override", "named"), CACHED)
+def test_what_a_step_cache_cannot_go_together_with_is_refused(override: str, named: str) -> None:
+    profile = [f"profiles.chalk.sampling.{told}" for told in ("cache=taylorseer", override)]
+    with pytest.raises(SpecError, match=named):
+        load_spec(None, profile)
 
 
 @pytest.mark.parametrize(("override", "named"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])

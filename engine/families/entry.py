@@ -41,6 +41,7 @@ class Known:
     window_unit: Read = 1
     patch_frames: Read = 1
     longest_window: Read = 0  # 0 where it is window_frames
+    experts: Read = 1  # each of which predicts at noise levels of its own
     given_latents: Read = 0  # that every checkpoint was taught to go on from, at most
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught

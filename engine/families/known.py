@@ -39,6 +39,7 @@ _WAN = Known(
     max_text_tokens=512,
     spatial_compression=either("vae.scale_factor_spatial", 8),
     temporal_compression=either("vae.scale_factor_temporal", 4),
+    experts=variants.wan_experts,
     takes=variants.wan_takes,
     adapters=True,
     card=variants.wan_card,

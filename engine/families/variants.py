@@ -48,6 +48,11 @@ def cogvideox_card(parts: Parts) -> Card:
     return Card(50, 6.0, width_px, height_px, 8, most_px=720 * 480, widest=2.0)
 
 
+def wan_experts(parts: Parts) -> int:
+    """Wan 2.2 of two experts says where the second takes over."""
+    return 2 if parts["pipeline"].get("boundary_ratio") else 1
+
+
 def wan_card(parts: Parts) -> Card:
     """Wan 2.2 of 5B has a deeper autoencoder; 2.2 of two experts says where the second takes over."""
     wan = partial(Card, most_px=1280 * 720, widest=2.0)
