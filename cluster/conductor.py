@@ -21,6 +21,7 @@ from engine.noise import INITIAL, REDRAW, shuffled_source
 from engine.numerics import set_threads
 from engine.phases import Phase
 from engine.stitch import Stitcher
+from engine.takes import ENDING
 from engine.tensors import Packed, from_bytes, pack, to_bytes, unpack
 from manifests.store import open_store
 
@@ -132,6 +133,8 @@ class Conductor:
         for given in task.given:
             file = found_file(self.store, given.kind, given.key, "canvas")
             made |= from_bytes(self.store.read_artefact(file))
+        if ENDING in made:
+            made[ENDING] = made[ENDING].repeat(1, task.n_resting, 1, 1, 1)
         return made
 
     def _turn(self, shot: OpenShot, requests: list[WindowRequest]) -> Answer:

@@ -20,7 +20,7 @@ from engine.cache import EVERY_STEP, INTERVAL, StepCache
 from engine.changes import LEFT, Hold
 from engine.guidance import Guidance
 from engine.phases import BLEND, Course, Phase, Stitch, course_of, phases_of, shown_weights
-from engine.takes import CLIP
+from engine.takes import CLIP, LAST
 from engine.timeline import Shot, delayed, first_pixel, latent_frames, prompt_weights
 from engine.windows import Layout, Weights
 
@@ -211,6 +211,8 @@ class ShotTask(Task):
             more.append([task.key for task in self.given])
         if self.stitch != BLEND:
             more.append(self.stitch.identity)
+        if self.n_resting:
+            more.append(self.n_resting)
         if self.adapters:
             more.append([[each.artefact, each.scale] for each in self.adapters])
         return [model, shot, sampling, layout, size, *more]
@@ -244,6 +246,17 @@ class ShotTask(Task):
     def hidden_frames(self) -> int:
         """Pixel frames at the canvas's beginning that are not shown: the end of a clip that is extended."""
         return sum(task.frames_of(CLIP) for task in self.given)
+
+    @cached_property
+    def n_resting(self) -> int:
+        """Latent frames at the canvas's end that are a given picture's, from that of the last shown frame on.
+
+        0 without one, and where a model encodes it at the length of the shot, to see it beside.
+        """
+        if all(task.frames_of(LAST) != 1 for task in self.given):
+            return 0
+        shown = self.hidden_frames + self.shot.n_frames
+        return self.n_latent - -(-(shown - 1) // self.layout.temporal_compression)
 
     @cached_property
     def prompts(self) -> tuple[PromptTask, ...]:

@@ -18,7 +18,7 @@ from engine.cache import Trend
 from engine.levels import noised
 from engine.noise import StepNoise
 from engine.scheduler_state import restore_scheduler, scheduler_state
-from engine.takes import BEGINNING, BESIDE, WHOLE
+from engine.takes import BEGINNING, BESIDE, ENDING, WHOLE
 from engine.telling import ONE_TIME, Telling
 from engine.windows import Window
 
@@ -61,7 +61,7 @@ class Canvas:
         self.telling = telling
         self.step_index = self.first_step = 0
         self.trend = Trend()  # of a step cache, if there is one
-        self.beginning: torch.Tensor | None = None  # what the canvas is given; see begin()
+        self.beginning = self.ending = latents[:, :0]  # what the canvas is given; see begin()
         self.beside: torch.Tensor | None = None
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
         self.old_pred_original_sample: torch.Tensor | None = None
@@ -94,8 +94,9 @@ class Canvas:
             raise ValueError(f"channels {tuple(beside.shape)} beside {tuple(self.latents.shape)}")
         if WHOLE in given:
             self._redraw(given[WHOLE], step)
-        self.beginning, self.beside = self._placed(given.get(BEGINNING)), beside
-        self._keep_beginning()
+        self.beginning, self.ending = self._placed(given.get(BEGINNING)), self._placed(given.get(ENDING))
+        self.beside = beside
+        self._keep_given()
 
     def _redraw(self, source: torch.Tensor, step: int) -> None:
         """Start from latents (B, T, C, H, W) under as much of the canvas's noise as it has before `step`."""
@@ -108,20 +109,25 @@ class Canvas:
         self.latents = noised(self.scheduler, source.to(self.latents), noise, step)
         self.step_index = self.first_step = step
 
-    def _placed(self, latents: torch.Tensor | None) -> torch.Tensor | None:
-        """Latents for the beginning, if they fit the canvas and leave something to draw."""
+    def _placed(self, latents: torch.Tensor | None) -> torch.Tensor:
+        """Latents (B, t, C, H, W) for one end, if they fit the canvas; t is 0 where none are given."""
         if latents is None:
-            return None
-        batch, frames, *rest = self.latents.shape
-        if latents.shape[0] != batch or list(latents.shape[2:]) != rest or not 0 < latents.shape[1] < frames:
+            return self.latents[:, :0]
+        batch, _, *rest = self.latents.shape
+        if latents.shape[0] != batch or list(latents.shape[2:]) != rest or not latents.shape[1]:
             raise ValueError(f"latents {tuple(latents.shape)} are given for {tuple(self.latents.shape)}")
         return latents.to(self.latents)
 
-    def _keep_beginning(self) -> None:
-        """Put the beginning that is given back, free of noise."""
-        if self.beginning is not None:
-            rest = self.latents[:, self.beginning.shape[_TIME] :]
-            self.latents = torch.cat([self.beginning, rest], dim=_TIME)
+    def _keep_given(self) -> None:
+        """Put back what is given at either end, free of noise."""
+        start, stop = self.beginning.shape[_TIME], self.n_frames - self.ending.shape[_TIME]
+        if start >= stop:
+            raise ValueError(
+                f"{start} and {self.n_frames - stop} latent frames are given for {self.n_frames}: nothing is "
+                "left to draw"
+            )
+        if stop - start < self.n_frames:
+            self.latents = torch.cat([self.beginning, self.latents[:, start:stop], self.ending], dim=_TIME)
 
     def beside_of(self, window: Window) -> torch.Tensor | None:
         """The channels beside the window's latents, (B, stop - start, C', H, W), if there are any."""
@@ -133,8 +139,7 @@ class Canvas:
         That is (B, stop - start), one for each latent frame, where some are given and the model is told so.
         """
         latents = self.slice(window)
-        held = 0 if self.beginning is None else self.beginning.shape[_TIME]
-        given = min(max(held - window.start, 0), len(window))
+        given = min(max(self.beginning.shape[_TIME] - window.start, 0), len(window))
         if not given or not self.telling.times:
             return latents, self.timestep
         noise = self._noise(window.start, window.start + given) if self.telling.noise else None
@@ -246,7 +251,7 @@ class Canvas:
             self.old_pred_original_sample = self._turned(out[1])
         # schedulers may promote; stock casts back each step
         self.latents = self._turned(out[0]).to(self.latents.dtype)
-        self._keep_beginning()
+        self._keep_given()
         self.step_index += 1
 
     def _turned(self, tensor: torch.Tensor) -> torch.Tensor:

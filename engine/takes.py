@@ -14,9 +14,11 @@ SOURCE = "source_video"  # a clip that is redrawn
 
 # What a canvas of F latent frames is given, as tensors of these names; t of them, C' channels.
 BEGINNING = "beginning"  # (1, t, C, H, W), at its first frames, free of noise
+ENDING = "ending"  # (1, t, C, H, W), at its last frames, free of noise
 WHOLE = "whole"  # (1, F, C, H, W), to be redrawn
 BESIDE = "beside"  # (1, F, C', H, W), channels that a window's prediction sees beside its latents
-CANVAS = (BEGINNING, WHOLE, BESIDE)  # any other name is part of what every window's texts say
+STILL = 9  # frames for which a last picture is taken to have stood still; what ends a canvas is their end
+CANVAS = (BEGINNING, ENDING, WHOLE, BESIDE)  # any other name is part of what every window's texts say
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.tasks import Adapter, FilmTasks
 from engine.camera import Camera
-from engine.families.adapter_files import check_fit, is_converted, shapes_of, weights_of
+from engine.families.adapter_files import ENDING_FILE, check_fit, is_converted, shapes_of, weights_of
 from engine.families.known import FAMILIES
 from jobs.spec import Profile, SpecError
 from manifests.assets import find_asset
@@ -47,30 +47,57 @@ def stocked_adapters(
         if isinstance(path, str):
             raise SpecError(f"{where}.path={spec.path}: {FAULTS[path]}")
         try:
-            shapes = shapes_of(path)
-            if is_converted(shapes):
-                check_fit(shapes, weights_of(folder))
+            found[adapter] = _adapter(path, spec.scale, folder)
         except ValueError as error:
             raise SpecError(f"{where}.path={spec.path}: {error}") from error
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
-        found[adapter] = Adapter(digest, spec.scale, str(path))
     return found
 
 
+def ending_adapter(name: str, profile: Profile, folder: Path, family: str) -> Adapter | None:
+    """The adapter of a model's own with which its shots end with a picture, if its folder holds one.
+
+    None too where adapters are not added: to weights that a rank does not hold whole. Raises SpecError for
+    one that is of another model.
+    """
+    path = folder / ENDING_FILE
+    if not path.is_file() or not FAMILIES[family].adapters or profile.model.zero or profile.model.offload:
+        return None
+    try:
+        return _adapter(path, 1.0, folder)
+    except ValueError as error:
+        where = f"profiles.{name}.model.folder={profile.model.folder}"
+        raise SpecError(f"{where}: {path.name}: {error}") from error
+
+
+def _adapter(path: Path, scale: float, folder: Path) -> Adapter:
+    """The adapter in a file, named by its bytes. Raises ValueError where it is of another model."""
+    shapes = shapes_of(path)
+    if is_converted(shapes):
+        check_fit(shapes, weights_of(folder))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+    return Adapter(digest, scale, str(path))
+
+
 def shot_adapters(
-    row: Row, shot: Row, allowed: Mapping[str, Adapter], camera: Camera | None
+    row: Row, shot: Row, allowed: Mapping[str, Adapter], camera: Camera | None, ending: Adapter | None = None
 ) -> tuple[Adapter, ...]:
-    """Those that the shot names, or else its row, and behind them the one named for its camera's move."""
+    """Those that the shot names, or else its row, and behind them the one named for its camera's move.
+
+    Last comes that with which it ends with a picture, unless it names the same file.
+    """
     asked = shot.get("adapters") if shot.get("adapters") is not None else row.get("adapters")
     scales = {each["name"]: each.get("scale") for each in asked or []}
     if camera is not None:
         moves = [name for name in allowed if name.replace("-", " ").replace("_", " ") == camera.direction]
         scales |= {name: None for name in moves if name not in scales}
-    return tuple(
+    named = tuple(
         Adapter(allowed[name].artefact, allowed[name].scale if scale is None else scale, allowed[name].path)
         for name, scale in scales.items()
     )
+    if ending is None or any(each.artefact == ending.artefact for each in named):
+        return named
+    return (*named, ending)
 
 
 def with_adapters(films: Iterable[FilmTasks], store: Store) -> Iterator[FilmTasks]:

@@ -19,7 +19,7 @@ from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long
 from jobs.plan import fps_of, frames_of, size_of
 from jobs.spec import JobSpec, Profile
-from jobs.stitching import DRAFTED, refusal
+from jobs.stitching import DRAFTED, refusal, unending
 from jobs.stock import Stock, limits_of, roots_of
 from manifests.findings import Finding, faulty_rows, short
 from manifests.source import Manifest
@@ -48,7 +48,8 @@ def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[
     )
     drafted = any(one.profile.window.mode in DRAFTED for one in stocked.values())
     stitched = _stitched(sound(), stocked) if drafted else ()
-    return sorted([*findings, *deep, *stitched], key=lambda finding: finding.row_index)
+    ended = _ended(sound(), stocked) if any(one.ending for one in stocked.values()) else ()
+    return sorted([*findings, *deep, *stitched, *ended], key=lambda finding: finding.row_index)
 
 
 def _stitched(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> Iterator[Finding]:
@@ -61,6 +62,19 @@ def _stitched(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> 
                 message = f"window.mode={mode} of profile {row['profile']}: {why}"
                 hint = "use window.mode=auto or blend, or shorten the shot to one window"
                 yield Finding(index, row["row_id"], "E408_ONLY_BLENDED", f"/shots/{place}", message, hint)
+
+
+def _ended(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> Iterator[Finding]:
+    """Shots that cannot end with the picture that they are given."""
+    for index, row in rows:
+        one = stocked[row["profile"]]
+        fps = fps_of(row, one.profile)
+        for place, shot in enumerate(row["shots"]):
+            n_frames = _frames(shot, fps)
+            if why := unending(one, given_of(shot), n_frames):
+                hint = "change its length, or cut it into shots that share a picture"
+                message, path = f"the shot has {n_frames} frames: {why}", f"/shots/{place}"
+                yield Finding(index, row["row_id"], "E409_LAST_FRAME", path, message, hint)
 
 
 def deep_findings(

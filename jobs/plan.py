@@ -25,7 +25,7 @@ from cluster.tasks import (
     VersionTask,
 )
 from engine.camera import Idiom, parse_camera
-from engine.takes import CLIP, SOURCE
+from engine.takes import CLIP, LAST, SOURCE
 from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout
 from jobs.adapters import shot_adapters
@@ -122,7 +122,7 @@ def _segment(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture, bat
 
 
 def _shot_task(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:
-    camera = _text(asked, "camera")
+    camera, files = _text(asked, "camera"), given_of(asked)
     profile, facts = one.profile, one.facts
     window, sampling = profile.window, profile.sampling
     height_px, width_px = (side // profile.picture.upscale for side in (picture.height_px, picture.width_px))
@@ -142,9 +142,14 @@ def _shot_task(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture) -
         height_px=height_px,
         width_px=width_px,
         max_text_tokens=facts.max_text_tokens,
-        adapters=shot_adapters(row, asked, one.adapters, parse_camera(camera) if camera else None),
+        adapters=shot_adapters(
+            row,
+            asked,
+            one.adapters,
+            parse_camera(camera) if camera else None,
+            one.ending if LAST in files else None,
+        ),
     )
-    files = given_of(asked)
     assets = [asset_of(role, uri, one.roots) for role, uri in files.items()]
     task = replace(task, given=tuple(_given_tasks(assets, task, one, picture.fps)))
     first_step = redraw_from(asked.get("strength"), sampling.n_steps) if SOURCE in files else 0

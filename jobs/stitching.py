@@ -1,7 +1,8 @@
 """How a shot is stitched: its profile's window, and what its model was taught, as a layout and a mode.
 
-Decides what of a profile's `window` a shot comes to, and which shots can be blended only. Does not decide
-what a mode is or which one suits (`engine.phases`), nor how noisy a step is (`engine.levels`).
+Decides what of a profile's `window` a shot comes to, which shots can be blended only, and which can end with
+a picture. Does not decide what a mode is or which one suits (`engine.phases`), nor how noisy a step is
+(`engine.levels`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from cluster.tasks import ShotTask
 from engine.phases import Stitch, choose_mode, overlap_for_gangs
-from engine.takes import SOURCE
-from engine.timeline import latent_frames
+from engine.takes import CLIP, FIRST, LAST, SOURCE
+from engine.timeline import first_pixel, latent_frames
 from engine.windows import Layout
 
 if TYPE_CHECKING:
@@ -61,6 +62,25 @@ def refusal(one: Stock, roles: Collection[str], n_frames: int) -> str:
     n_latent = latent_frames(n_frames, one.facts.temporal_compression, one.facts.period)
     drafted = one.profile.window.mode in DRAFTED and n_latent > one.window_frames
     return blends_only(one, roles) if drafted else ""
+
+
+def unending(one: Stock, roles: Collection[str], n_frames: int) -> str:
+    """Why a shot of so many frames, given files for these roles, cannot end with a picture; "" where it can.
+
+    Models that were taught to by an adapter know a picture at a window's end alone. A clip that is extended
+    counts as the most of it that they see.
+    """
+    if LAST not in roles or one.ending is None:
+        return ""
+    c, before = one.facts.temporal_compression, one.given_latents if CLIP in roles else int(FIRST in roles)
+    hidden = c * (before - 1) + 1 if CLIP in roles else 0
+    size, least = one.window_frames, c * before + 2 - hidden
+    if latent_frames(hidden + n_frames, c) > size:
+        most = first_pixel(size - (size % 2 == 0), c) - hidden
+        return f"a shot that ends with a picture is one window, here of at most {most} frames"
+    if n_frames < least:
+        return f"between what it is given nothing is left to draw below {least} frames"
+    return ""
 
 
 def _mode(n_windows: int, one: Stock, only: str) -> tuple[str, str]:

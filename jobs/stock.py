@@ -23,8 +23,8 @@ from engine.families.published import Published
 from engine.families.weights import check_weights
 from engine.families.world import World, read_world
 from engine.film import voice
-from engine.takes import CLIP, FIRST, SOURCE, Takes
-from jobs.adapters import stocked_adapters
+from engine.takes import CLIP, FIRST, LAST, SOURCE, Takes
+from jobs.adapters import ending_adapter, stocked_adapters
 from jobs.assets import column_of
 from jobs.folders import Found, find_folder
 from jobs.spec import JobSpec, Profile, SpecError
@@ -53,6 +53,7 @@ class Stock:
     changes: tuple[str, ...] = ()  # its own phrases for shots that are meant to change
     roots: tuple[Path, ...] = ()  # that given files may come from
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that rows may name
+    ending: Adapter | None = None  # of a model that was taught by it to end with a picture
     idiom: Idiom = ENGLISH  # in which its model is told a camera
     card: Card = Card()  # noqa: RUF009  # frozen
     outline: Path | None = None  # of a model that lies elsewhere
@@ -72,7 +73,8 @@ class Stock:
         """What shots may be given: what the model can be, and what its weights were taught to go on from."""
         takes = self.facts.takes
         if SOURCE in takes.may and self.given_latents:  # its family puts what is given on the canvas
-            return replace(takes, may=takes.may | {FIRST, CLIP})
+            taught = {FIRST, CLIP} | ({LAST} if self.ending else set())
+            return replace(takes, may=takes.may | taught)
         return takes
 
     @property
@@ -123,6 +125,7 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
             changes=world.changes if world else (),
             roots=roots,
             adapters=stocked_adapters(name, profile, found.folder, facts.family, roots),
+            ending=ending_adapter(name, profile, found.folder, facts.family),
             idiom=idiom,
             card=card,
             outline=found.outline,

@@ -18,7 +18,7 @@ from engine.chalk.model import build_pipeline
 from engine.families.cogvideox import CogVideoX
 from engine.given import clip_length, frame_times, picked_frames, read_clip, read_picture
 from engine.noise import StepNoise, keyed_noise
-from engine.takes import BEGINNING, BESIDE, WHOLE
+from engine.takes import BEGINNING, BESIDE, ENDING, LAST, STILL, WHOLE
 from engine.telling import Telling
 from engine.windows import Window
 
@@ -117,10 +117,48 @@ def test_given_latents_stay_on_the_canvas_through_every_step_and_a_resume(kind, 
     assert (whole.latents[:, n_given:] != 7).all()
 
 
+@pytest.mark.parametrize("kind", [CogVideoXDDIMScheduler, UniPCMultistepScheduler])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_given_ending_stays_on_the_canvas_beside_a_beginning_and_through_a_resume(kind, begun):
+    held = {ENDING: torch.full((1, 1, 2, 3, 3), 5.0)}
+    held |= {BEGINNING: torch.full((1, 2, 2, 3, 3), 7.0)} if begun else {}
+
+    def run(canvas, upto):
+        while canvas.step_index < upto:
+            canvas.step(0.1 * canvas.latents)
+            assert (canvas.latents[:, -1] == 5).all() and (canvas.latents[:, :2] == 7).all() == begun
+        return canvas
+
+    whole, half, again = (open_canvas(kind) for _ in range(3))
+    for canvas in (whole, half, again):
+        canvas.begin(held)
+    again.restore(run(half, 2).checkpoint())
+    assert torch.equal(run(again, 5).latents, run(whole, 5).latents)
+    assert (whole.latents[:, 2] != 5).all()
+
+
+def test_two_ends_that_leave_nothing_to_draw_are_refused():
+    with pytest.raises(ValueError, match="3 and 1 latent frames are given for 4: nothing is left to draw"):
+        open_canvas(CogVideoXDDIMScheduler).begin(
+            {BEGINNING: torch.zeros(1, 3, 2, 3, 3), ENDING: torch.zeros(1, 1, 2, 3, 3)}
+        )
+
+
+def test_a_last_picture_is_encoded_as_the_end_of_a_clip_that_stands_still():
+    family = CogVideoX(build_pipeline(0, tiny=True))
+    picture = np.random.default_rng(0).integers(0, 255, (1, 32, 48, 3), dtype=np.uint8)
+    made = family.give({LAST: picture}, 25)
+    assert set(made) == {ENDING}
+    assert torch.equal(made[ENDING], family.encode(np.repeat(picture, STILL, axis=0))[:, -1:])
+    once = family.encode(picture)  # this encoder pads a clip's beginning with its first frame
+    torch.testing.assert_close(made[ENDING], once, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(1, 4, 2, 3, 3), (1, 0, 2, 3, 3), (1, 1, 1, 3, 3), (2, 1, 2, 3, 3)])
 def test_given_latents_that_are_not_of_the_canvas_or_leave_nothing_to_draw_are_refused(shape):
-    with pytest.raises(ValueError, match="are given for"):
-        open_canvas(CogVideoXDDIMScheduler).begin({BEGINNING: torch.zeros(shape)})
+    for end in (BEGINNING, ENDING):
+        with pytest.raises(ValueError, match="are given for"):
+            open_canvas(CogVideoXDDIMScheduler).begin({end: torch.zeros(shape)})
 
 
 @pytest.mark.parametrize("step", [-1, 5])

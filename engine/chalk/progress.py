@@ -6,7 +6,7 @@ Decides how a run is resumed and how its pictures are laid out. Does not decide 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Average:
     shadow: dict[str, Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module) -> Average:
-        """Start at the model's present parameters."""
-        return cls({name: p.detach().clone() for name, p in model.state_dict().items()})
+    def of(cls, parameters: Mapping[str, Tensor]) -> Average:
+        """Start at the present parameters."""
+        return cls({name: p.detach().clone() for name, p in parameters.items()})
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int, slowest: float) -> None:
-        """Move towards the model; faster in the first steps, whose weights are not worth keeping."""
+    def update(self, parameters: Mapping[str, Tensor], step: int, slowest: float) -> None:
+        """Move towards the parameters; faster in the first steps, whose weights are not worth keeping."""
         keep = min(slowest, (1 + step) / (10 + step))
-        for name, value in model.state_dict().items():
+        for name, value in parameters.items():
             self.shadow[name].lerp_(value, 1 - keep)
 
 

@@ -56,10 +56,14 @@ def draw(
     n_frames: int,
     size: tuple[int, int],
     composed: bool = False,
+    pace: float = 1.0,
 ) -> npt.NDArray[np.uint8]:
-    """The scene as bytes (T, H, W, 3), its places and phases drawn from rng unless it is composed."""
+    """The scene as bytes (T, H, W, 3), its places and phases drawn from rng unless it is composed.
+
+    pace is how many seconds of it pass in one.
+    """
     chance = Chance(rng, composed)
-    grid = make_grid(n_frames, *size, FPS)
+    grid = make_grid(n_frames, *size, FPS / pace)
     if isinstance(scene, Landscape):
         f_THWC = draw_landscape(*_seen(grid, scene.camera), chance, scene)
     else:

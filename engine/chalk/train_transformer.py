@@ -106,7 +106,7 @@ class Learner:
         self.model: nn.Module = pipeline.transformer
         _start_quiet(self.model)
         self.optimizers = split_optimizers(self.model, plan.rate, _ADAM_ONLY, plan.muon_size)
-        self.average = Average.of(self.model)
+        self.average = Average.of(self.model.state_dict())
         self.alphas = pipeline.scheduler.alphas_cumprod.float()
         self.step = 0
 
@@ -126,7 +126,7 @@ class Learner:
         z_BTCHW = torch.from_numpy(np.stack(windows).astype(np.float32))
         loss = self._loss(z_BTCHW, self._text(chosen, rng), torch.from_numpy(given))
         update(self.optimizers, loss, rate_at(self.step, plan.steps, plan.rate, 100, fall=0.4))
-        self.average.update(self.model, self.step, plan.slowest)
+        self.average.update(self.model.state_dict(), self.step, plan.slowest)
         self.step += 1
         return float(loss.detach())
 

@@ -58,7 +58,7 @@ def train_vae(vae: AutoencoderKLCogVideoX, clips: Clips, held_out: Clips, plan: 
     """Train in place up to plan.last, resuming from work/<name>.ckpt; ends with the averaged weights."""
     optimizers = split_optimizers(vae.decoder if plan.decoder_only else vae, plan.rate, _ADAM_ONLY)
     checkpoint, log = work / f"{plan.name}.ckpt", work / f"{plan.name}.jsonl"
-    average, start = Average.of(vae), 0
+    average, start = Average.of(vae.state_dict()), 0
     if state := load_checkpoint(checkpoint):
         vae.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -67,7 +67,7 @@ def train_vae(vae: AutoencoderKLCogVideoX, clips: Clips, held_out: Clips, plan: 
     since = time.monotonic()
     for step in range(start, plan.last):
         losses = _step(vae, optimizers, clips, plan, step)
-        average.update(vae, step, 0.995)
+        average.update(vae.state_dict(), step, 0.995)
         append_line(log, {"step": step, "seconds": round(time.monotonic() - since, 1), **losses})
         if (step + 1) % plan.every == 0 or step + 1 == plan.last:
             states = [optimizer.state_dict() for optimizer in optimizers]

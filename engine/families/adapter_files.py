@@ -1,5 +1,7 @@
 """Files of LoRA adapters, by their headers: whether one is of a model. No torch.
 
+A model's folder may hold an adapter of its own, ENDING_FILE: shots that end with a picture are drawn with it.
+
 Decides: which weights of which shapes an adapter needs. Does not decide: how it is set (`adapters`).
 """
 
@@ -12,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 Shapes = Mapping[str, tuple[int, ...]]
 _PART = re.compile(r"^transformer\.(?P<module>.+)\.lora_(?P<side>[AB])\.(?:weight|bias)$")
 SHOWN = 3  # keys in a message
+ENDING_FILE = "last_frame.safetensors"
 
 
 def shapes_of(path: Path) -> Shapes:

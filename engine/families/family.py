@@ -25,7 +25,7 @@ from engine.noise import stock_noise
 from engine.parallel.exchange import gather
 from engine.parallel.gang import Mesh
 from engine.parallel.spread import ParallelSpec, Spread
-from engine.takes import BEGINNING, CLIP, FIRST, SOURCE, WHOLE
+from engine.takes import BEGINNING, CLIP, ENDING, FIRST, LAST, SOURCE, STILL, WHOLE
 from engine.telling import ONE_TIME, Telling
 
 Conditioning = Mapping[str, Tensor]  # what one text is to a model, by the family's own names, and BESIDE
@@ -196,6 +196,8 @@ class Family(ABC):
         made = {}
         if before := given.keys() & {FIRST, CLIP}:
             made[BEGINNING] = self.encode(given[before.pop()])
+        if LAST in given:
+            made[ENDING] = self.encode(np.repeat(given[LAST], STILL, axis=0))[:, -1:]
         if SOURCE in given:
             made[WHOLE] = self.encode(given[SOURCE])
         return made
