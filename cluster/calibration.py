@@ -13,7 +13,7 @@ from contextlib import suppress
 from statistics import median
 from typing import Any
 
-from cluster.cost import Measured, measure_key
+from cluster.cost import Measured, measure_key, precision
 from cluster.events import Event, Predicted
 from cluster.machine import kind_of
 from cluster.state import State
@@ -41,9 +41,9 @@ class Stopwatch:
         size = (min(task.n_latent, task.layout.size), task.height_px, task.width_px)
         guided = task.sampling.guidance_scale > 1
         batch = len(task.course.predictions_of(event.window.step, event.window.part))
-        key = measure_key(
-            task.model.digest, task.model.dtype, size, guided, fared.axes, kind_of(fared.device), batch
-        )
+        model = task.model
+        kind = precision(model.dtype, model.quantise, model.compile)
+        key = measure_key(model.digest, kind, size, guided, fared.axes, kind_of(fared.device), batch)
         kept = self.seconds.pop(key, deque(maxlen=SAMPLES))
         kept.append(fared.seconds)
         self.seconds[key] = kept

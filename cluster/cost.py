@@ -19,6 +19,7 @@ from engine.families.denoiser import Denoiser
 from engine.parallel.axes import Axes, shares
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+QUANTISED_ROW = {"int8": 5, "float8": 4}  # bytes beside a row's 8-bit numbers: its scale, int8's zero point
 GIB = 1 << 30
 # Hidden states (S D) that a forward holds at once: HunyuanVideo's README says 60 GB at 720x1280x129 and 45 GB
 # at 544x960x129, whose difference is 47 of them; Wan 2.1's README agrees, with 8.2 GB for 1.3B at 480p.
@@ -38,6 +39,8 @@ class Shape:
     name tells people which; digest is the model's identity; parameters are those of all that a rank loads;
     scale is pixels a latent. guided says that guidance is on: a model which is not told it has two branches.
     zero and offload are the profile's: where weights lie between forwards.
+    Of the parameters `linear` are those of linear layers, in so many `rows`, which quantise keeps in 8 bits;
+    compile says that kernels are torch.compile's.
     """
 
     name: str
@@ -54,6 +57,15 @@ class Shape:
     guided: bool
     zero: bool = False
     offload: str = ""
+    linear: int = 0
+    rows: int = 0
+    quantise: str = ""
+    compile: bool = False
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of the weights as a rank holds them."""
+        return weights_bytes(self.parameters, self.dtype, self.quantise, self.linear, self.rows)
 
     @property
     def branches(self) -> int:
@@ -95,9 +107,21 @@ class Step:
 Measured = Mapping[str, float]  # seconds a step of a window, or of a batch of them, by measure_key
 
 
+def weights_bytes(parameters: int, dtype: str, quantise: str = "", linear: int = 0, rows: int = 0) -> int:
+    """Of so many parameters; `linear` of them, in so many rows, are in 8 bits where quantise says so."""
+    if not quantise:
+        return parameters * BYTES[dtype]
+    return (parameters - linear) * BYTES[dtype] + linear + QUANTISED_ROW[quantise] * rows
+
+
+def precision(dtype: str, quantise: str, compile: bool) -> str:
+    """What a window is computed in, as measure_key tells it from others: "bfloat16", "bfloat16 int8"."""
+    return " ".join(filter(None, (dtype, quantise, "compiled" if compile else "")))
+
+
 def measure_key(
     digest: str,
-    dtype: str,
+    precision: str,
     size: tuple[int, int, int],
     guided: bool,
     axes: Axes,
@@ -108,7 +132,7 @@ def measure_key(
 
     Of `batch` such windows in one forward.
     """
-    window = f"{dtype} {'x'.join(map(str, size))} {'guided' if guided else 'unguided'}"
+    window = f"{precision} {'x'.join(map(str, size))} {'guided' if guided else 'unguided'}"
     together = f" batch{batch}" if batch > 1 else ""  # what was measured before there were any is found
     return f"{digest[:16]} {window} cfg{axes.cfg} ring{axes.ring} ulysses{axes.ulysses} {device}{together}"
 
@@ -118,7 +142,8 @@ def measured_s(
 ) -> float | None:
     """Seconds that `batch` windows in one forward took, if ranks measured it on this kind of device."""
     size = (shape.frames, shape.height * shape.scale, shape.width * shape.scale)
-    key = measure_key(shape.digest, shape.dtype, size, shape.guided, axes, device, batch)
+    kind = precision(shape.dtype, shape.quantise, shape.compile)
+    key = measure_key(shape.digest, kind, size, shape.guided, axes, device, batch)
     return measured.get(key) if measured else None
 
 
@@ -215,7 +240,7 @@ def memory(shape: Shape, axes: Axes, batch: int = 1) -> Memory:
     size = BYTES[shape.dtype]
     tokens = max(shares(shape.sequence, axes.sequence))
     held = HELD * _branches_together(shape, axes) * batch * tokens * shape.denoiser.width * size
-    return Memory(_parameters(shape, axes) * size / GIB, held / GIB)
+    return Memory(_weights_bytes(shape, axes) / GIB, held / GIB)
 
 
 def main_memory(shape: Shape, axes: Axes, on_gpu: bool) -> Memory:
@@ -230,11 +255,11 @@ def main_memory(shape: Shape, axes: Axes, on_gpu: bool) -> Memory:
     return Memory(max(kept.weights_gib, whole_gib - kept.activations_gib), kept.activations_gib, 0.0)
 
 
-def _parameters(shape: Shape, axes: Axes) -> int:
-    """Those that a rank's GPU holds at once."""
-    block = max(blocks.video + blocks.text for blocks in shape.denoiser.blocks)
+def _weights_bytes(shape: Shape, axes: Axes) -> int:
+    """Of those that a rank's GPU holds at once."""
+    size, block = BYTES[shape.dtype], max(blocks.video + blocks.text for blocks in shape.denoiser.blocks)
     if shape.offload:
-        return min(block, shape.parameters)
-    return (
-        min(-(-shape.parameters // axes.ranks) + block, shape.parameters) if shape.zero else shape.parameters
-    )
+        return min(block, shape.parameters) * size
+    if shape.zero:
+        return min(-(-shape.parameters // axes.ranks) + block, shape.parameters) * size
+    return shape.weights_bytes

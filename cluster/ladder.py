@@ -14,7 +14,10 @@ RUNGS = ("", "memory", "disk")  # where the transformer's weights lie between fo
 
 def eased(task: Task, errors: int) -> Task:
     """The task as it is tried after so many errors; as it is where its weights can lie nowhere else."""
-    if not errors or not isinstance(task, ShotTask) or task.model.zero or task.adapters:
+    if not errors or not isinstance(task, ShotTask) or task.adapters:
         return task
-    rung = min(RUNGS.index(task.model.offload) + errors, len(RUNGS) - 1)
-    return replace(task, model=replace(task.model, offload=RUNGS[rung]))
+    model = task.model
+    if model.zero or model.quantise or model.compile:
+        return task
+    rung = min(RUNGS.index(model.offload) + errors, len(RUNGS) - 1)
+    return replace(task, model=replace(model, offload=RUNGS[rung]))

@@ -186,14 +186,18 @@ def _axes_words(now: Axes, then: Axes) -> list[str]:
 
 
 def _kept(shape: Shape, place: Place) -> Iterator[tuple[tuple[str, ...], Shape]]:
-    """The shape as it is, in a smaller dtype, and with its weights elsewhere, each with the words for it."""
+    """The shape as it is, in a smaller dtype, in 8 bits, and with its weights elsewhere, each with words."""
     dtypes: list[tuple[tuple[str, ...], Shape]] = [((), shape)]
     if BYTES[shape.dtype] > BYTES["bfloat16"]:
         name = shape.name.replace(shape.dtype, "bfloat16")
         dtypes.append((("model.dtype=bfloat16",), replace(shape, dtype="bfloat16", name=name)))
     for dtype, one in dtypes:
         yield dtype, one
-        if place.gpus and not (shape.zero or shape.offload):
+        if shape.zero or shape.offload or shape.quantise:
+            continue
+        if one.linear and one.dtype != "float16":
+            yield (*dtype, "model.quantise=int8"), replace(one, quantise="int8")
+        if place.gpus and not shape.compile:
             yield (*dtype, "model.offload=memory"), replace(one, offload="memory")
             yield (*dtype, "model.zero=true"), replace(one, zero=True)
 

@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.cost import Shape
+from cluster.cost import Shape, precision
 from cluster.shortage import Place, shortage
 from cluster.tasks import Failure, Model, ShotTask, Task
 from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import read_facts
-from engine.families.parameters import denoising, read_weights
+from engine.families.parameters import denoising, linear_layers, read_weights
 from engine.parallel.axes import Axes
 from engine.phases import Course
 
@@ -46,7 +46,10 @@ def load_of(task: ShotTask) -> Load:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What a model costs, and is called; text_tokens are the most of a prompt."""
+    """What a model costs, and is called; text_tokens are the most of a prompt.
+
+    Of its parameters `linear` are those of linear layers, in so many rows.
+    """
 
     name: str
     denoiser: Denoiser
@@ -54,18 +57,21 @@ class Sketch:
     channels: int
     scale: int
     text_tokens: int
+    linear: int = 0
+    rows: int = 0
 
 
 def sketch_of(folder: Path) -> Sketch:
     """The sketch of a diffusers folder. Raises OSError or ValueError that names what is absent or unknown."""
-    facts, denoiser, parameters = read_facts(folder), read_denoiser(folder), denoising(read_weights(folder))
+    facts, denoiser, weights = read_facts(folder), read_denoiser(folder), read_weights(folder)
     return Sketch(
         folder.name,
         denoiser,
-        parameters,
+        denoising(weights),
         facts.latent_channels,
         facts.spatial_compression,
         facts.max_text_tokens,
+        *linear_layers(weights),
     )
 
 
@@ -80,8 +86,9 @@ def window_shape(
 ) -> Shape:
     """A window of T x H x W latents under so much text."""
     frames, height, width = sides
+    kind = precision(model.dtype, model.quantise, model.compile)
     return Shape(
-        name=f"{sketch.name} in {model.dtype} at {width * sketch.scale}x{height * sketch.scale} px",
+        name=f"{sketch.name} in {kind} at {width * sketch.scale}x{height * sketch.scale} px",
         digest=model.digest,
         denoiser=sketch.denoiser,
         parameters=sketch.parameters,
@@ -95,6 +102,10 @@ def window_shape(
         guided=guided,
         zero=model.zero,
         offload=model.offload,
+        linear=sketch.linear,
+        rows=sketch.rows,
+        quantise=model.quantise,
+        compile=model.compile,
     )
 
 

@@ -16,9 +16,11 @@ from cluster.copies import whole
 from cluster.once import Made, done_once, found, found_file
 from cluster.shortage import Shortage, part_shortage, place_on
 from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
+from engine.families.compiled import compile_blocks, need_compiler
 from engine.families.loading import LEFT_OUT, give_memory_back, load_part
 from engine.families.offload import offload
 from engine.families.parameters import read_weights
+from engine.families.quantise import need_float8, quantise
 from engine.film.encode import Picture, encode_segment
 from engine.film.finish import Line, Version, make_version
 from engine.film.join import count_frames, join_segments
@@ -59,7 +61,8 @@ class LoadedPart:
     def of(self, model: Model, check: Callable[[Model], None] | None = None) -> Any:
         """The family that holds this part of `model`; `check` may refuse to have it loaded."""
         if self.part != "transformer":
-            model = replace(model, zero=False, offload="")  # of transformers alone: reload nothing for them
+            # of transformers alone: reload nothing for them
+            model = replace(model, zero=False, offload="", quantise="", compile=False)
         with self.lock:
             self.timer.cancel()
             if model != self.model:
@@ -72,12 +75,21 @@ class LoadedPart:
 
     def _load(self, model: Model, check: Callable[[Model], None] | None) -> None:
         self.forget()  # let the old weights go before the new ones come, if they do
+        if model.compile:
+            need_compiler()
+        if model.quantise == "float8":
+            need_float8(self.device)
         if self.check_memory:
             (check or self._check)(model)
-        device = "cpu" if model.zero or model.offload else self.device  # from where they are shared out
+        # from where they are shared out, or made smaller
+        device = "cpu" if model.zero or model.offload or model.quantise else self.device
         self.family = load_part(whole(model, self.cache), self.part, model.dtype, device)
         if model.offload:
             offload(self.family, model.offload, self.device)
+        if model.quantise:
+            quantise(self.family, model.quantise, self.device)
+        if model.compile:
+            compile_blocks(self.family)
         self.model = model
 
     def _check(self, model: Model) -> None:

@@ -45,7 +45,8 @@ def _fraction(value: object) -> str:
 class Model:
     """A checkpoint: its folder (a path on every node, a URL or a hub id), dtype, and its files' digest.
 
-    `zero` and `offload` say where the transformer's weights lie between forwards; `listing` is the key of the
+    `zero` and `offload` say where the transformer's weights lie between forwards, `quantise` in which 8 bits
+    its linear layers are kept, `compile` whether its kernels are torch.compile's; `listing` is the key of the
     outline that a folder that lies elsewhere was planned with.
     """
 
@@ -55,10 +56,15 @@ class Model:
     zero: bool = False
     offload: str = ""
     listing: str = ""
+    quantise: str = ""
+    compile: bool = False
 
     @property
     def identity(self) -> list[str]:
-        """The folder's place does not change a picture, nor where weights lie; its files and the dtype do."""
+        """The folder's place does not change a picture, nor where weights lie; its files and the dtype do.
+
+        So does `quantise`, but of the transformer alone: it is part of a shot, and not of a prompt.
+        """
         return [self.digest, self.dtype]
 
 
@@ -215,6 +221,8 @@ class ShotTask(Task):
             more.append(self.n_resting)
         if self.adapters:
             more.append([[each.artefact, each.scale] for each in self.adapters])
+        if self.model.quantise:
+            more.append({"quantise": self.model.quantise})
         return [model, shot, sampling, layout, size, *more]
 
     @cached_property

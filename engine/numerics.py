@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import torch
 
-NUMERICS = ("torch", "diffusers", "deepspeed", "transformers")
+NUMERICS = ("torch", "diffusers", "deepspeed", "transformers", "torchao")
 
 
 def set_threads(threads: int) -> None:

@@ -38,10 +38,11 @@ def stocked_adapters(
         if not FAMILIES[family].adapters or (folder / "transformer_2").is_dir():
             able = ", ".join(key for key, known in FAMILIES.items() if known.adapters)
             raise SpecError(f"{where}: its model takes no adapters; models of one transformer of {able} do")
-        if profile.model.zero or profile.model.offload:
+        model = profile.model
+        if model.zero or model.offload or model.quantise or model.compile:
             raise SpecError(
-                f"{where}: adapters are added to weights that a rank holds whole: leave model.zero and "
-                "model.offload out, or the adapters"
+                f"{where}: adapters are added to weights that a rank holds whole, and as they are: leave "
+                "model.zero, model.offload, model.quantise and model.compile out, or the adapters"
             )
         path = find_asset(spec.path, roots)
         if isinstance(path, str):

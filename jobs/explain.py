@@ -22,7 +22,7 @@ from cluster.choose import (
     forecast,
     open_shots_for,
 )
-from cluster.cost import BYTES, GIB, Measured
+from cluster.cost import GIB, Measured
 from cluster.crew import Setup
 from cluster.machine import Machine
 from cluster.sharing import named
@@ -263,7 +263,7 @@ def _shapes_json(work: Work) -> dict[str, Any]:
             "latent_frames": shape.frames,
             "tokens": shape.sequence,
             "branches": shape.branches,
-            "weights_gib": round(shape.parameters * BYTES[shape.dtype] / GIB, 3),
+            "weights_gib": round(shape.weights_bytes / GIB, 3),
         }
         for shape in dict.fromkeys(strand.shape for strand in work)
     }

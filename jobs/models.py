@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any
 
-from cluster.cost import BYTES, GIB, Shape, memory
+from cluster.cost import GIB, Shape, memory, weights_bytes
 from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
 from engine.families.facts import ModelFacts, read_facts
-from engine.families.parameters import decoding, denoising, encoding, read_weights
+from engine.families.parameters import decoding, denoising, encoding, linear_layers, read_weights
 from engine.families.published import Published, published
 from engine.parallel.axes import ALONE
 from jobs.columns import aligned
@@ -22,7 +22,8 @@ from jobs.folders import find_folder
 from jobs.outcome import DONE
 from jobs.refusal import Refused
 
-PRECISIONS = ("bfloat16", "float32")
+# dtype and model.quantise, which leaves what is no linear layer in the dtype
+PRECISIONS = {"int8": ("bfloat16", "int8"), "bfloat16": ("bfloat16", ""), "float32": ("float32", "")}
 PUBLISHED_PROFILE = {"model": {"dtype": "bfloat16"}}  # what profiles say for a checkpoint unless told else
 
 
@@ -88,19 +89,20 @@ def _entry(checkpoint: Published) -> dict[str, Any]:
         "guidance_scale": checkpoint.guidance_scale,
         "licence": checkpoint.licence,
         "open_source": checkpoint.is_open_source,
-        **_sizes(checkpoint.parameters, facts, denoiser, window),
+        **_sizes(checkpoint, facts, denoiser, window),
     }
 
 
-def _sizes(parameters: int, facts: ModelFacts, denoiser: Denoiser, window: _Window) -> dict[str, Any]:
+def _sizes(checkpoint: Published, facts: ModelFacts, denoiser: Denoiser, window: _Window) -> dict[str, Any]:
     """GiB of the weights by precision, the least GPU for a trained window, and which axes apply."""
     scale = facts.spatial_compression
     shape = Shape(
-        facts.family, "", denoiser, parameters, "bfloat16", window.frames, window.height_px // scale,
-        window.width_px // scale, facts.latent_channels, scale, facts.max_text_tokens, guided=True,
+        facts.family, "", denoiser, checkpoint.parameters, "bfloat16", window.frames,
+        window.height_px // scale, window.width_px // scale, facts.latent_channels, scale,
+        facts.max_text_tokens, guided=True,
     )  # fmt: skip
     return {
-        "weights_gib": {dtype: round(parameters * BYTES[dtype] / GIB, 2) for dtype in PRECISIONS},
+        "weights_gib": _weights_gib(checkpoint.parameters, checkpoint.linear, 0, 2),
         "least_gpu_gib": round(memory(shape, ALONE).gib, 1),
         "axes": [
             *(["cfg"] if shape.branches == 2 else []),
@@ -108,6 +110,12 @@ def _sizes(parameters: int, facts: ModelFacts, denoiser: Denoiser, window: _Wind
         ],
         "heads": denoiser.heads,
     }
+
+
+def _weights_gib(parameters: int, linear: int, rows: int, digits: int) -> dict[str, float]:
+    """By precision."""
+    sizes = {name: weights_bytes(parameters, *kind, linear, rows) for name, kind in PRECISIONS.items()}
+    return {name: round(size / GIB, digits) for name, size in sizes.items()}
 
 
 def _folder(folder: str) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def _folder(folder: str) -> dict[str, Any]:
         "size_multiple_px": facts.size_multiple_px,
         "heads": denoiser.heads,
         "axes": [*([] if denoiser.told else ["cfg"]), *(["ring", "ulysses"] if denoiser.shared else [])],
-        "weights_gib": {dtype: round(parameters * BYTES[dtype] / GIB, 6) for dtype in PRECISIONS},
+        "weights_gib": _weights_gib(parameters, *linear_layers(parts), 6),
         "parts": {
             name: {"parameters": part.parameters, "bytes": part.bytes, "dtype": part.dtype}
             for name, part in parts.items()
@@ -152,7 +160,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         *aligned([_HEAD, *(_row(entry) for entry in entries)], len(_HEAD)),
         "",
         "B parameters: billions of denoiser + text and image encoders + autoencoder. GiB bf16: weights of",
-        "the denoiser, twice that in float32. GPU: GiB that one alone needs.",
+        "the denoiser, twice that in float32, half by model.quantise=int8. GPU: GiB that one alone needs.",
         "axes: those that a gang can have, c cfg, r ring, u ulysses. *: not open source. -o json says more.",
     ]
 
@@ -190,6 +198,6 @@ def _folder_lines(entry: Mapping[str, Any]) -> list[str]:
         f"latent frames, sides of {entry['size_multiple_px']} px",
         *parts,
         f"  a gang loads {billions['denoiser']:.3g} billion parameters: "
-        + ", ".join(f"{gib[dtype]:.2f} GiB in {dtype}" for dtype in PRECISIONS)
-        + f"; axes {', '.join(entry['axes']) or 'none'}",
+        + ", ".join(f"{gib[name]:.2f} GiB in {name}" for name in PRECISIONS),
+        f"  int8 is by model.quantise; axes {', '.join(entry['axes']) or 'none'}",
     ]

@@ -38,6 +38,7 @@ def _of_checkpoint(one: Stock, checkpoint: Published) -> Sketch:
         facts.latent_channels,
         facts.spatial_compression,
         facts.max_text_tokens,
+        checkpoint.linear,
     )
 
 

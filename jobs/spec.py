@@ -32,6 +32,7 @@ PRESETS = (
 )  # x264's
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 OFFLOADS = ("", "memory", "disk")
+QUANTISED = ("", "int8", "float8")
 
 AUDIO_HZ = 48_000  # of a film's voice; frames and samples are counted by one clock
 LARGEST_CLOCK = 2**31 - 1  # ticks a second that an MP4 file can hold
@@ -51,13 +52,17 @@ class ModelSpec:
     dtype=auto is bfloat16 where cluster.device computes on GPUs, float32 on CPUs. Two ways for weights that
     do not fit a GPU, neither of which changes a bit: zero shares the transformer's weights out over the ranks
     of a gang (DeepSpeed's ZeRO-3); offload keeps them in main memory ("memory") or in files ("disk") and
-    brings them to the GPU layer by layer.
+    brings them to the GPU layer by layer. Two that change pictures a little: quantise keeps the transformer's
+    linear layers in 8 bits, "int8" anywhere or "float8" on GPUs that multiply it; compile has torch.compile
+    build its kernels when a window's shape is first met, so that later steps are faster.
     """
 
     folder: str = "chalk"
     dtype: str = "float32"
     zero: bool = False
     offload: str = ""
+    quantise: str = ""
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
@@ -66,6 +71,25 @@ class ModelSpec:
             raise SpecError(f"model.zero=true and model.offload={self.offload!r} exclude each other: use one")
         if self.dtype not in DTYPES:
             raise SpecError(f"model.dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
+        self._check_kernels()
+
+    def _check_kernels(self) -> None:
+        """Refuse 8 bits and compiled kernels where they do not go together with the rest."""
+        if self.quantise not in QUANTISED:
+            raise SpecError(f"model.quantise={self.quantise!r} must be int8, float8 or empty")
+        chosen = f"model.quantise={self.quantise}" if self.quantise else "model.compile=true"
+        kept = "model.zero=true" if self.zero else f"model.offload={self.offload}"
+        if (self.quantise or self.compile) and (self.zero or self.offload):
+            raise SpecError(
+                f"{chosen} and {kept} exclude each other, as it is for weights that stay whole: use one"
+            )
+        if self.quantise == "int8" and self.dtype == "float16":
+            raise SpecError(
+                "model.quantise=int8 sums products before it scales them, which model.dtype=float16 cannot "
+                "hold: set model.dtype=bfloat16"
+            )
+        if self.quantise == "float8" and self.dtype not in ("auto", "bfloat16"):
+            raise SpecError(f"model.quantise=float8 goes with model.dtype=bfloat16, not {self.dtype}")
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ from engine.takes import CLIP, FIRST, LAST, SOURCE, Takes
 from jobs.adapters import ending_adapter, stocked_adapters
 from jobs.assets import column_of
 from jobs.folders import Found, find_folder
-from jobs.spec import JobSpec, Profile, SpecError
+from jobs.spec import JobSpec, ModelSpec, Profile, SpecError
 from jobs.stock_checks import (
     check_branches,
     check_gang,
+    check_kernels,
     check_profile,
     check_rescale,
     check_zero,
@@ -120,7 +121,7 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
         stocked[name] = Stock(
             completed(_pinned(profile, found), card, facts),
             facts,
-            Model(found.name, asked.dtype, found.digest, asked.zero, asked.offload, found.listing),
+            _model(asked, found.name, found.digest, found.listing),
             given_latents=_given_latents(world, facts),
             changes=world.changes if world else (),
             roots=roots,
@@ -132,6 +133,7 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
         )
         check_profile(name, stocked[name])
         check_zero(name, profile.model.zero, spec.cluster)
+        check_kernels(name, profile.model, facts, spec.cluster)
         check_gang(name, facts, spec.cluster)
         check_branches(name, stocked[name], spec.cluster.cfg)
         check_rescale(name, stocked[name], partial(denoiser_for, name, stocked[name]))
@@ -166,12 +168,19 @@ def _pinned(profile: Profile, found: Found) -> Profile:
     return replace(profile, model=replace(profile.model, folder=found.name))
 
 
+def _model(asked: ModelSpec, folder: str, digest: str, listing: str = "") -> Model:
+    """A checkpoint as a profile asks for it."""
+    return Model(
+        folder, asked.dtype, digest, asked.zero, asked.offload, listing, asked.quantise, asked.compile
+    )
+
+
 def stock_published(spec: JobSpec, checkpoint: Published) -> dict[str, Stock]:
     """Every profile with a published checkpoint in its model's place, to plan without its weights."""
     stocked = {}
     for name, profile in spec.profiles.items():
         asked = profile.model
-        model = Model(checkpoint.hub, asked.dtype, checkpoint.hub, asked.zero, asked.offload)
+        model = _model(asked, checkpoint.hub, checkpoint.hub)
         facts, card = checkpoint.facts, checkpoint.card
         stocked[name] = Stock(
             completed(profile, card, facts),

@@ -13,7 +13,7 @@ from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import ModelFacts
 from engine.families.known import FAMILIES
 from engine.timeline import AHEAD
-from jobs.spec import ClusterSpec, SpecError
+from jobs.spec import ClusterSpec, ModelSpec, SpecError
 from jobs.stitching import DRAFTED, blends_only
 from manifests.sizes import shown
 
@@ -118,6 +118,28 @@ def check_zero(name: str, zero: bool, cluster: ClusterSpec) -> None:
         raise SpecError(
             f"profiles.{name}.model.zero=true shares weights out over a gang, which has one rank: raise "
             f"cluster.cfg, cluster.ring or cluster.ulysses, or use profiles.{name}.model.offload=memory"
+        )
+
+
+def check_kernels(name: str, model: ModelSpec, facts: ModelFacts, cluster: ClusterSpec) -> None:
+    """Refuse float8 on CPUs, and compiled kernels for a gang of several or a model without blocks."""
+    if model.quantise == "float8" and cluster.device == "cpu":
+        raise SpecError(
+            f"profiles.{name}.model.quantise=float8 is for GPUs that multiply it, and cluster.device=cpu: "
+            "use int8"
+        )
+    if not model.compile:
+        return
+    if not FAMILIES[facts.family].shared:
+        raise SpecError(
+            f"profiles.{name}.model.compile=true compiles a transformer's blocks, and its model has none: "
+            "leave it out"
+        )
+    if cluster.cfg * cluster.ring * cluster.ulysses != 1:
+        raise SpecError(
+            f"profiles.{name}.model.compile=true is for gangs of one rank, as exchanges inside a block are "
+            f"not compiled: set cluster.cfg={cluster.cfg}, cluster.ring={cluster.ring} and cluster.ulysses="
+            f"{cluster.ulysses} to 1, and cluster.gangs higher"
         )
 
 

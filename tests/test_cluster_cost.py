@@ -228,6 +228,15 @@ def test_the_memory_of_published_runs_is_met_within_a_sixth():
     assert memory(small, ALONE).gib * 1.0737 == pytest.approx(8.19, rel=1 / 6)
 
 
+@given(shapes, st.integers(0, 10**9), st.integers(0, 10**6), st.sampled_from(["int8", "float8"]))
+def test_8_bits_make_matrices_a_byte_each_and_leave_the_rest(window, linear, rows, how):
+    whole = replace(window, linear=min(linear, window.parameters), rows=rows)
+    saved = whole.weights_bytes - replace(whole, quantise=how).weights_bytes
+    size = {"float32": 4, "bfloat16": 2, "float16": 2}[window.dtype]
+    assert whole.weights_bytes == size * window.parameters
+    assert saved == (size - 1) * whole.linear - {"int8": 5, "float8": 4}[how] * rows
+
+
 @given(shapes, gangs, machines, st.floats(0.001, 1000))
 def test_what_was_measured_counts_for_that_window_on_that_gang_and_machine_alone(window, axes, farm, seconds):
     farm = replace(farm, gpu="H100")
@@ -239,6 +248,8 @@ def test_what_was_measured_counts_for_that_window_on_that_gang_and_machine_alone
         (replace(window, digest="other"), axes, farm),
         (replace(window, frames=window.frames + 1), axes, farm),
         (replace(window, dtype="float32"), axes, farm),
+        (replace(window, quantise="int8"), axes, farm),
+        (replace(window, compile=True), axes, farm),
         (window, axes, replace(farm, gpu="A100")),
         (window, Axes.of_gang(3 - axes.cfg, axes.ring, axes.ulysses), farm),
     ]

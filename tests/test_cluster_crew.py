@@ -127,6 +127,27 @@ def test_where_weights_lie_changes_no_bit_of_a_film(one_process, make_film, bits
     assert bits(done["memory"]) == bits(done["disk"]) == reference
 
 
+def test_8_bits_make_another_film_of_the_same_prompts(one_process, make_film, bits):
+    whole, quantised = make_film("whole", 9), make_film("8 bits", 9, digest="whole", quantise="int8")
+    done = one_process.render([whole, quantised])
+    found = bits(done["8 bits"])
+    assert len(set(found.values())) == 4 and not set(found.values()) & set(bits(done["whole"]).values())
+    assert {key for key, task in quantised.tasks.items() if task.kind == "prompt"} <= whole.tasks.keys()
+
+
+def test_a_film_of_compiled_kernels_fails_alone_where_there_is_no_compiler(
+    one_process, make_film, monkeypatch
+):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiled = make_film("compiled", 10, compile=True)
+    done = one_process.render([compiled, make_film("sound", 10)])
+    for task in compiled.wanted:
+        failure = failure_of(done["compiled"], task)
+        assert failure.code == "E623_COMPILER" and "no no-such-compiler in PATH" in failure.message
+        assert "apt install g++" in failure.hint
+    assert all(isinstance(result, Outcome) for result in done["sound"].results.values())
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_any_number_of_gangs_and_one_process_leave_the_same_bits(one_process, on_ray, make_film, bits, batch):
     reference = bits(one_process.render([make_film("alone", 6, f"alone {batch}", batch=batch)])["alone"])

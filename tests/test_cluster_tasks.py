@@ -18,6 +18,7 @@ from cluster.tasks import (
     Model,
     Narration,
     Picture,
+    PromptTask,
     Sampling,
     SegmentTask,
     ShotTask,
@@ -71,7 +72,9 @@ def one_of_each():
     return shot.prompts[0], shot, version.segments[0], MasterTask(version.segments), version
 
 
-WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload", ".model.listing")
+# And by which kernels they are used.
+WHERE_WEIGHTS_LIE = (".model.folder", ".model.zero", ".model.offload", ".model.listing", ".model.compile")
+PREDICTING = ".model.quantise"  # of the transformer alone: an embedding does not depend on it
 WHY, NO_HOLD = ".stitch.why", ".hold.why"  # for people
 LOW_BITS = ".batch"  # of a shot, which is recorded
 
@@ -107,6 +110,8 @@ def test_a_key_changes_with_every_field_but_where_weights_lie_reasons_low_bits_a
     unkeyed = (*WHERE_WEIGHTS_LIE, WHY, NO_HOLD, LOW_BITS)
     free = {path for path, _ in changed_leaves(task) if path.endswith(unkeyed)}
     assert free
+    if isinstance(task, PromptTask):
+        free |= {PREDICTING}
     assert same == free | ({".shot.n_frames"} if isinstance(task, ShotTask) else set())
 
 
@@ -127,7 +132,8 @@ def test_a_shot_is_another_with_a_picture_or_with_another_one_wherever_its_file_
     assert shot.key != shot_task().key and picture.key in shot.needs
     same = {path for path, changed in changed_leaves(shot) if changed.key == shot.key}
     places = {f"{of}{place}" for of in ("", ".given[0]") for place in WHERE_WEIGHTS_LIE}
-    assert same == places | {".shot.n_frames", ".given[0].assets[0].path", WHY, LOW_BITS}
+    own = {".shot.n_frames", ".given[0].assets[0].path", WHY, LOW_BITS}
+    assert same == places | own | {f".given[0]{PREDICTING}"}
 
 
 def test_a_shot_is_another_with_an_adapter_or_at_another_scale_wherever_its_file_lies():

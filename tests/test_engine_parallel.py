@@ -44,6 +44,7 @@ from engine.families.minimax_h3 import MiniMaxH3
 from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
+from engine.families.quantise import quantise
 from engine.families.skyreels import GIVEN_NOISE, SkyReels, SkyReelsForcing
 from engine.families.svd import StableVideoDiffusion
 from engine.families.wan import Wan
@@ -91,6 +92,7 @@ class Case:
     dtype: torch.dtype = torch.float32
     beside: int = 0  # channels beside the latents
     clip: bool = False
+    quantise: str = ""
 
     @property
     def in_channels(self):
@@ -107,6 +109,7 @@ CASES = {
     "short prompt": Case(n_text=1),
     "long prompt": Case(n_text=61, n_frames=1),
     "half precision": Case(dtype=torch.bfloat16),
+    "int8, uneven tokens": Case(quantise="int8", n_text=5),
 }
 CASES |= {f"window {w.start}": Case(start=w.start) for w in plan_windows(7, 3, 1)}
 CASES = {f"CogVideoX, {name}": case for name, case in CASES.items()}
@@ -119,6 +122,7 @@ CASES |= {
     "Wan, 2.2 of two experts": Case("Wan 2.2"),
     "Wan, 2.2 with timesteps of tokens": Case("Wan 2.2 TI2V", width=10),
     "Wan, half precision": Case("Wan", dtype=torch.bfloat16),
+    "Wan, int8, uneven heads": Case("Wan", quantise="int8", heads=5),
     "Wan, from a picture that CLIP sees, uneven heads": Case("Wan", beside=8, clip=True, n_text=512, heads=5),
     "Wan, from a picture in its place": Case("Wan 2.2 TI2V", n_given=1, width=10),
 }
@@ -208,6 +212,13 @@ PAIRS = [
 
 def make_family(case):
     torch.manual_seed(0)
+    family = make_whole(case)
+    if case.quantise:
+        quantise(family, case.quantise, "cpu")
+    return family
+
+
+def make_whole(case):
     if case.family == "Mochi":
         return make_mochi(case)
     if case.family == "LTX-Video":

@@ -164,13 +164,13 @@ def test_csv_refuses_what_it_cannot_hold(
     assert main(["validate", str(home / "m.parquet"), *told]) == 0
 
 
-@pytest.mark.parametrize("elsewhere", ["offload=memory", "zero=true"])
-def test_adapters_are_refused_for_weights_that_no_rank_holds_whole(
-    told: list[str], home: Path, capsys: pytest.CaptureFixture[str], elsewhere: str
+@pytest.mark.parametrize("kept", ["offload=memory", "zero=true", "quantise=int8", "compile=true"])
+def test_adapters_are_refused_for_weights_that_no_rank_holds_whole_and_as_they_are(
+    told: list[str], home: Path, capsys: pytest.CaptureFixture[str], kept: str
 ) -> None:
-    words = [*told, f"profiles.chalk.model.{elsewhere}", "cluster.ulysses=2"]
+    words = [*told, f"profiles.chalk.model.{kept}", "cluster.ulysses=2"]
     assert main(["validate", film(home, "plain"), *words]) == 2
-    assert "leave model.zero and model.offload out" in capsys.readouterr().err
+    assert "leave model.zero, model.offload, model.quantise and" in capsys.readouterr().err
 
 
 def test_a_profile_whose_adapter_cannot_be_had_is_refused_before_any_row(

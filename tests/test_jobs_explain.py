@@ -107,6 +107,9 @@ def test_a_published_checkpoint_is_planned_at_its_own_size_without_its_weights(t
     assert best["seconds"] == pytest.approx(50 * best["window_step_s"][shape[0]], rel=1e-3)
     assert best["gpu_s"] == pytest.approx(8 * best["seconds"], rel=1e-3)
     assert best["films_an_hour"] == pytest.approx(3600 / best["seconds"], rel=1e-3)
+    int8 = explained([*words, "profiles.chalk.model.quantise=int8"], capsys)
+    assert int8["shapes"]["Wan2.1-14B in bfloat16 int8 at 1280x720 px"]["weights_gib"] == 13.309
+    assert int8["farms"][0]["best"]["gib"] == pytest.approx(best["gib"] - 13.309, abs=0.01)
     smaller = explained(
         [*words, "profiles.chalk.picture.width_px=832", "profiles.chalk.picture.height_px=480"], capsys
     )

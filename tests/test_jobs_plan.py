@@ -570,6 +570,18 @@ def test_weights_are_shared_out_over_gangs_of_several_only(tmp_path: Path) -> No
         stock(load_spec(None, told))
 
 
+def test_compiled_kernels_are_for_gangs_of_one_and_float8_for_gpus(tmp_path: Path) -> None:
+    told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", "profiles.chalk.model.compile=true"]
+    assert stock(load_spec(None, told))["chalk"].model.compile
+    for axis in ("cfg=2", "ring=0", "ulysses=2"):  # 0 may become any number
+        with pytest.raises(SpecError, match=rf"chalk\.model\.compile=true is for gangs .+cluster\.{axis}"):
+            stock(load_spec(None, [*told, f"cluster.{axis}"]))
+    float8 = ["profiles.chalk.model.quantise=float8", "profiles.chalk.model.dtype=bfloat16"]
+    assert stock(load_spec(None, [told[0], *float8]))["chalk"].model.quantise == "float8"
+    with pytest.raises(SpecError, match=r"cluster\.device=cpu: use int8"):
+        stock(load_spec(None, [told[0], *float8, "cluster.device=cpu"]))
+
+
 # Mostly sound, so that what is left to planning is tried; edges lie on halves of frames.
 TIMES = st.one_of(st.floats(0.01, 61), st.sampled_from([0.0, 0.06, 0.0625, 1.0, 1.0625, 59.96, 60.0]))
 BLENDS = st.one_of(st.none(), st.floats(0, 3), st.just(0.0))

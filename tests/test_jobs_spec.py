@@ -36,6 +36,8 @@ REFUSED = [
     ("an interval without a cache", "profiles.chalk.sampling.cache_interval=3", "set it to taylorseer"),
     ("dtype that no kernel has", "profiles.chalk.model.dtype=float8", "'float8'"),
     ("a place where no weights can wait", "profiles.chalk.model.offload=cloud", "'cloud'"),
+    ("bits that there are not", "profiles.chalk.model.quantise=int4", "'int4'"),
+    ("float8 of float32", "profiles.chalk.model.quantise=float8", "model.dtype=bfloat16, not float32"),
     ("overlap too small for its lead-in", "profiles.chalk.window.lead_in=3", "window.overlap=4"),
     ("no overlap", "profiles.chalk.window.overlap=0", "window.overlap=0"),
     ("mode that there is not", "profiles.chalk.window.mode=fold", "'fold'"),
@@ -87,6 +89,20 @@ def test_what_cannot_be_used_is_refused_by_its_key_in_one_line(override: str, na
 def test_weights_are_shared_out_or_wait_elsewhere_and_not_both() -> None:
     with pytest.raises(SpecError, match="exclude each other"):
         load_spec(None, ["profiles.chalk.model.zero=true", "profiles.chalk.model.offload=disk"])
+
+
+@pytest.mark.parametrize("chosen", ["quantise=int8", "compile=true"])
+@pytest.mark.parametrize("kept", ["zero=true", "offload=memory"])
+def test_8_bits_and_compiled_kernels_are_for_weights_that_stay_whole(chosen: str, kept: str) -> None:
+    with pytest.raises(SpecError, match=rf"model\.{chosen} and model\.{kept} exclude each other"):
+        load_spec(None, [f"profiles.chalk.model.{each}" for each in (chosen, kept)])
+
+
+def test_int8_is_refused_where_its_sums_would_overflow() -> None:
+    told = "profiles.chalk.model.quantise=int8"
+    assert load_spec(None, [told, "profiles.chalk.model.dtype=bfloat16"]).profiles["chalk"].model.quantise
+    with pytest.raises(SpecError, match=r"set model\.dtype=bfloat16"):
+        load_spec(None, [told, "profiles.chalk.model.dtype=float16"])
 
 
 def test_shuffled_noise_is_refused_where_nothing_is_blended() -> None:

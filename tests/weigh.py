@@ -3,8 +3,18 @@
 import weakref
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
+
+
+def held_bytes(tensors):
+    """Bytes that tensors hold, those in 8 bits with all that is kept beside these."""
+    return sum(part.nbytes for tensor in tensors for part in _parts(tensor))
+
+
+def _parts(tensor):
+    names = tensor.__tensor_flatten__()[0] if is_traceable_wrapper_subclass(tensor) else ()
+    return [getattr(tensor, name) for name in names] or [tensor]
 
 
 class Weigh(TorchDispatchMode):

@@ -20,11 +20,16 @@ _DENOISERS, _TEXT = ("transformer", "unet"), ("text_encoder", "image_encoder")
 
 @dataclass(frozen=True)
 class Weights:
-    """Of one part: its parameters, their bytes on disk, and the dtype that most of them are kept in."""
+    """Of one part: its parameters, their bytes on disk, and the dtype that most of them are kept in.
+
+    `linear` of the parameters are matrices of linear layers, of so many `rows` in all.
+    """
 
     parameters: int
     bytes: int
     dtype: str
+    linear: int = 0
+    rows: int = 0
 
 
 def read_weights(folder: Path) -> dict[str, Weights]:
@@ -36,6 +41,12 @@ def read_weights(folder: Path) -> dict[str, Weights]:
 def denoising(parts: Mapping[str, Weights]) -> int:
     """Parameters of all that predicts: one transformer, or the two experts."""
     return _of(parts, _DENOISERS)
+
+
+def linear_layers(parts: Mapping[str, Weights]) -> tuple[int, int]:
+    """Of all that predicts: parameters in matrices of linear layers, and the rows of these."""
+    found = [weights for name, weights in parts.items() if name.startswith(_DENOISERS)]
+    return sum(each.linear for each in found), sum(each.rows for each in found)
 
 
 def encoding(parts: Mapping[str, Weights]) -> int:
@@ -57,26 +68,31 @@ def _part(folder: Path) -> Weights | None:
     files = [path for path in files if not any(name in path.name for name in _VARIANTS)] or files
     if not files:
         return None
+    tensors = [tensor for path in files for tensor in _header(path)]
     counts: Counter[str] = Counter()
-    for path in files:
-        counts.update(_header(path))
+    for _, dtype, shape in tensors:
+        counts[dtype] += math.prod(shape)
     most = counts.most_common(1)[0][0] if counts else ""
     total = sum(path.stat().st_size for path in files)
-    return Weights(sum(counts.values()), total, _DTYPES.get(most, most))
+    # Of a transformer: norms have one side, convolutions more than two, and tables of vectors other names.
+    matrices = [shape for name, _, shape in tensors if len(shape) == 2 and name.endswith(".weight")]
+    linear, rows = sum(map(math.prod, matrices)), sum(shape[0] for shape in matrices)
+    return Weights(sum(counts.values()), total, _DTYPES.get(most, most), linear, rows)
 
 
-def _header(path: Path) -> Counter[str]:
-    """Parameters by dtype. Raises ValueError that names the file."""
+def _header(path: Path) -> list[tuple[str, str, list[int]]]:
+    """Name, dtype and shape of each tensor. Raises ValueError that names the file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             if not 0 < length <= _LARGEST_HEADER:
                 raise ValueError(f"its header would have {length} bytes")
             entries = json.loads(file.read(length))
-        counts: Counter[str] = Counter()
-        for name, entry in entries.items():
-            if name != "__metadata__":
-                counts[entry["dtype"]] += math.prod(entry["shape"])
+        tensors = [
+            (name, str(entry["dtype"]), [int(side) for side in entry["shape"]])
+            for name, entry in entries.items()
+            if name != "__metadata__"
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no readable safetensors file: {error}") from error
-    return counts
+    return tensors

@@ -27,6 +27,7 @@ OPEN_SOURCE = (
 _T5, _T5_CLIP, _UMT5, _UMT5_CLIP, _LLAMA_CLIP = 4.76, 4.88, 5.68, 6.31, 7.62
 _QWEN_BYT5, _QWEN_BYT5_SIGLIP, _QWEN_VL_32, _CLIP_H = 7.29, 7.72, 32.0, 0.63
 _HUNYUAN_VAE, _WAN_VAE = 0.246, 0.127
+_UNET_LINEAR = 0.542  # of Stable Video Diffusion's parameters; the others are convolutions'
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Published:
     def parameters(self) -> int:
         """Of what predicts."""
         return round(self.denoiser_b * 1e9)
+
+    @property
+    def linear(self) -> int:
+        """Of them, those of linear layers, as counted: all but a thousandth at most, save in a UNet."""
+        unet = FAMILIES[self.family].denoiser == "unet"
+        return round(self.parameters * (_UNET_LINEAR if unet else 1.0))
 
     @property
     def facts(self) -> ModelFacts:
