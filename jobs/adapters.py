@@ -13,7 +13,7 @@ from cluster.tasks import Adapter, FilmTasks
 from engine.camera import Camera
 from engine.families.adapter_files import ENDING_FILE, check_fit, is_converted, shapes_of, weights_of
 from engine.families.known import FAMILIES
-from jobs.spec import Profile, SpecError
+from jobs.profile import Profile, SpecError
 from manifests.assets import find_asset
 from manifests.store import Store
 

@@ -18,7 +18,8 @@ from engine.film.titles import check_text, draw_title
 from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long
 from jobs.plan import fps_of, frames_of, size_of
-from jobs.spec import JobSpec, Profile
+from jobs.profile import Profile
+from jobs.spec import JobSpec
 from jobs.stitching import DRAFTED, refusal, unending
 from jobs.stock import Stock, limits_of, roots_of
 from manifests.findings import Finding, faulty_rows, short

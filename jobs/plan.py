@@ -31,7 +31,7 @@ from engine.windows import Layout
 from jobs.adapters import shot_adapters
 from jobs.assets import asset_of, clip_frames, given_of
 from jobs.holding import hold_of
-from jobs.spec import Profile
+from jobs.profile import Profile
 from jobs.stitching import stitching
 from jobs.stock import Stock
 

@@ -11,7 +11,7 @@ from jobs.outcome import FAILED, INVALID, TOOL, UNREACHABLE, USAGE
 
 # By name, because most commands never load these modules; an error of a module that is not loaded cannot be.
 CODES = (
-    ("jobs.spec", "SpecError", USAGE),
+    ("jobs.profile", "SpecError", USAGE),
     ("manifests.schema", "ManifestError", INVALID),
     ("manifests.places", "StoreError", UNREACHABLE),
     ("cluster.connect", "Unreachable", UNREACHABLE),

@@ -27,7 +27,8 @@ from engine.takes import CLIP, FIRST, LAST, SOURCE, Takes
 from jobs.adapters import ending_adapter, stocked_adapters
 from jobs.assets import column_of
 from jobs.folders import Found, find_folder
-from jobs.spec import JobSpec, ModelSpec, Profile, SpecError
+from jobs.profile import ModelSpec, Profile, SpecError
+from jobs.spec import JobSpec
 from jobs.stock_checks import (
     check_branches,
     check_gang,

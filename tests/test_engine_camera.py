@@ -13,7 +13,8 @@ from engine.families.facts import read_idiom
 from engine.families.known import FAMILIES
 from engine.families.world import words_of
 from jobs.plan import film_tasks
-from jobs.spec import SpecError, load_spec
+from jobs.profile import SpecError
+from jobs.spec import load_spec
 from jobs.stock import stock
 
 SHIPPED = Path(__file__).parent.parent / "engine" / "chalk" / "weights"

@@ -19,7 +19,8 @@ from cluster.tasks import Model
 from engine.families.files import folder_digest
 from jobs.cli import main
 from jobs.folders import find_folder
-from jobs.spec import SpecError, load_spec
+from jobs.profile import SpecError
+from jobs.spec import load_spec
 from jobs.stock import Stock, check_models, stock
 from manifests.mirror import Changed
 from manifests.places import StoreError

@@ -22,7 +22,8 @@ from engine.families.published_parts import SVD
 from engine.takes import CLIP, FIRST
 from jobs.models import checkpoint_of
 from jobs.plan import film_tasks, fps_of, frames_of, plan
-from jobs.spec import Profile, QualitySpec, SpecError, WindowSpec, load_spec
+from jobs.profile import Profile, QualitySpec, SpecError, WindowSpec
+from jobs.spec import load_spec
 from jobs.stitching import blends_only
 from jobs.stock import LANGUAGES, Stock, completed, limits_of, settled, stock, stock_published
 from manifests.schema import SCHEMA

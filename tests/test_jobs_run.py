@@ -32,7 +32,8 @@ from engine.film.provenance import verify
 from engine.memory import Free
 from engine.tensors import from_bytes
 from jobs.cli import main
-from jobs.spec import SpecError, load_spec
+from jobs.profile import SpecError
+from jobs.spec import load_spec
 from jobs.stock import stock
 from manifests.ledger import read_events
 from manifests.results import read_results

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.spec import JobSpec, SpecError, as_plain, load_spec
+from jobs.profile import SpecError
+from jobs.spec import JobSpec, as_plain, load_spec
 
 REFUSED = [
     ("unknown key", "nope=1", "nope"),
