@@ -32,6 +32,21 @@ def node_address() -> str:
     return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
+def node_of(actor: object) -> str:
+    """The id of the node that an actor's process is on, asked of itself."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def draining_nodes() -> set[str]:
+    """Ids of nodes that are about to go: told to drain, or given notice of their end.
+
+    Ray's public calls do not tell it; its own training library asks here, too.
+    """
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
+
+
 class Rendezvous:
     """Where the ranks of all gangs find each other; it outlives every rank."""
 
@@ -66,8 +81,8 @@ class StageHandle:
         self.actor = StageActors[role].options(num_gpus=gpus).remote(**arguments)
 
     def ready(self) -> Ref:
-        """Resolves when the actor lives."""
-        return self.actor.__ray_ready__.remote()
+        """The node on which the actor lives, once it does."""
+        return self.actor.__ray_call__.remote(node_of)
 
     def run(self, task: Task) -> Ref:
         """An Outcome."""
@@ -108,13 +123,13 @@ class RankHandle:
         )
 
     def ready(self) -> Ref:
-        """Resolves when the actor lives."""
-        return self.actor.__ray_ready__.remote()
+        """The node on which the actor lives, once it does."""
+        return self.actor.__ray_call__.remote(node_of)
 
     def form(
         self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, living: list[Ref]
     ) -> Ref:
-        """Resolves when the whole gang has come together; begins when all of `living` have resolved."""
+        """The gang's node, once all have come together; begins when all of `living` have resolved."""
         return self.actor.form.remote(host, port, prefix, rank, axes, timeout_s, *living)
 
     def predict(self, request: Ref, window: Window) -> list[Ref]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from statistics import median
 from typing import Any
 
-from cluster.cost import Measured, measure_key, precision
+from cluster.cost import Measured, measure_key, precision, waits_in
 from cluster.events import Event, Predicted
 from cluster.machine import kind_of
 from cluster.state import State
@@ -29,6 +29,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, deque[float]] = {}
+        self.met: set[tuple[str, str]] = set()  # gangs, and the windows that they have predicted
 
     def watch(self, event: Event, state: State) -> None:
         """Take up a prediction; `state` is the one that followed from it, whose canvases name its model."""
@@ -42,8 +43,12 @@ class Stopwatch:
         guided = task.sampling.guidance_scale > 1
         batch = len(task.course.predictions_of(event.window.step, event.window.part))
         model = task.model
-        kind = precision(model.dtype, model.quantise, model.compile)
+        waits = waits_in(model.zero, model.offload)
+        kind = precision(model.dtype, model.quantise, model.compile, waits)
         key = measure_key(model.digest, kind, size, guided, fared.axes, kind_of(fared.device), batch)
+        if (event.gang, key) not in self.met:  # it has loaded the weights, or compiled for the window
+            self.met.add((event.gang, key))
+            return
         kept = self.seconds.pop(key, deque(maxlen=SAMPLES))
         kept.append(fared.seconds)
         self.seconds[key] = kept
@@ -51,9 +56,8 @@ class Stopwatch:
             del self.seconds[next(iter(self.seconds))]
 
     def table(self) -> dict[str, Any]:
-        """The windows that were measured more than once, the first having loaded the weights."""
-        kept = {key: seconds for key, seconds in self.seconds.items() if len(seconds) > 1}
-        return {key: {"seconds": round(median(s), 6), "n": len(s)} for key, s in kept.items()}
+        """The windows that were measured."""
+        return {key: {"seconds": round(median(s), 6), "n": len(s)} for key, s in self.seconds.items()}
 
 
 def keep(store: Store, table: Mapping[str, Any]) -> None:

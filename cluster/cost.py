@@ -61,6 +61,7 @@ class Shape:
     rows: int = 0
     quantise: str = ""
     compile: bool = False
+    batch: int = 1  # windows of a forward, as memory is judged
 
     @property
     def weights_bytes(self) -> int:
@@ -114,9 +115,14 @@ def weights_bytes(parameters: int, dtype: str, quantise: str = "", linear: int =
     return (parameters - linear) * BYTES[dtype] + linear + QUANTISED_ROW[quantise] * rows
 
 
-def precision(dtype: str, quantise: str, compile: bool) -> str:
+def precision(dtype: str, quantise: str, compile: bool, waits: str = "") -> str:
     """What a window is computed in, as measure_key tells it from others: "bfloat16", "bfloat16 int8"."""
-    return " ".join(filter(None, (dtype, quantise, "compiled" if compile else "")))
+    return " ".join(filter(None, (dtype, quantise, "compiled" if compile else "", waits)))
+
+
+def waits_in(zero: bool, offload: str) -> str:
+    """Where weights lie between forwards, as measure_key has it; empty where they stay."""
+    return "zero" if zero else offload and f"from-{offload}"
 
 
 def measure_key(
@@ -130,7 +136,7 @@ def measure_key(
 ) -> str:
     """What measured seconds hold for: T latents x H x W pixels of a model, on a gang with these axes.
 
-    Of `batch` such windows in one forward.
+    Of `batch` such windows in one forward; precision says how its weights are, and where they wait.
     """
     window = f"{precision} {'x'.join(map(str, size))} {'guided' if guided else 'unguided'}"
     together = f" batch{batch}" if batch > 1 else ""  # what was measured before there were any is found
@@ -142,7 +148,7 @@ def measured_s(
 ) -> float | None:
     """Seconds that `batch` windows in one forward took, if ranks measured it on this kind of device."""
     size = (shape.frames, shape.height * shape.scale, shape.width * shape.scale)
-    kind = precision(shape.dtype, shape.quantise, shape.compile)
+    kind = precision(shape.dtype, shape.quantise, shape.compile, waits_in(shape.zero, shape.offload))
     key = measure_key(shape.digest, kind, size, shape.guided, axes, device, batch)
     return measured.get(key) if measured else None
 
@@ -230,14 +236,14 @@ class Memory:
         return self.weights_gib + self.activations_gib + self.reserve_gib
 
 
-def memory(shape: Shape, axes: Axes, batch: int = 1) -> Memory:
+def memory(shape: Shape, axes: Axes, batch: int = 0) -> Memory:
     """What a rank holds on its GPU: weights, and its share of what a forward makes on the way.
 
     All weights, whatever the axes; its part of them where ZeRO-3 shares them out, none where they wait
-    elsewhere, and then those of a block that computes. Of a forward of `batch` windows, times two where both
-    branches of guidance share it.
+    elsewhere, and then those of a block that computes. Of a forward of `batch` windows, or of the shape's own
+    with 0, times two where both branches of guidance share it.
     """
-    size = BYTES[shape.dtype]
+    size, batch = BYTES[shape.dtype], batch or shape.batch
     tokens = max(shares(shape.sequence, axes.sequence))
     held = HELD * _branches_together(shape, axes) * batch * tokens * shape.denoiser.width * size
     return Memory(_weights_bytes(shape, axes) / GIB, held / GIB)

@@ -91,7 +91,11 @@ def class_of(error: BaseException) -> str:
         return str(own)
     if isinstance(error, (ValueError, TypeError, KeyError, FileNotFoundError)):
         return "DATA"
-    return "TRANSIENT" if isinstance(error, (OSError, StoreError)) else "BUG"
+    if isinstance(error, (ConnectionError, TimeoutError, StoreError)):
+        return "TRANSIENT"
+    if isinstance(error, OSError):  # one without a number is somebody's opinion of a file, not the system's
+        return "DATA" if error.errno is None else "TRANSIENT"
+    return "BUG"
 
 
 def out_of_memory(kind: str, told: str, hint: str = "") -> Failure:

@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 from cluster.conductor import Request
@@ -51,15 +52,19 @@ class Rank:
         self.checked: Shape | None = None  # the window that was last found to fit
 
     def form(
-        self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, *living: object
-    ) -> None:
-        """Become `rank` of a gang with these axes; all its ranks are called, once all are `living`."""
+        self, host: str, port: int, prefix: str, rank: int, axes: Axes, timeout_s: float, *living: str
+    ) -> str:
+        """Become `rank` of a gang with these axes; all its ranks are called, once all are `living`.
+
+        Those are the nodes on which they live, of which the first is returned.
+        """
         if self.transformer.model is not None and self.transformer.model.zero:
             self.transformer.forget()  # a lost rank took its part of the weights with it
         device = self.transformer.device
         self.mesh = form_mesh(host, port, prefix, rank, axes, timeout_s, self.exchange, device)
         if self.mesh is not None and self.mesh.ulysses is not None and self.exchange == DEEPSPEED:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
+        return living[0] if living else ""
 
     def predict(self, request: Request) -> tuple[Fared, Packed]:
         """How it went, and the prediction of a request's windows; a gang's ranks are all asked at once.
@@ -98,6 +103,8 @@ class Rank:
 
     def _family(self, request: Request) -> Any:
         """The model, ready for the request; ranks of a gang wait for each other where it must be loaded."""
+        if request.model.zero and self.mesh is None:
+            raise ValueError("model.zero=true shares weights out over a gang, and this one has a single rank")
         known = self.transformer.model == request.model
         if known:
             self._check(request, "loaded")
@@ -135,9 +142,10 @@ class Rank:
         sketch = self.sketches.get(model)
         if sketch is None:
             return None
-        _, frames, _, height, width = request.latents.values.shape
+        together, frames, _, height, width = request.latents.values.shape
         sides = (frames, height, width)
-        return window_shape(model, sketch, sides, sketch.text_tokens, request.guidance_scale > 1)
+        shape = window_shape(model, sketch, sides, sketch.text_tokens, request.guidance_scale > 1)
+        return replace(shape, batch=together)
 
     def _given(self, request: Request) -> list[dict[str, Any]]:
         """What the shot is given, as far as it is part of both texts, for each window."""

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray import exceptions as errors
 
-from cluster.actors import Ref, RendezvousActor, StageHandle, node_address
+from cluster.actors import Ref, RendezvousActor, StageHandle, draining_nodes, node_address
 from cluster.causes import GONE, is_collective, of_memory, own_failure
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
@@ -25,6 +25,7 @@ from cluster.events import (
     Action,
     Advance,
     Done,
+    Draining,
     Drop,
     Event,
     Fared,
@@ -45,6 +46,7 @@ from cluster.topology import fit
 from engine.memory import ran_out
 
 HIRES = 5  # in a row that a worker may die before its first call
+LOOK_S = 2.0  # between two looks for nodes that are about to go
 WAIT_S = 1.0  # so that signals are seen
 PEERS_S = 1.0  # in which a rank's own error is here, if another's of the collective came first
 
@@ -85,6 +87,8 @@ class RayCrew:
         self.openings: dict[str, int] = {}  # shot -> the newest opening of its canvas
         self.hires: dict[str, int] = {}
         self.events: deque[Event] = deque()
+        self.draining: set[str] = set()  # nodes of which dispatch knows
+        self.next_look_s = 0.0
         self.rendezvous = RendezvousActor.remote() if setup.axes.ranks > 1 else None
         place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
         for number in range(self.setup.gangs):
@@ -124,6 +128,7 @@ class RayCrew:
 
     def wait(self) -> Sequence[Event]:
         """What has happened, once something has or a second has passed."""
+        self._notice()
         if not self.events and not self.pending:  # every task waits to be tried again
             time.sleep(WAIT_S)
         elif not self.events:
@@ -148,6 +153,15 @@ class RayCrew:
         if self.rendezvous is not None:
             ray.kill(self.rendezvous)
 
+    def _notice(self) -> None:
+        """Tell once of each node that is about to go, looking every few seconds."""
+        if time.monotonic() < self.next_look_s:
+            return
+        self.next_look_s = time.monotonic() + LOOK_S
+        gone = draining_nodes() - self.draining
+        self.draining |= gone
+        self.events += [Draining(host) for host in sorted(gone)]
+
     def _hire(self, worker: str) -> None:
         """Start a worker, in its predecessor's place if it had one."""
         self._drop_calls(lambda call: call.worker == worker)  # made of the predecessor after its death
@@ -161,7 +175,7 @@ class RayCrew:
             self.stages[worker] = StageHandle(role, self.setup)
             refs = [self.stages[worker].ready()]
             capacity = self.setup.canvases_per_conductor if role == "conduct" else 1
-        self._await(refs, Call(worker, "", lambda _: Hired(worker, role, capacity)))
+        self._await(refs, Call(worker, "", lambda host: Hired(worker, role, capacity, host or "")))
 
     def _turn(self, worker: str, shot: ShotTask, opening: int, refs: list[Ref]) -> None:
         """Wait for a conductor's answer; its requests stay where they are."""

@@ -82,7 +82,7 @@ def cheaper(shape: Shape, axes: Axes, place: Place) -> str:
 
 def remedy(shape: Shape, axes: Axes, place: Place) -> str:
     """What would fit: settings of the profile and of the gang, a smaller picture, a smaller window."""
-    found = [*_settings(shape, axes, place), *_smaller(shape, axes, place)]
+    found = [*_one_by_one(shape, axes, place), *_settings(shape, axes, place), *_smaller(shape, axes, place)]
     if not found:
         found = [
             " with ".join((*words, each))
@@ -151,6 +151,13 @@ def _message(shape: Shape, axes: Axes, place: Place, needs: Memory, free: Free) 
 def gib(amount: float) -> str:
     """GiB for people: to a tenth, and below 1 to two digits."""
     return f"{amount:.1f}" if amount >= 1 else f"{amount:.2g}"
+
+
+def _one_by_one(shape: Shape, axes: Axes, place: Place) -> list[str]:
+    """Windows that share no forward, if that is what would fit."""
+    alone = replace(shape, batch=1)
+    fit = shape.batch > 1 and fits(alone, axes, place)
+    return [f"cluster.batch=1 ({gib(memory(alone, axes).gib)} GiB)"] if fit else []
 
 
 def _settings(shape: Shape, axes: Axes, place: Place) -> list[str]:

@@ -4,7 +4,7 @@ Decides: what of a model and of a shot's task its cost depends on. Does not deci
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -116,7 +116,10 @@ def refusal(
 
     @lru_cache(maxsize=256)
     def short(load: Load) -> Failure | None:
-        return shortage(shape_of(load, sketches[load.model]), axes, place) if place is not None else None
+        if place is None:
+            return None
+        together = min(load.course.batch, max(n for _, n in load.course.legs))
+        return shortage(replace(shape_of(load, sketches[load.model]), batch=together), axes, place)
 
     def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
         loads = {task.key: load_of(task) for task in tasks if isinstance(task, ShotTask)} if place else {}

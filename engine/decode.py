@@ -66,18 +66,19 @@ def frames_uint8(chunk_BCTHW: Tensor) -> npt.NDArray[np.uint8]:
     """Bytes (T, H, W, 3) of one chunk (1, 3, T, H, W) in [-1, 1], rounded as diffusers' VideoProcessor does.
 
     x / 2 + 1/2 clamped to [0, 1] in the chunk's own dtype, then float32, times 255, rounded half to even.
-    Raises NotFinite for a chunk with NaN, which would be black.
+    Raises NotFinite as unit_uint8.
     """
-    if bool(chunk_BCTHW.isnan().any()):
-        raise NotFinite(
-            f"{int(chunk_BCTHW.isnan().sum()):,} of {chunk_BCTHW.numel():,} decoded values are NaN"
-        )
     # Denormalize before the cast: in bfloat16 the other order rounds to other bytes than the stock pipeline.
     return unit_uint8((chunk_BCTHW.detach() * 0.5 + 0.5).clamp(0, 1))
 
 
 def unit_uint8(unit_BCTHW: Tensor) -> npt.NDArray[np.uint8]:
-    """Bytes (T, H, W, 3) of one chunk (1, 3, T, H, W) in [0, 1]."""
+    """Bytes (T, H, W, 3) of one chunk (1, 3, T, H, W) in [0, 1].
+
+    Raises NotFinite for a chunk with NaN, which would be black.
+    """
+    if bool(unit_BCTHW.isnan().any()):
+        raise NotFinite(f"{int(unit_BCTHW.isnan().sum()):,} of {unit_BCTHW.numel():,} decoded values are NaN")
     if unit_BCTHW.ndim != 5 or unit_BCTHW.shape[0] != 1:
         raise ValueError(f"expected one video (1, 3, T, H, W), not {tuple(unit_BCTHW.shape)}")
     unit_THWC = unit_BCTHW[0].permute(1, 2, 3, 0).cpu().float().numpy()

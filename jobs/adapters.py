@@ -13,7 +13,7 @@ from cluster.tasks import Adapter, FilmTasks
 from engine.camera import Camera
 from engine.families.adapter_files import ENDING_FILE, check_fit, is_converted, shapes_of, weights_of
 from engine.families.known import FAMILIES
-from jobs.profile import Profile, SpecError
+from jobs.profile import ModelSpec, Profile, SpecError
 from manifests.assets import find_asset
 from manifests.store import Store
 
@@ -35,11 +35,10 @@ def stocked_adapters(
     found = {}
     for adapter, spec in profile.adapters.items():
         where = f"profiles.{name}.adapters.{adapter}"
-        if not FAMILIES[family].adapters or (folder / "transformer_2").is_dir():
+        if not _takes_any(family, folder):
             able = ", ".join(key for key, known in FAMILIES.items() if known.adapters)
             raise SpecError(f"{where}: its model takes no adapters; models of one transformer of {able} do")
-        model = profile.model
-        if model.zero or model.offload or model.quantise or model.compile:
+        if not _lie_as_they_are(profile.model):
             raise SpecError(
                 f"{where}: adapters are added to weights that a rank holds whole, and as they are: leave "
                 "model.zero, model.offload, model.quantise and model.compile out, or the adapters"
@@ -57,17 +56,26 @@ def stocked_adapters(
 def ending_adapter(name: str, profile: Profile, folder: Path, family: str) -> Adapter | None:
     """The adapter of a model's own with which its shots end with a picture, if its folder holds one.
 
-    None too where adapters are not added: to weights that a rank does not hold whole. Raises SpecError for
-    one that is of another model.
+    None too where adapters are not added. Raises SpecError for one that is of another model.
     """
     path = folder / ENDING_FILE
-    if not path.is_file() or not FAMILIES[family].adapters or profile.model.zero or profile.model.offload:
+    if not (path.is_file() and _takes_any(family, folder) and _lie_as_they_are(profile.model)):
         return None
     try:
         return _adapter(path, 1.0, folder)
     except ValueError as error:
         where = f"profiles.{name}.model.folder={profile.model.folder}"
         raise SpecError(f"{where}: {path.name}: {error}") from error
+
+
+def _takes_any(family: str, folder: Path) -> bool:
+    """Whether adapters were proven on such a model: of one transformer."""
+    return FAMILIES[family].adapters and not (folder / "transformer_2").is_dir()
+
+
+def _lie_as_they_are(model: ModelSpec) -> bool:
+    """Whether a rank holds the weights whole, and as they were loaded, so that something can be added."""
+    return not (model.zero or model.offload or model.quantise or model.compile)
 
 
 def _adapter(path: Path, scale: float, folder: Path) -> Adapter:

@@ -143,6 +143,12 @@ class SamplingSpec:
                 f"sampling.cache_interval={self.cache_interval} steps must lie in 2 to 10, or be 0 "
                 f"for {INTERVAL}"
             )
+        elif self.guidance_rescale or self.guidance_schedule != "constant":
+            raise SpecError(
+                f"sampling.cache={self.cache} carries predictions on as if guidance were the same at every "
+                f"step: leave guidance_schedule={self.guidance_schedule} at constant and "
+                f"guidance_rescale={self.guidance_rescale} at 0, or set sampling.cache=none"
+            )
         elif (self.guidance_start, self.guidance_stop) != (0, 1):
             raise SpecError(
                 f"sampling.cache={self.cache} carries predictions on over the steps at which guidance begins "
