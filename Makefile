@@ -4,7 +4,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 DEMO := out/demo
 
-.PHONY: demo test chaos contract retrain judge bench lint setup
+.PHONY: demo test chaos contract retrain judge bench modes lint setup
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -47,6 +47,10 @@ bench: setup
 	$(PY) tests/bench/bench_pool.py
 	$(PY) tests/bench/bench_farm.py --plot docs/farm.png
 	$(PY) tests/bench/bench_cache.py
+
+# Draws ten long shots of chalk by each mode; about 25 minutes.
+modes: setup
+	$(PY) tests/bench/bench_modes.py --out out/modes
 
 lint: setup
 	.venv/bin/ruff check .

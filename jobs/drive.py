@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cluster.events import Event, FilmDone
     from cluster.shortage import Place
     from jobs.run import Job, Show
+    from jobs.spec import ClusterSpec
 
 STATUSES = {TOOL: "error", USAGE: "usage", INVALID: "invalid", FAILED: "failed", UNREACHABLE: "unreachable"}
 
@@ -174,6 +175,7 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
         hire: Any = LocalCrew
         place: Place | None
         if arguments.local:
+            _refuse_gangs(spec.cluster)
             device = spec.cluster.device
             place = place_on(default_device() if device == "auto" else device)
         else:
@@ -184,11 +186,29 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
             job = with_open_axes(job, arguments.out)
+            _check_zero(job)
             place = place_on_ray(job)
         job = with_open_batch(job, arguments.out, arguments.local)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
         account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
         return run(job, arguments.out, hire, account, place)
+
+
+def _refuse_gangs(cluster: "ClusterSpec") -> None:
+    """One process is one rank."""
+    from jobs.profile import SpecError
+
+    asked = {name: getattr(cluster, name) for name in ("cfg", "ring", "ulysses")}
+    if several := [f"cluster.{name}={size}" for name, size in asked.items() if size > 1]:
+        raise SpecError(f"{', '.join(several)}: --local is a single process, and no gang: leave out either")
+
+
+def _check_zero(job: "Job") -> None:
+    """Now that the axes are known: weights are shared out over several ranks only."""
+    from jobs.stock_checks import check_zero
+
+    for name, one in job.stocked.items():
+        check_zero(name, one.model.zero, job.spec.cluster)
 
 
 def place_on_ray(job: "Job") -> "Place | None":

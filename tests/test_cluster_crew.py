@@ -144,7 +144,7 @@ def test_a_film_of_compiled_kernels_fails_alone_where_there_is_no_compiler(
     done = one_process.render([compiled, make_film("sound", 10)])
     for task in compiled.wanted:
         failure = failure_of(done["compiled"], task)
-        assert failure.code == "E623_COMPILER" and "no no-such-compiler in PATH" in failure.message
+        assert failure.code == "E625_COMPILER" and "no no-such-compiler in PATH" in failure.message
         assert "apt install g++" in failure.hint
     assert all(isinstance(result, Outcome) for result in done["sound"].results.values())
 

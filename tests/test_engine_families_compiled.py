@@ -78,7 +78,7 @@ def test_a_machine_without_a_compiler_or_headers_says_what_to_install(monkeypatc
     monkeypatch.setenv("CXX", "true")  # a program that is everywhere
     with pytest.raises(NoCompiler, match=r"Python\.h is missing") as refused:
         need_compiler()
-    assert refused.value.code == "E623_COMPILER" and "python3-dev" in refused.value.hint
+    assert refused.value.code == "E625_COMPILER" and "python3-dev" in refused.value.hint
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoCompiler, match=r"there is no g\+\+ in PATH"):

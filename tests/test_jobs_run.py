@@ -146,6 +146,14 @@ def failing(name: str, error: Exception, real: Callable[..., Any]) -> Callable[.
     return segment
 
 
+def test_a_gang_in_a_single_process_is_refused_before_anything_is_rendered(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalCrew, "__init__", nobody)
+    result = night.run(film(), told=("cluster.ulysses=2",))
+    assert result["exit_code"] == 2 and "cluster.ulysses=2: --local is a single process" in night.said
+
+
 def test_of_ten_shots_one_edited_renders_a_tenth_and_the_others_keep_their_bytes(night: Night) -> None:
     ten = [shot(f"s{k}") for k in range(10)]
     edited = [*ten[:4], shot("s4", prompt="snow on a hill"), *ten[5:]]

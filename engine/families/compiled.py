@@ -20,7 +20,7 @@ SHAPES = 64  # compilations of a kind of block, beyond which torch would go on w
 class NoCompiler(RuntimeError):
     """This worker lacks what torch.compile builds kernels with; another one may have it."""
 
-    code = "E623_COMPILER"
+    code = "E625_COMPILER"
     hint = (
         "install it on every worker (Debian: apt install g++ python3-dev), "
         "or set profiles.NAME.model.compile=false"
