@@ -120,6 +120,7 @@ class RankHandle:
             exchange=setup.exchange,
             cache=setup.cache,
             check_memory=setup.check_memory,
+            loading_s=setup.step_timeout_s,
         )
 
     def ready(self) -> Ref:

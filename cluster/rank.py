@@ -29,7 +29,6 @@ from engine.tensors import Packed, from_bytes, pack, unpack
 from manifests.store import open_store
 
 EMBEDDINGS = 256  # kept in memory; a film has a few, a night thousands
-LOADING_S = 1800.0  # that ranks of a gang wait for the last to have loaded its weights
 
 
 class Rank:
@@ -43,7 +42,9 @@ class Rank:
         exchange: str = DEEPSPEED,
         cache: str = "auto",
         check_memory: bool = True,
+        loading_s: float = 1800.0,
     ) -> None:
+        self.loading_s = loading_s  # that ranks of a gang wait for the last to have its weights
         self.store, self.device, self.exchange = open_store(store_url), device_name(device), exchange
         self.transformer = LoadedPart("transformer", device, threads, check_memory=check_memory, cache=cache)
         self.embeddings: OrderedDict[str, dict[str, Any]] = OrderedDict()
@@ -108,7 +109,7 @@ class Rank:
         known = self.transformer.model == request.model
         if known:
             self._check(request, "loaded")
-        with nullcontext() if known else together(self.mesh, LOADING_S):
+        with nullcontext() if known else together(self.mesh, self.loading_s):
             family = self.transformer.of(request.model, lambda _: self._check(request, "started"))
             # An adapter's loading replaces modules, to which a gang's hooks must then be tied anew.
             anew = adapt(family, request.adapters, self.store.fetch_artefact)
