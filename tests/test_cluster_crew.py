@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import ray
 from safetensors.torch import load_file, save_file
 
 from cluster.dispatch import Limits
@@ -192,6 +193,17 @@ def test_a_call_that_reached_only_a_dead_worker_does_not_end_its_successor(on_ra
         hired = [event.worker for event in lent.wait() if isinstance(event, Hired)]
     assert hired == ["decode-0"]
     assert lent.crew.stages["decode-0"].actor is successor
+
+
+def test_every_worker_of_a_crew_says_on_which_node_it_lives(on_ray, make_film):
+    lent = on_ray(3, 1)
+    hosts = dict[str, str]()
+    lent.render(
+        [make_film("hosts", seed=21)],
+        lambda event, state: hosts.update((name, worker.host) for name, worker in state.workers.items()),
+    )
+    (node,) = {entry["NodeID"] for entry in ray.nodes()}
+    assert len(hosts) == 7 and set(hosts.values()) == {node}
 
 
 def test_closing_a_crew_ends_every_process_that_it_started(on_ray, make_film, living):

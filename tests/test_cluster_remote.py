@@ -10,7 +10,7 @@ from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from cluster.crew import Setup
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Fared, Hired, Lost, Predicted, Raised
+from cluster.events import Admitted, Draining, Fared, Hired, Lost, Predicted, Raised
 from cluster.shortage import Shortage
 from cluster.tasks import (
     Failure,
@@ -203,3 +203,16 @@ def crew_call(worker, key, **more):
     from cluster.remote import Call
 
     return Call(worker, key, lambda _: None, **more)
+
+
+def test_a_node_that_is_about_to_go_is_told_once_and_not_asked_for_at_every_turn(played, monkeypatch):
+    crew, _, _ = played
+    looks = []
+    monkeypatch.setattr("cluster.remote.draining_nodes", lambda: looks.append(1) or {"node-b", "node-a"})
+    crew.draining, crew.next_look_s = {"node-a"}, 0.0
+    crew._notice()
+    crew._notice()
+    assert list(crew.events) == [Draining("node-b")] and len(looks) == 1
+    crew.next_look_s = 0.0
+    crew._notice()
+    assert list(crew.events) == [Draining("node-b")] and len(looks) == 2
