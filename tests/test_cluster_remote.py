@@ -91,6 +91,7 @@ def played(monkeypatch):
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
     crew.pending, crew.requests, crew.predictions = {}, {}, {}
     crew.conductors, crew.openings, crew.hires, crew.causes = {}, {}, {}, {}
+    crew.draining, crew.next_look_s = set(), float("inf")
     monkeypatch.setattr(remote.ray, "get", play.get)
     monkeypatch.setattr(remote, "StageHandle", lambda role, setup: Stage())
     return crew, remote.errors, play
