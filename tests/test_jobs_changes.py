@@ -4,7 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from cluster.tasks import Outcome
+from cluster.tasks import Asset, GivenTask, Outcome
+from engine.takes import LAST
 from engine.timeline import PromptSpan
 from jobs.changes import changes, leave_note
 from manifests.store import open_store
@@ -42,6 +43,16 @@ BEFORE = shot_task("s0", 2)
 )
 def test_a_shot_that_is_rendered_anew_says_what_is_another(store, after, why):
     assert told(store, BEFORE, after) == {after.shot.shot_id: why}
+
+
+def test_a_shot_that_ends_with_a_picture_is_of_another_length_where_the_picture_stands_longer(store):
+    picture = Asset(LAST, "a" * 64, "/b.png")
+    given = GivenTask(BEFORE.model, (picture,), 1, None, BEFORE.height_px, BEFORE.width_px)
+    long, short = (
+        replace(BEFORE, shot=replace(BEFORE.shot, n_frames=n_frames), given=(given,)) for n_frames in (17, 13)
+    )
+    assert long.n_latent == short.n_latent and (long.n_resting, short.n_resting) == (1, 2)
+    assert told(store, long, short) == {"s0": "another length"}
 
 
 def test_a_film_without_a_note_is_new_and_a_shot_that_is_done_is_not_told(store):

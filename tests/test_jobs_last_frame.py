@@ -145,8 +145,8 @@ def test_every_length_that_is_not_refused_leaves_latents_to_draw_in_one_window(h
     assert not unending(one, ["first_frame"], 400)
 
 
-@pytest.mark.parametrize("kept", [{"model.offload": "memory"}, None])
-def test_a_model_without_the_adapter_or_whose_weights_lie_elsewhere_takes_no_last_frame(
+@pytest.mark.parametrize("kept", [{"model.offload": "memory"}, {"model.quantise": "int8"}, None])
+def test_a_model_without_the_adapter_or_to_whose_weights_none_is_added_takes_no_last_frame(
     home: Path, capsys: pytest.CaptureFixture[str], kept: dict[str, str] | None
 ) -> None:
     if kept is None:
