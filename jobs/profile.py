@@ -90,7 +90,7 @@ class SamplingSpec:
 
     A guidance_scale of 1 is none. How guidance changes from step to step is as in engine.guidance.
     cache=taylorseer predicts one of cache_interval steps and carries the others on from those before, which
-    is faster and changes pictures a little (README, "How it works"); an interval of 0 is 2.
+    is faster and changes pictures a little (README, "Limits"); an interval of 0 is 2.
     """
 
     n_steps: int = 0
