@@ -144,12 +144,11 @@ def _settled(state: State, row: str) -> Step:
     """What the results there are come to for a film: tasks it needs no more are let go, others may begin."""
     film = state.films[row]
     state = replace(state, results=_spread(film, state.results))
+    if film.made.is_done(state.results):
+        return ended(state, row)
     needed = film.made.unfinished(state.results)
     state = replace(state, films=state.films.set(row, replace(film, needed=frozenset(needed))))
     state, actions = _released(state, row, film.needed.difference(needed))
-    if film.made.is_done(state.results):
-        state, more = ended(state, row)
-        return state, [*actions, *more]
     for key in needed:
         state = queued(state, key)
     return state, actions
