@@ -1,8 +1,8 @@
 """The outline of a folder that lies elsewhere: all that planning reads of it, as a folder on this disk.
 
-Small files are there whole. Weights have their true length and header, but no content: the rest of the file
-is a hole, which takes no room on disk and reads as zeros. So whoever looks at headers and lengths sees what
-is at its origin, and nobody may compute with it.
+Small files are there whole, and so is all at the top, such as an adapter. Weights of a part have their true
+length and header, but no content: the rest of the file is a hole, which takes no room on disk and reads as
+zeros. So whoever looks at headers and lengths sees what is at its origin, and nobody may compute with it.
 Decides: what is fetched of which file, and when it is fetched again. Does not decide which files are wanted.
 """
 
@@ -109,12 +109,12 @@ def _make(origin: Origin, files: dict[str, File], home: Path) -> None:
     _sweep(home.parent)
     staged = home.with_name(f"{uuid.uuid4().hex}.part")
     try:
-        small = [name for name in files if not name.endswith(WEIGHTS)]
+        small = [name for name in files if not _is_hollow(name)]
         (staged / "folder").mkdir(parents=True)
         origin.fetch(small, staged / "folder")
         with ThreadPoolExecutor(_AT_ONCE) as threads:
-            weights = (name for name in files if name.endswith(WEIGHTS))
-            list(threads.map(lambda name: _hollow(origin, name, files[name], staged / "folder"), weights))
+            large = filter(_is_hollow, files)
+            list(threads.map(lambda name: _hollow(origin, name, files[name], staged / "folder"), large))
         sums = {name: sha256((staged / "folder" / name).read_bytes()).hexdigest() for name in small}
         told = {name: asdict(replace(one, sha256=sums.get(name, one.sha256))) for name, one in files.items()}
         _write(staged / "files.json", told)
@@ -125,6 +125,11 @@ def _make(origin: Origin, files: dict[str, File], home: Path) -> None:
             raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _is_hollow(name: str) -> bool:
+    """Whether a file is weights of a part, of which the header is enough."""
+    return name.endswith(WEIGHTS) and "/" in name
 
 
 def _hollow(origin: Origin, name: str, file: File, folder: Path) -> None:

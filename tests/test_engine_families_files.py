@@ -14,6 +14,7 @@ HUB = [  # of a repository, as such ones are
     ".gitattributes",
     "README.md",
     "assets/teaser.mp4",
+    "last_frame.safetensors",
     "model_index.json",
     "scheduler/scheduler_config.json",
     "svd.safetensors",
@@ -30,7 +31,7 @@ HUB = [  # of a repository, as such ones are
     "transformer/diffusion_pytorch_model.fp16.safetensors",
     "transformer/diffusion_pytorch_model.safetensors",
 ]
-LEFT = {0, 1, 2, 5, 9, 11, 15, 16}
+LEFT = {0, 1, 2, 6, 10, 12, 16, 17}
 
 
 def test_what_is_loaded_is_chosen_and_no_code_no_pickle_no_variant_and_no_picture() -> None:
@@ -43,6 +44,7 @@ def test_what_is_loaded_is_chosen_and_no_code_no_pickle_no_variant_and_no_pictur
         ["model_index.json", "transformer/pytorch_model.bin", "vae/model.safetensors"],
         ["model_index.json", "transformer/model.CKPT", "transformer/model.fp16.safetensors"],
         ["model.pt"],
+        ["last_frame.safetensors", "model.pt"],
     ],
 )
 def test_weights_that_are_there_as_pickles_alone_are_refused_by_name(names: list[str]) -> None:
@@ -55,14 +57,16 @@ def test_pickles_of_no_part_are_left_beside_sound_weights() -> None:
     assert chosen(["optimizer.bin", "vae/model.safetensors"]) == ("vae/model.safetensors",)
 
 
-NAMES = st.sampled_from(["model_index.json", "vae/config.json", "world.json", "vae/a.safetensors"])
+NAMES = st.sampled_from(
+    ["model_index.json", "vae/config.json", "world.json", "vae/a.safetensors", "last_frame.safetensors"]
+)
 FILES = st.dictionaries(NAMES, st.tuples(st.integers(0, 9), st.sampled_from(["a", "b"])))
 
 
 @given(FILES, FILES)
-def test_models_are_one_exactly_where_all_files_but_their_world_are(one, other) -> None:
+def test_models_are_one_exactly_where_all_files_but_their_world_and_adapter_are(one, other) -> None:
     def weighs(files):
-        return {name: told for name, told in files.items() if name != "world.json"}
+        return {name: told for name, told in files.items() if "/" in name or name == "model_index.json"}
 
     assert (identity(one) == identity(other)) == (weighs(one) == weighs(other))
 

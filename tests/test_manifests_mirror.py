@@ -221,6 +221,13 @@ def test_an_outline_has_small_files_whole_and_of_weights_the_length_and_the_head
     assert list(found.unread) == [WEIGHTS]
 
 
+def test_an_adapter_at_the_top_of_a_folder_is_whole_in_its_outline(tmp_path: Path) -> None:
+    url = put("memory://taught", FILES | {"last_frame.safetensors": FILES[WEIGHTS]})
+    found = outline(InStore(url), tmp_path, everything)
+    assert (found.folder / "last_frame.safetensors").read_bytes() == FILES[WEIGHTS]
+    assert list(found.unread) == [WEIGHTS]
+
+
 def test_an_outline_is_made_once_until_its_origin_changes(s3: str, proxy: Proxy, tmp_path: Path) -> None:
     first = outline(InStore(s3), tmp_path, everything)
     proxy.got.clear()

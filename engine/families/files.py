@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from engine.families.adapter_files import ENDING_FILE
 from engine.families.world import WORLD
 
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
@@ -24,7 +25,7 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
     """
     every = sorted(names)
     loaded = tuple(name for name in every if _is_loaded(PurePosixPath(name)))
-    sound = {PurePosixPath(name).parent for name in loaded if name.endswith(_WEIGHTS)}
+    sound = {PurePosixPath(name).parent for name in loaded if "/" in name and name.endswith(_WEIGHTS)}
     alone = [name for name in every if _is_alone(PurePosixPath(name), sound)]
     if alone:
         shown = ", ".join(alone[:3]) + (f" and {len(alone) - 3} more" if len(alone) > 3 else "")
@@ -35,11 +36,16 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_loaded(path: PurePosixPath) -> bool:
-    """Whether a file is read from its folder: small ones anywhere, weights of a part, hidden ones never."""
+    """Whether a file is read from its folder: small ones anywhere, weights of a part, an adapter at the top.
+
+    Hidden ones never are.
+    """
     if any(part.startswith(".") for part in path.parts):
         return False
     if path.suffix == _WEIGHTS:
-        return len(path.parts) == 2 and not _VARIANT.search(path.name)
+        return path.name == str(path) == ENDING_FILE or (
+            len(path.parts) == 2 and not _VARIANT.search(path.name)
+        )
     return path.suffix in _SMALL
 
 
@@ -54,11 +60,12 @@ def identity(files: Mapping[str, tuple[int, str]]) -> str:
     """BLAKE2b-256 over names, sizes and SHA-256 of all files that weigh on the pictures: which model it is.
 
     world.json does not: it tells people of the model. Counting it would render every film anew for a
-    reworded hint; what a profile takes from a card is part of its tasks' keys anyway.
+    reworded hint; what a profile takes from a card is part of its tasks' keys anyway. So is the adapter with
+    which a shot ends with a picture.
     """
     digest = hashlib.blake2b(digest_size=32)
     for name, (size, sha256) in sorted(files.items()):
-        if name != WORLD:
+        if name not in (WORLD, ENDING_FILE):
             digest.update(f"{name}\0{size}\0{sha256}\0".encode())
     return digest.hexdigest()
 
