@@ -47,6 +47,7 @@ bench: setup
 	$(PY) tests/bench/bench_pool.py
 	$(PY) tests/bench/bench_farm.py --plot docs/farm.png
 	$(PY) tests/bench/bench_cache.py
+	$(PY) tests/bench/bench_precision.py
 
 # Draws ten long shots of chalk by each mode; about 25 minutes.
 modes: setup
