@@ -21,6 +21,7 @@ from manifests.store import Store, StoreError
 
 FOLDER = "calibration"
 KINDS = 64  # of windows that are kept, the latest ones
+MET = 4096  # gangs and windows that are remembered; after so many, a sample more of each is left out
 SAMPLES = 99  # of each kind, the latest ones, of which the median counts: a first one loads the weights
 
 
@@ -47,7 +48,7 @@ class Stopwatch:
         kind = precision(model.dtype, model.quantise, model.compile, waits)
         key = measure_key(model.digest, kind, size, guided, fared.axes, kind_of(fared.device), batch)
         if (event.gang, key) not in self.met:  # it has loaded the weights, or compiled for the window
-            self.met.add((event.gang, key))
+            self.met = {*(self.met if len(self.met) < MET else ()), (event.gang, key)}
             return
         kept = self.seconds.pop(key, deque(maxlen=SAMPLES))
         kept.append(fared.seconds)

@@ -266,8 +266,10 @@ def test_two_drivers_at_once_and_a_third_that_dies_make_the_same_film(
 ) -> None:
     out, root = tmp_path / "out", make_development_identity(stage.folder / "identity").root.read_text()
     statuses = stage.at_once((out, "never", 1), (out, "never", 1), (out, "marker-after", 5))
-    assert statuses[:2] == [0, 0] and statuses[2] in (0, -9)  # alone it may have won no five markers
+    assert 2 in statuses and set(statuses) <= {0, 2, -9}, "one renders, and others leave it to that"
+    if 0 not in statuses:  # the one that rendered has died
+        assert stage.at_once((out, "never", 1)) == [0]
     check_what_readers_see(out, root)
     assert len(markers(out)) == TASKS
-    assert len(list((out / "jobs" / _job(out) / "driver").iterdir())) == 3
+    assert len(list((out / "jobs" / _job(out) / "driver").iterdir())) >= 3
     assert _relative(pictures(out), out) == _relative(undisturbed, stage.folder / "undisturbed")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from immutables import Map
 
-from cluster.calibration import FOLDER, KINDS, SAMPLES, Stopwatch, keep, measured
+from cluster.calibration import FOLDER, KINDS, MET, SAMPLES, Stopwatch, keep, measured
 from cluster.choose import NoFit
 from cluster.dispatch import Canvas, State
 from cluster.events import Fared, Predicted, Window
@@ -169,7 +169,7 @@ def test_the_median_of_what_was_measured_is_kept_in_the_store_and_read_again(tmp
     watch.watch(*predicted(make_film("a"), 1.0, Axes(2, cfg=2)))  # once only: it has loaded the weights
     keep(store, watch.table())
     ((key, seconds),) = measured(store).items()
-    assert seconds == 2.1 and key == "a float32 4x64x64 guided cfg1 ring1 ulysses1 H100"
+    assert seconds == 2.05 and key == "a float32 4x64x64 guided cfg1 ring1 ulysses1 H100"
 
 
 def test_what_is_kept_is_bounded_and_the_latest_wins(tmp_path):
@@ -186,10 +186,12 @@ def test_what_is_kept_is_bounded_and_the_latest_wins(tmp_path):
 def test_a_stopwatch_takes_constant_memory(make_film):
     watch = Stopwatch()
     for number in range(KINDS + 10):
-        watch.watch(*predicted(make_film("a", digest=f"model {number}"), 1.0))
+        for _ in range(2):  # the first of a gang has loaded the weights
+            watch.watch(*predicted(make_film("a", digest=f"model {number}"), 1.0))
     for _ in range(SAMPLES + 10):
         watch.watch(*predicted(make_film("a"), 1.0))
     assert len(watch.seconds) == KINDS and max(map(len, watch.seconds.values())) == SAMPLES
+    assert len(watch.met) <= MET
 
 
 @pytest.mark.parametrize("data", [b"no json", b"{}", b'{"windows": [["a", {"seconds": -1}], ["b"], 3]}'])
