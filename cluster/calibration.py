@@ -48,7 +48,9 @@ class Stopwatch:
         kind = precision(model.dtype, model.quantise, model.compile, waits)
         key = measure_key(model.digest, kind, size, guided, fared.axes, kind_of(fared.device), batch)
         if (event.gang, key) not in self.met:  # it has loaded the weights, or compiled for the window
-            self.met = {*(self.met if len(self.met) < MET else ()), (event.gang, key)}
+            if len(self.met) == MET:
+                self.met.clear()
+            self.met.add((event.gang, key))
             return
         kept = self.seconds.pop(key, deque(maxlen=SAMPLES))
         kept.append(fared.seconds)

@@ -25,11 +25,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch._inductor.config
 from diffusers import CogVideoXPipeline
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
-from torch.backends.cpu import get_cpu_capability
 
 from engine.chalk.clips import append_line, clips_at, random_caption
 from engine.chalk.endings import SHARES, encode_lessons, lesson
@@ -38,7 +36,7 @@ from engine.chalk.model import WEIGHTS, diffusers_folder
 from engine.chalk.muon import update
 from engine.chalk.progress import Average, Plan, load_checkpoint, rate_at, save_checkpoint
 from engine.chalk.train_text import embed
-from engine.chalk.train_transformer import HAS_AMX, mean_square
+from engine.chalk.train_transformer import HAS_AMX, compile_blocks, mean_square, velocities
 from engine.families.adapter_files import ENDING_FILE
 
 STEPS, LESSONS = 800, 800
@@ -123,20 +121,14 @@ class LastLearner:
 
         The first given_B frames of a window and those from `rest` on are free of noise and do not count.
         """
-        batch, length = z_BTCHW.shape[:2]
-        generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step)
-        noise = torch.randn(z_BTCHW.shape, generator=generator)
-        share = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
-        timesteps = (share * len(self.alphas)).long()
-        signal = self.alphas[timesteps].view(-1, 1, 1, 1, 1)
+        plan, (batch, length) = self.plan, z_BTCHW.shape[:2]
         frames = torch.arange(length)
         unknown = ((frames >= given_B[:, None]) & (frames < rest)).float().view(batch, length, 1, 1, 1)
-        noisy = signal.sqrt() * z_BTCHW + (1 - signal).sqrt() * noise
-        velocity = signal.sqrt() * noise - (1 - signal).sqrt() * z_BTCHW
-        seen = torch.lerp(z_BTCHW, noisy, unknown)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.half):
-            predicted = self.model(seen, embeds, timesteps, return_dict=False)[0]
-        return mean_square(predicted.float() - velocity, unknown, self.plan.changes)
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
+        predicted, velocity = velocities(
+            self.model, z_BTCHW, embeds, unknown, self.alphas, generator, half=plan.half
+        )
+        return mean_square(predicted - velocity, unknown, plan.changes)
 
     def save(self, path: Path) -> None:
         """Everything that the next step depends on."""
@@ -170,11 +162,7 @@ def train_last(
     learner = LastLearner(pipeline, plan)
     learner.resume(work / "last_frame.ckpt")
     if plan.compiled:
-        torch._dynamo.config.recompile_limit = 64
-        if get_cpu_capability() == "AVX2":  # as in train_transformer
-            torch._inductor.config.cpp.simdlen = 256
-        for block in pipeline.transformer.transformer_blocks:
-            block.compile(dynamic=True)
+        compile_blocks(pipeline)
     since = time.monotonic()
     while learner.step < plan.last:
         loss = round(learner.train_step(latents), 5)

@@ -143,19 +143,13 @@ class Learner:
 
         The first given_B frames of a window are free of noise and do not count.
         """
-        batch, length = z_BTCHW.shape[:2]
-        generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step)
-        noise = torch.randn(z_BTCHW.shape, generator=generator)
-        share = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
-        timesteps = (share * len(self.alphas)).long()
-        signal = self.alphas[timesteps].view(-1, 1, 1, 1, 1)
+        plan, (batch, length) = self.plan, z_BTCHW.shape[:2]
         unknown = (torch.arange(length) >= given_B[:, None]).float().view(batch, length, 1, 1, 1)
-        noisy = signal.sqrt() * z_BTCHW + (1 - signal).sqrt() * noise
-        velocity = signal.sqrt() * noise - (1 - signal).sqrt() * z_BTCHW
-        seen = torch.lerp(z_BTCHW, noisy, unknown)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.half):
-            predicted = self.model(seen, embeds, timesteps, return_dict=False)[0]
-        return mean_square(predicted.float() - velocity, unknown, self.plan.changes)
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
+        predicted, velocity = velocities(
+            self.model, z_BTCHW, embeds, unknown, self.alphas, generator, half=plan.half
+        )
+        return mean_square(predicted - velocity, unknown, plan.changes)
 
     def save(self, path: Path) -> None:
         """Everything that the next step depends on."""
@@ -178,6 +172,33 @@ class Learner:
         return own
 
 
+def velocities(
+    model: nn.Module,
+    z_BTCHW: Tensor,
+    embeds: Tensor,
+    unknown_BT111: Tensor,
+    alphas: Tensor,
+    generator: torch.Generator,
+    *,
+    half: bool,
+) -> tuple[Tensor, Tensor]:
+    """The velocity that the model predicts and the true one, at noise levels spread evenly over the batch.
+
+    Frames that are not unknown are free of noise; `half` computes in bfloat16 where that pays.
+    """
+    batch = len(z_BTCHW)
+    noise = torch.randn(z_BTCHW.shape, generator=generator)
+    share = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
+    timesteps = (share * len(alphas)).long()
+    signal = alphas[timesteps].view(-1, 1, 1, 1, 1)
+    noisy = signal.sqrt() * z_BTCHW + (1 - signal).sqrt() * noise
+    velocity = signal.sqrt() * noise - (1 - signal).sqrt() * z_BTCHW
+    seen = torch.lerp(z_BTCHW, noisy, unknown_BT111)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        predicted: Tensor = model(seen, embeds, timesteps, return_dict=False)[0]
+    return predicted.float(), velocity
+
+
 def mean_square(error_BTCHW: Tensor, counts_BT111: Tensor, changes: float) -> Tensor:
     """Mean square of the errors of frames that count, of which the part that differs between a window's
     frames counts `changes` times.
@@ -190,6 +211,15 @@ def mean_square(error_BTCHW: Tensor, counts_BT111: Tensor, changes: float) -> Te
     return loss
 
 
+def compile_blocks(pipeline: CogVideoXPipeline) -> None:
+    """Compile the transformer's blocks for training: once for all blocks, sizes and lengths."""
+    torch._dynamo.config.recompile_limit = 64  # beyond it, blocks would run uncompiled
+    if get_cpu_capability() == "AVX2":  # as asked for, or found: kernels of two kinds together give NaN
+        torch._inductor.config.cpp.simdlen = 256
+    for block in pipeline.transformer.transformer_blocks:
+        block.compile(dynamic=True)
+
+
 def train_transformer(
     pipeline: CogVideoXPipeline, latents: LatentsBySize, plan: TransformerPlan, work: Path
 ) -> None:
@@ -197,11 +227,7 @@ def train_transformer(
     learner = Learner(pipeline, plan)
     learner.resume(work / "transformer.ckpt")
     if plan.compiled:
-        torch._dynamo.config.recompile_limit = 64  # beyond it, blocks would run uncompiled
-        if get_cpu_capability() == "AVX2":  # as asked for, or found: kernels of two kinds together give NaN
-            torch._inductor.config.cpp.simdlen = 256
-        for block in pipeline.transformer.transformer_blocks:
-            block.compile(dynamic=True)  # one compilation for blocks, sizes and lengths
+        compile_blocks(pipeline)
     since = time.monotonic()
     while learner.step < plan.last:
         loss = round(learner.train_step(latents), 5)
