@@ -4,7 +4,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 DEMO := out/demo
 
-.PHONY: demo test chaos contract retrain judge bench modes lint setup
+.PHONY: demo test chaos contract retrain judge bench modes gpu lint setup
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -52,6 +52,11 @@ bench: setup
 # Draws ten long shots of chalk by each mode; about 25 minutes.
 modes: setup
 	$(PY) tests/bench/bench_modes.py --out out/modes
+
+# On a machine with a CUDA GPU, in an environment whose PyTorch sees it (PY=...).
+gpu:
+	$(PY) -m pytest -rA tests/slow_gpu.py
+	$(PY) tests/bench/bench_gpu.py --out out/gpu
 
 lint: setup
 	.venv/bin/ruff check .

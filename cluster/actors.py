@@ -16,6 +16,7 @@ from cluster.events import Window
 from cluster.rank import Rank
 from cluster.stages import Decoder, Encoder, Finisher
 from cluster.tasks import ShotTask, Task
+from cluster.topology import stage_needs
 from engine.parallel.axes import Axes
 from engine.parallel.gang import serve_rendezvous
 
@@ -67,6 +68,7 @@ class StageHandle:
 
     def __init__(self, role: str, setup: Setup) -> None:
         arguments: dict[str, Any] = {"store_url": setup.store_url, "threads": setup.threads}
+        gpus = 0.0
         if role != "finish":
             arguments["cache"] = setup.cache
         if role == "conduct":
@@ -75,9 +77,8 @@ class StageHandle:
             arguments["identity_folder"] = setup.identity_folder
         else:
             arguments["check_memory"] = setup.check_memory
-            if setup.stage_gpus > 0:
-                arguments["device"] = setup.device
-        gpus = setup.stage_gpus if "device" in arguments else 0
+            gpus = stage_needs(setup)
+            arguments["device"] = "cuda" if gpus else "cpu"
         self.actor = StageActors[role].options(num_gpus=gpus).remote(**arguments)
 
     def ready(self) -> Ref:

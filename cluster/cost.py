@@ -21,9 +21,10 @@ from engine.parallel.axes import Axes, shares
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTISED_ROW = {"int8": 5, "float8": 4}  # bytes beside a row's 8-bit numbers: its scale, int8's zero point
 GIB = 1 << 30
-# Hidden states (S D) that a forward holds at once: HunyuanVideo's README says 60 GB at 720x1280x129 and 45 GB
-# at 544x960x129, whose difference is 47 of them; Wan 2.1's README agrees, with 8.2 GB for 1.3B at 480p.
-HELD = 47
+# Hidden states (S D) that a forward holds at once. tests/bench/bench_gpu.py counted on an H100, in bfloat16:
+# CogVideoX 2B 14.7 and 5B 13.2, Wan 2.1 1.3B 16.6 and 14B 11.6, LTX-Video 2B 16.9, HunyuanVideo 18.3. A fifth
+# more is for what an allocator leaves between them. (HunyuanVideo's own code holds 47 by its README.)
+HELD = 22
 RESERVE_GIB = 1.5  # CUDA's context and the buffers of collectives
 LATENT_BYTES = 4  # windows travel in float32
 RING_SPEED = (

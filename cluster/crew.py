@@ -32,7 +32,7 @@ class Setup:
     store_url: str
     identity_folder: str
     device: str = "auto"
-    stage_gpus: float = 0.0
+    stage_gpus: float = 0.2
     threads: int = 1
     checkpoint_every: int = 5
     gangs: int = 1

@@ -174,7 +174,10 @@ class Decoder:
 
     def run(self, task: SegmentTask) -> Outcome:
         """Decode and encode one shot."""
-        return done_once(self.store, task, lambda folder: self._segment(task, folder))
+        try:
+            return done_once(self.store, task, lambda folder: self._segment(task, folder))
+        finally:
+            give_memory_back()  # of a GPU, to the rank beside: torch would keep what pixels took
 
     def _segment(self, task: SegmentTask, folder: Path) -> Made:
         latents = from_bytes(

@@ -21,15 +21,30 @@ class TooSmall(Exception):
     """The cluster cannot hold what the job asks for."""
 
 
+# Of a GPU, as Ray counts, where encoders and decoders share it: more than half, so that it has one rank only.
+BESIDE_STAGES = 0.6
+
+
 def rank_needs(setup: Setup) -> dict[str, float]:
-    """What one rank takes of its node."""
-    return {"GPU": 1.0} if setup.device == "cuda" else {"CPU": float(setup.threads)}
+    """What one rank takes of its node, as Ray counts."""
+    unit, amount = _whole(setup)
+    return {unit: BESIDE_STAGES if unit == "GPU" and setup.stage_gpus else amount}
+
+
+def stage_needs(setup: Setup) -> float:
+    """The share of a GPU that an encoder or a decoder takes, 0 where it computes on the CPU."""
+    return setup.stage_gpus if setup.device == "cuda" else 0.0
 
 
 def gangs_on(node: Resources, setup: Setup) -> int:
     """How many gangs fit on a node."""
-    ranks = min(int(node.get(name, 0.0) // amount) for name, amount in rank_needs(setup).items())
-    return ranks // setup.axes.ranks
+    unit, amount = _whole(setup)
+    return int(node.get(unit, 0.0) // amount) // setup.axes.ranks
+
+
+def _whole(setup: Setup) -> tuple[str, float]:
+    """What a rank has for itself among ranks, and how much."""
+    return ("GPU", 1.0) if setup.device == "cuda" else ("CPU", float(setup.threads))
 
 
 def machine_of(nodes: Sequence[Resources]) -> Machine | None:
@@ -84,7 +99,7 @@ def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:
         gpus = sum(node.get("GPU", 0.0) for node in nodes)
         setup = replace(setup, device="cuda" if gpus else "cpu")
     room = sum(gangs_on(node, setup) for node in nodes)
-    axes, ((unit, amount), *_) = setup.axes, rank_needs(setup).items()
+    axes, (unit, amount) = setup.axes, _whole(setup)
     largest = max((node.get(unit, 0.0) for node in nodes), default=0.0)
     if room == 0:
         raise TooSmall(
@@ -97,4 +112,17 @@ def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:
             f"cluster.gangs={setup.gangs} gangs of {axes.ranks} do not fit: the {len(nodes)} nodes have room "
             f"for {room}; lower cluster.gangs, or 0 for as many as fit"
         )
+    _check_stages(setup, nodes)
     return replace(setup, gangs=setup.gangs or room)
+
+
+def _check_stages(setup: Setup, nodes: Sequence[Resources]) -> None:
+    """Raise TooSmall where an encoder or a decoder would wait for ever for room beside ranks."""
+    share, n_stages = stage_needs(setup), 1 + setup.decoders
+    gpus = sum(int(node.get("GPU", 0.0)) for node in nodes)
+    if share and gpus * int((1 - BESIDE_STAGES) / share + 1e-6) < n_stages:
+        raise TooSmall(
+            f"an encoder and cluster.decoders={setup.decoders} with cluster.stage_gpus={share:g} of a GPU "
+            f"each do not fit beside gangs on {gpus} GPUs, of each of which they may take "
+            f"{1 - BESIDE_STAGES:g}; lower either, or cluster.stage_gpus=0 to decode on CPUs"
+        )

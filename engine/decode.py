@@ -56,7 +56,7 @@ def shown_frames(
     vae: AutoencoderKLCogVideoX, latents_BTCHW: Tensor, device: str = "cpu"
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """The pixel frames (H, W, 3) of one shot's latents (1, F, C, H, W), as a canvas left them."""
-    z_BCTHW = latents_BTCHW.to(device).permute(0, 2, 1, 3, 4)
+    z_BCTHW = latents_BTCHW.to(device, vae.dtype).permute(0, 2, 1, 3, 4)
     # Times the reciprocal, as the pipeline does: a quotient may have another last bit, a pixel another byte.
     for chunk in stream_decode(vae, 1 / vae.config.scaling_factor * z_BCTHW):
         yield from frames_uint8(chunk)

@@ -33,8 +33,8 @@ class ClusterSpec:
     batch windows of one step of a shot are predicted in one forward, 0 for as many as pay (cluster.batch): it
     may change low bits, and a job that goes on keeps the batch that was chosen when it began.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
-    each decoder take, 0 for the CPU. cache is where each node keeps copies of models that lie elsewhere,
-    auto for longtake below $XDG_CACHE_HOME or ~/.cache.
+    each decoder take beside a rank, at most 0.4, and 0 has them on the CPU. cache is where each node keeps
+    copies of models that lie elsewhere, auto for longtake below $XDG_CACHE_HOME or ~/.cache.
     A worker that is silent for longer than a bound counts as hung, and another does its work: group_timeout_s
     is for ranks of one gang that wait for each other, step_timeout_s for a window's prediction, with the
     loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
@@ -51,7 +51,7 @@ class ClusterSpec:
     decoders: int = 1
     finishers: int = 1
     device: str = "auto"
-    stage_gpus: float = 0.0
+    stage_gpus: float = 0.2
     threads: int = 1
     checkpoint_every: int = 5
     max_canvases: int = 4
@@ -78,6 +78,10 @@ class ClusterSpec:
         for name in ("gangs", "cfg", "ring", "ulysses", "batch", "stage_gpus", *_EARLY_ENDS):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative, and finite")
+        if self.stage_gpus > 0.4:
+            raise SpecError(
+                f"cluster.stage_gpus={self.stage_gpus} must be at most 0.4: a rank takes the rest of its GPU"
+            )
         if self.breaker_share > 1:
             raise SpecError(f"cluster.breaker_share={self.breaker_share} must lie in 0 to 1")
         if self.exchange not in EXCHANGES:

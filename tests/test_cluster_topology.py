@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from cluster.crew import Setup
 from cluster.shortage import Place
-from cluster.topology import TooSmall, fit, gangs_on, machine_of, place_of, rank_needs
+from cluster.topology import (
+    BESIDE_STAGES,
+    TooSmall,
+    fit,
+    gangs_on,
+    machine_of,
+    place_of,
+    rank_needs,
+    stage_needs,
+)
 from engine.memory import GIB, Free
 from engine.parallel.axes import Axes
 
@@ -27,18 +36,39 @@ setups = st.builds(
     st.integers(0, 12),
     st.integers(1, 9),
 )
+shares = st.integers(1, 40).map(lambda percent: percent / 100)
+
+
+def pieces(cluster, unit):
+    """What can be taken a share of, node by node: each GPU for itself, all CPUs of a node together."""
+    return [[1.0] * int(node["GPU"]) if unit == "GPU" else [node["CPU"]] for node in cluster]
+
+
+def take(free, amount):
+    """Whether a piece has so much left, which is then gone."""
+    for n, left in enumerate(free):
+        if left >= amount - 1e-6:
+            free[n] -= amount
+            return True
+    return False
+
+
+def put(setup, cluster):
+    """How many gangs can be placed one after another, each on any one node with room, and what is left."""
+    ((unit, amount),) = rank_needs(setup).items()
+    left, count = pieces(cluster, unit), 0
+    for n, free in enumerate(left):
+        while True:
+            then = list(free)
+            if not all(take(then, amount) for _ in range(setup.axes.ranks)):
+                break
+            free, count = then, count + 1
+        left[n] = free
+    return count, left
 
 
 def placed(setup, cluster):
-    """How many gangs can be placed one after another, each on any one node with room: no arithmetic."""
-    count = 0
-    for node in cluster:
-        free = dict(node)
-        while all(free[unit] >= setup.axes.ranks * amount for unit, amount in rank_needs(setup).items()):
-            for unit, amount in rank_needs(setup).items():
-                free[unit] -= setup.axes.ranks * amount
-            count += 1
-    return count
+    return put(setup, cluster)[0]
 
 
 @given(setups, nodes)
@@ -51,6 +81,29 @@ def test_fit_takes_all_the_room_there_is_or_what_was_asked_for_and_refuses_more(
     fitted = fit(setup, cluster)
     assert fitted.gangs == (setup.gangs or room)
     assert replace(fitted, gangs=setup.gangs) == setup
+
+
+@given(nodes, shares, st.integers(1, 12), st.integers(1, 9))
+def test_encoders_and_decoders_find_room_beside_all_gangs_or_are_refused(cluster, share, decoders, ranks):
+    axes = Axes(ranks, ulysses=ranks)
+    setup = replace(SETUP, device="cuda", stage_gpus=share, decoders=decoders, axes=axes)
+    count, left = put(setup, cluster)
+    if not count:
+        return
+    rest = [[min(gpu, 1 - BESIDE_STAGES) for gpu in free] for free in left]  # other gangs may come
+    fits = all(any(take(free, share) for free in rest) for _ in range(1 + decoders))
+    try:
+        fit(setup, cluster)
+    except TooSmall as refusal:
+        assert not fits and f"cluster.decoders={decoders}" in str(refusal)
+    else:
+        assert fits
+
+
+def test_stages_take_no_gpu_where_the_cluster_has_none_or_they_are_told_to_stay_off_it():
+    assert stage_needs(replace(SETUP, device="cpu")) == 0
+    assert stage_needs(replace(SETUP, device="cuda", stage_gpus=0)) == 0
+    assert rank_needs(replace(SETUP, device="cuda", stage_gpus=0)) == {"GPU": 1.0}
 
 
 @given(setups, nodes)

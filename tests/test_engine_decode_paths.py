@@ -61,7 +61,7 @@ def whitened(family, z):
 def denormalised(family, z):
     """By LTX and Mochi, whose own tests hold this scale, and LTX's noise, against stock's."""
     vae = family.pipeline.vae
-    timestep = [torch.tensor([DECODE_TIMESTEP])] if vae.config.get("timestep_conditioning") else []
+    timestep = [torch.tensor([DECODE_TIMESTEP]).to(z)] if vae.config.get("timestep_conditioning") else []
     torch.manual_seed(DECODE_SEED)
     return vae.decode(family._denormalised(z), *timestep).sample
 

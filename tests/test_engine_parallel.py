@@ -350,7 +350,8 @@ def predict(family, case):
         sound = torch.randn((case.batch, 2 * n_sound(case.n_frames), 32), generator=generator)
         window, at = add_sound(window.float(), sound), torch.tensor([0.5, 0.2])
         return family.predict(window, at, prompt, negative, case.scale)
-    given, at = given_to(case, generator), torch.tensor(500)
+    given = given_to(case, generator)
+    at = torch.tensor(0.5 if case.family == "Open-Sora 2" else 500)
     if case.n_given:
         telling = Telling(times=True, noise=GIVEN_NOISE if case.family.startswith("SkyReels") else 0)
         window, at = telling.of(window, at, case.n_given, shot[:, -case.n_given :])
