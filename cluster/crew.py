@@ -64,7 +64,11 @@ class Crew(Protocol):
 
 # What an error says that came of too little memory, and what to do where the error itself does not know.
 _RAN_OUT = {
-    "GPU": ("E921_GPU_OOM", "GPU_OOM", "take a smaller picture or window.size, or model.offload=memory"),
+    "GPU": (
+        "E921_GPU_OOM",
+        "GPU_OOM",
+        "take a smaller picture or window.size, model.offload=memory, or model.tiles=true if it was decoding",
+    ),
     "main": (
         "E922_HOST_OOM",
         "HOST_OOM",

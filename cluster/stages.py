@@ -206,9 +206,9 @@ class Decoder:
 
     def _frames(self, task: SegmentTask, latents: Any) -> Iterator[Picture]:
         """The frames that are shown, as the model drew them."""
-        hidden = task.source.hidden_frames
-        shown = self.vae.of(task.source.model).frames(latents)
-        return islice(shown, hidden, hidden + task.source.shot.n_frames)
+        hidden, family = task.source.hidden_frames, self.vae.of(task.source.model)
+        family.tile_pixels(task.tiles)
+        return islice(family.frames(latents), hidden, hidden + task.source.shot.n_frames)
 
 
 def _swatches(task: SegmentTask) -> Swatches:

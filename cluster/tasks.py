@@ -320,17 +320,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class SegmentTask(Task):
-    """A shot's frames as a closed-GOP file, their colours held to its beginning where they drift."""
+    """A shot's frames as a closed-GOP file, their colours held to its beginning where they drift.
+
+    With tiles they are decoded in tiles of space.
+    """
 
     kind: ClassVar[str] = "segment"
     source: ShotTask
     picture: Picture
     hold: Hold = LEFT
+    tiles: bool = False
 
     @property
     def identity(self) -> Any:
         held = [self.hold.max_drift] if self.hold != LEFT else []
-        return [self.source.key, self.source.shot.n_frames, asdict(self.picture), *held]
+        tiled = ["tiles"] if self.tiles else []
+        return [self.source.key, self.source.shot.n_frames, asdict(self.picture), *held, *tiled]
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ where diffusers cuts (3, 2, 2, ... for an odd number of latent frames).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
 from engine.canvas import NotFinite
+from engine.tiles import in_tiles
 
 _TIME = 2  # the frame axis of z_BCTHW and of a pixel chunk
 
@@ -44,12 +46,13 @@ def n_latent_frames(n_pixels: int, c: int = 4) -> int:
 def stream_decode(vae: AutoencoderKLCogVideoX, z_BCTHW: Tensor) -> Iterator[Tensor]:
     """Yield pixel chunks (B, 3, T, H, W) in [-1, 1] whose concatenation over T is vae.decode(z_BCTHW).sample.
 
-    z_BCTHW is already divided by the scaling factor, as for vae.decode. Beyond z itself, memory does not grow
-    with F: one chunk and one cache live at a time. The VAE must be on z's device, since offload hooks of
+    In tiles of space where the autoencoder's tiling is on, as there. z_BCTHW is already divided by the
+    scaling factor, as for vae.decode. Beyond z itself, memory does not grow with F: one chunk and one cache
+    live at a time. The VAE must be on z's device, since offload hooks of
     vae.decode do not run. No gradients. Raises ValueError, at the call, for what it cannot decode so.
     """
-    _check(vae, z_BCTHW)
-    return _chunks(vae, z_BCTHW)
+    _check(z_BCTHW)
+    return in_tiles(vae, partial(_chunks, vae), z_BCTHW)
 
 
 def shown_frames(
@@ -85,11 +88,9 @@ def unit_uint8(unit_BCTHW: Tensor) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray((unit_THWC * 255).round().astype(np.uint8))
 
 
-def _check(vae: AutoencoderKLCogVideoX, z_BCTHW: Tensor) -> None:
+def _check(z_BCTHW: Tensor) -> None:
     if z_BCTHW.ndim != 5:
         raise ValueError(f"latents are (batch, channels, frames, height, width), not {tuple(z_BCTHW.shape)}")
-    if vae.use_tiling:
-        raise ValueError("streaming equals the untiled decode only: call vae.disable_tiling() first")
     n_frames = z_BCTHW.shape[_TIME]
     if n_frames % 2 == 0:
         # Without a batch of odd length the VAE upsamples every frame by 4, also the first.

@@ -118,7 +118,8 @@ def _seed(row: Row, shot: Row) -> int:
 
 def _segment(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture, batch: int) -> SegmentTask:
     task = replace(_shot_task(row, asked, shot, one, picture), batch=batch)
-    return SegmentTask(task, picture, hold_of(task, _text(asked, "camera"), one))
+    hold = hold_of(task, _text(asked, "camera"), one)
+    return SegmentTask(task, picture, hold, one.profile.model.tiles)
 
 
 def _shot_task(row: Row, asked: Row, shot: Shot, one: Stock, picture: Picture) -> ShotTask:

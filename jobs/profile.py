@@ -46,7 +46,8 @@ class ModelSpec:
     of a gang (DeepSpeed's ZeRO-3); offload keeps them in main memory ("memory") or in files ("disk") and
     brings them to the GPU layer by layer. Two that change pictures a little: quantise keeps the transformer's
     linear layers in 8 bits, "int8" anywhere or "float8" on GPUs that multiply it; compile has torch.compile
-    build its kernels when a window's shape is first met, so that later steps are faster.
+    build its kernels when a window's shape is first met, so that later steps are faster. tiles decodes
+    pixels in overlapping tiles of space, blended where they meet: less memory, slightly other pixels.
     """
 
     folder: str = "chalk"
@@ -55,6 +56,7 @@ class ModelSpec:
     offload: str = ""
     quantise: str = ""
     compile: bool = False
+    tiles: bool = False
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:

@@ -123,11 +123,16 @@ def check_zero(name: str, zero: bool, cluster: ClusterSpec) -> None:
 
 
 def check_kernels(name: str, model: ModelSpec, facts: ModelFacts, cluster: ClusterSpec) -> None:
-    """Refuse float8 on CPUs, and compiled kernels for a gang of several or a model without blocks."""
+    """Refuse float8 on CPUs, tiles that save nothing, and compiled kernels of gangs or of no blocks."""
     if model.quantise == "float8" and cluster.device == "cpu":
         raise SpecError(
             f"profiles.{name}.model.quantise=float8 is for GPUs that multiply it, and cluster.device=cpu: "
             "use int8"
+        )
+    if model.tiles and not FAMILIES[facts.family].tiles:
+        raise SpecError(
+            f"profiles.{name}.model.tiles=true: its model's pixels would take no less memory in tiles; leave "
+            "it out, and take a smaller picture or cluster.stage_gpus=0 where they run out of memory"
         )
     if not model.compile:
         return

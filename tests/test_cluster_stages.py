@@ -60,6 +60,9 @@ class Painted:
     def of(self, model):
         return self
 
+    def tile_pixels(self, tiles):
+        assert not tiles
+
     def frames(self, latents):
         self.shown += 1
         return iter(self.f_THWC)

@@ -308,8 +308,9 @@ def test_a_scheduler_of_another_kind_is_refused_by_name(folder):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_planning_knows_which_families_a_gang_can_share_and_which_schedulers_they_have(name):
+def test_planning_knows_which_families_share_a_window_or_decode_in_tiles_and_their_schedulers(name):
     module, _, family = FAMILIES[name].loader.partition(":")
     loaded = getattr(import_module(module), family)
     assert FAMILIES[name].shared == (loaded.parallel is not None)
+    assert FAMILIES[name].tiles == loaded.tiles
     assert FAMILIES[name].schedulers == tuple(loaded.schedulers)

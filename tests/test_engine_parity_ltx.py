@@ -221,10 +221,10 @@ def test_runs_cover_a_shot_and_are_never_long(n_latent):
         assert max(held) <= 3 * reach
 
 
-def test_tiling_is_refused(folder):
+def test_decoding_frame_by_frame_is_refused(folder):
     family = load_part(folder, "vae", "float32")
-    family.pipeline.vae.enable_tiling()
-    with pytest.raises(ValueError, match="leave tiling off"):
+    family.pipeline.vae.use_framewise_decoding = True
+    with pytest.raises(ValueError, match="frame-wise"):
         next(family.frames(torch.zeros(1, 3, CHANNELS, 2, 2)))
 
 

@@ -165,8 +165,8 @@ def test_two_streams_of_one_autoencoder_do_not_meet():
 
 def test_what_cannot_be_streamed_is_refused(folder):
     family = load_part(folder, "vae", "float32")
-    family.pipeline.vae.enable_tiling()
-    with pytest.raises(ValueError, match="leave tiling"):
+    family.pipeline.vae.use_framewise_decoding = True
+    with pytest.raises(ValueError, match="frame-wise"):
         next(family.frames(torch.zeros(1, 3, CHANNELS, 2, 2)))
 
 

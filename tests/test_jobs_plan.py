@@ -22,10 +22,11 @@ from engine.families.published_parts import SVD
 from engine.takes import CLIP, FIRST
 from jobs.models import checkpoint_of
 from jobs.plan import film_tasks, fps_of, frames_of, plan
-from jobs.profile import Profile, QualitySpec, SpecError, WindowSpec
-from jobs.spec import load_spec
+from jobs.profile import ModelSpec, Profile, QualitySpec, SpecError, WindowSpec
+from jobs.spec import ClusterSpec, load_spec
 from jobs.stitching import blends_only
 from jobs.stock import LANGUAGES, Stock, completed, limits_of, settled, stock, stock_published
+from jobs.stock_checks import check_kernels
 from manifests.schema import SCHEMA
 from manifests.sizes import Sizes
 from manifests.validate import validate
@@ -500,6 +501,22 @@ def test_long_shots_are_held_to_their_beginning_unless_they_are_meant_to_change(
     off = replace(one, profile=replace(PROFILE, quality=QualitySpec(max_drift=0.0)))
     (segment,) = film_tasks(row(shot(**{"duration_s": 20.0} | changes)), {"chalk": off}).master.segments
     assert segment.hold == Hold() and not segment.hold.why
+
+
+def test_pixels_in_tiles_are_another_segment_of_the_same_shot() -> None:
+    tiled = replace(STOCK["chalk"], profile=replace(PROFILE, model=replace(PROFILE.model, tiles=True)))
+    one, other = (
+        film_tasks(row(shot()), {"chalk": stock}).master.segments[0] for stock in (STOCK["chalk"], tiled)
+    )
+    assert one.source.key == other.source.key and one.key != other.key
+
+
+@pytest.mark.parametrize("family", ["WanPipeline", "StableVideoDiffusionPipeline"])
+def test_tiles_are_refused_where_they_would_save_nothing(family: str) -> None:
+    facts = replace(FACTS, family=family)
+    with pytest.raises(SpecError, match=r"profiles\.w\.model\.tiles=true: .* no less memory in tiles"):
+        check_kernels("w", ModelSpec(tiles=True), facts, ClusterSpec())
+    check_kernels("w", ModelSpec(), facts, ClusterSpec())
 
 
 def test_the_shipped_model_says_in_its_own_languages_what_changes() -> None:

@@ -37,6 +37,7 @@ class Known:
     patch: Read = "transformer.patch_size"
     heads: Read = "transformer.num_attention_heads"
     shared: bool = True  # whether a gang can share one window's sequence, by ring and ulysses
+    tiles: bool = False  # whether pixels in tiles of space take less memory, as its class says
     period: Read = 0
     window_unit: Read = 1
     patch_frames: Read = 1

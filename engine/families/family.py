@@ -45,6 +45,7 @@ class Family(ABC):
     channels_first: ClassVar[bool]  # whether stock's latents are BCTHW; a canvas's are BTCHW
     latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
     noise_in_float32: ClassVar[bool] = False  # whether stock draws them so, however it keeps them
+    tiles: ClassVar[bool] = True  # whether pixels in tiles of space take less memory
     one_batch: ClassVar[bool]  # whether stock predicts both branches at once; unequal texts go in turn
 
     def __init__(self, pipeline: Any) -> None:
@@ -158,6 +159,17 @@ class Family(ABC):
     def takes_batches(self) -> bool:
         """Whether one forward can predict several windows."""
         return True
+
+    def tile_pixels(self, tiles: bool) -> None:
+        """Decode in tiles of space, of the autoencoder's own sizes, or not; small pictures are one tile.
+
+        Raises ValueError where that would take no less memory: every tile keeps its own past, and those of
+        Wan's and HunyuanVideo 1.5's decoders together are larger than the whole picture's.
+        """
+        if self.tiles:
+            (self.pipeline.vae.enable_tiling if tiles else self.pipeline.vae.disable_tiling)()
+        elif tiles:
+            raise ValueError(f"{type(self).__name__} would take no less memory for its pixels in tiles")
 
     @property
     def device(self) -> torch.device:

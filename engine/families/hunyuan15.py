@@ -61,6 +61,7 @@ class HunyuanVideo15(Family):
     )
     channels_first = True
     latents_in_float32 = False
+    tiles = False
     one_batch = False
 
     @classmethod

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.tiles import in_tiles
+
 
 def stream_tiles(vae: Any, z_BCTHW: Tensor) -> Iterator[Tensor]:
     """Yield pixel chunks (B, 3, t, H, W) whose concatenation over t is vae.decode(z_BCTHW).sample.
 
-    z_BCTHW is already divided by the scaling factor. Two tiles live at a time. Raises ValueError for an
-    autoencoder that tiles in space.
+    z_BCTHW is already divided by the scaling factor. Two tiles of time live at a time, each decoded in
+    tiles of space where the autoencoder's tiling is on.
     """
-    if vae.use_tiling:
-        raise ValueError("streaming equals the untiled decode only: call vae.disable_tiling() first")
     per_latent, n_latent = vae.temporal_compression_ratio, z_BCTHW.shape[2]
     size = vae.tile_sample_min_num_frames // per_latent
     if not vae.use_framewise_decoding or n_latent <= size:
@@ -42,5 +42,4 @@ def stream_tiles(vae: Any, z_BCTHW: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def _decode(vae: Any, z_BCTHW: Tensor) -> Tensor:
     """Pixels of latent frames decoded at once."""
-    pixels: Tensor = vae.decoder(vae.post_quant_conv(z_BCTHW))
-    return pixels
+    return torch.cat(list(in_tiles(vae, lambda z: iter([vae.decoder(vae.post_quant_conv(z))]), z_BCTHW)), 2)

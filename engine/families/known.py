@@ -21,6 +21,7 @@ _HUNYUAN_CAMERA = Idiom(
 # Each of a text alone, of which the table below has kin.
 _COGVIDEOX = Known(
     "engine.families.cogvideox:CogVideoX",
+    tiles=True,
     schedulers=("ddim", "dpm"),
     window_frames=variants.cogvideox_window,
     max_text_tokens="transformer.max_text_seq_length",
@@ -88,6 +89,7 @@ FAMILIES = {
     ),
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",
+        tiles=True,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
@@ -96,6 +98,7 @@ FAMILIES = {
     ),
     "HunyuanVideoPipeline": Known(
         "engine.families.hunyuan:HunyuanVideo",
+        tiles=True,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
@@ -120,6 +123,7 @@ FAMILIES = {
     ),
     "LTXPipeline": Known(
         "engine.families.ltx:LTX",
+        tiles=True,
         schedulers=("euler",),
         window_frames=21,  # trained on up to 161 pixel frames
         max_text_tokens=128,
@@ -131,6 +135,7 @@ FAMILIES = {
     ),
     "MochiPipeline": Known(
         "engine.families.mochi:Mochi",
+        tiles=True,
         schedulers=("euler",),
         window_frames=28,  # trained on 163 pixel frames
         max_text_tokens="transformer.max_sequence_length",

@@ -128,8 +128,8 @@ class LTX(Family):
         depend on. A shot of one run has the bits of the whole decode.
         """
         vae = self.pipeline.vae
-        if vae.use_tiling or vae.use_framewise_decoding:
-            raise ValueError("streaming equals the untiled decode only: leave tiling off")
+        if vae.use_framewise_decoding:
+            raise ValueError("streaming equals the whole decode only: leave frame-wise decoding off")
         z_BCTHW = self._denormalised(latents.to(self.device, torch.float32).transpose(1, 2))
         reach, c = reach_latents(vae.decoder), vae.temporal_compression_ratio
         for start, stop in runs(z_BCTHW.shape[2], reach):

@@ -64,6 +64,7 @@ class MiniMaxH3(Family):
     )
     channels_first = True
     latents_in_float32 = True
+    tiles = False
     one_batch = False
 
     @classmethod

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXCausalConv3d
 from torch import Tensor
+
+from engine.tiles import in_tiles
 
 LATENTS = 2  # decoded at a time
 _TIME = 2
@@ -24,11 +27,16 @@ _TIME = 2
 def stream_pixels(vae: Any, z_BCTHW: Tensor) -> Iterator[Tensor]:
     """Yield pixel chunks (B, 3, t, H, W) whose concatenation over t is vae.decode(z_BCTHW).sample.
 
-    Memory does not grow with T. Kernels of convolutions may round otherwise for fewer frames. Raises
-    ValueError for an autoencoder that decodes in tiles or frame by frame.
+    Memory does not grow with T. Kernels of convolutions may round otherwise for fewer frames. In tiles of
+    space where the autoencoder's tiling is on. Raises ValueError for one that decodes frame by frame.
     """
-    if vae.use_tiling or vae.use_framewise_decoding:
-        raise ValueError("streaming equals the untiled decode only: leave tiling and frame-wise decoding off")
+    if vae.use_framewise_decoding:
+        raise ValueError("streaming equals the whole decode only: leave frame-wise decoding off")
+    return in_tiles(vae, partial(_chunks, vae), z_BCTHW)
+
+
+def _chunks(vae: Any, z_BCTHW: Tensor) -> Iterator[Tensor]:
+    """As stream_pixels, of one tile."""
     convolutions = [each for each in vae.decoder.modules() if isinstance(each, CogVideoXCausalConv3d)]
     memories = [Memory(each) for each in convolutions]
     for start in range(0, z_BCTHW.shape[_TIME], LATENTS):

@@ -60,6 +60,7 @@ class SkyReels(Family):
     )
     channels_first = True
     latents_in_float32 = True
+    tiles = False
     one_batch = False
 
     @torch.no_grad()

@@ -41,6 +41,7 @@ class StableVideoDiffusion(Family):
     parallel = None
     channels_first = False
     latents_in_float32 = False
+    tiles = False
     one_batch = True
 
     @classmethod

@@ -48,6 +48,7 @@ class Wan(Family):
     )
     channels_first = True
     latents_in_float32 = True
+    tiles = False
     one_batch = False
 
     @classmethod
