@@ -3,8 +3,10 @@
 Two kinds keep this contract: `cluster.local` in this process, `cluster.remote` on a Ray cluster.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from cluster.classes import CLASSES
@@ -12,7 +14,7 @@ from cluster.events import Action, Event
 from cluster.tasks import Failure
 from engine.memory import ran_out
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
-from manifests.places import StoreError
+from manifests.places import StoreError, disk_full, is_full
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def judge(error: BaseException) -> Failure:
     """What an error of a task means, by its class: trouble with a store may pass, wrong values do not."""
     if kind := ran_out(error):
         return out_of_memory(kind, f"{type(error).__name__}: {error}", getattr(error, "hint", ""))
+    if is_full(error):  # of a store it would say so
+        error = disk_full(Path(tempfile.gettempdir()))
     code = getattr(error, "code", None) or ("E801_STORE" if isinstance(error, OSError) else "E900_RENDER")
     name = class_of(error)
     message = str(error) or type(error).__name__

@@ -35,6 +35,8 @@ def raised(state: State, event: Raised) -> Step:
         state = struck(state, event.worker, key)
     if gives_up(state.strikes[key], failure.error_class, state.limits.max_tries):
         state, actions = put_back(state, key)
+        if CLASSES[failure.error_class].ends_job:
+            return replace(state, ruin=failure), actions
         state, more = with_result(state, key, failure)
         return state, [*actions, *more]
     return put_back(_waiting(state, key, failure.error_class), key)
@@ -48,11 +50,11 @@ def _counted(state: State, key: str, name: str) -> State:
 
 def _waiting(state: State, key: str, name: str) -> State:
     """The task waits before it is tried again; with an error of what all share, everything does."""
-    seconds = wait_s(name, state.strikes[key][name], key)
+    seconds = state.limits.patience * wait_s(name, state.strikes[key][name], key)
     if not seconds:
         return state
     until = state.now_s + seconds
-    paused = max(state.paused_until_s, until) if name == "SHARED" else state.paused_until_s
+    paused = max(state.paused_until_s, until) if CLASSES[name].shared else state.paused_until_s
     waiting = state.waiting.set(key, until)
     return replace(state, waiting=waiting, alarms=put(state.alarms, [(until, key)]), paused_until_s=paused)
 

@@ -5,6 +5,7 @@ be used. Does not decide names, hashes or contents: that is ``manifests.store``,
 fsspec's own "create" mode on local disk is exists-then-write and lets several writers win, hence ``os.link``.
 """
 
+import errno
 import mimetypes
 import os
 import shutil
@@ -34,6 +35,30 @@ class StoreError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what} ({self.where}): {self.todo}"
+
+
+class StoreFull(StoreError):
+    """There is no room left in a store: for any writer, until somebody makes room."""
+
+    code, error_class = "E802_STORE_FULL", "STORE_FULL"
+
+
+class DiskFull(StoreError):
+    """There is no room left on this node's own disk, where things lie before they are stored."""
+
+    code, error_class = "E803_DISK_FULL", "DISK_FULL"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or what a user may take of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(folder: Path) -> DiskFull:
+    """What to say where a folder of this node has no room left."""
+    free = shown_size(shutil.disk_usage(folder).free)
+    todo = "make room on this node, or have its TMPDIR name a folder on a larger disk"
+    return DiskFull(f"the node's disk is full: {free} are free", str(folder), todo)
 
 
 @dataclass(frozen=True)
@@ -109,6 +134,19 @@ class Disk:
             # Also where the filesystem has no hard links: "Operation not permitted".
             todo = f"name a folder that user {os.geteuid()} may write, on a filesystem with hard links"
             raise StoreError(f"cannot write here: {error.strerror}", str(self.root), todo) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raises StoreFull, with what is free, where a write finds no room."""
+        try:
+            yield
+        except OSError as error:
+            if not is_full(error):
+                raise
+            free = shown_size(shutil.disk_usage(self.root).free)
+            todo = "make room there, and give the same command again; what is done stays done"
+            what = f"the store's disk is full ({error.strerror}): {free} are free"
+            raise StoreFull(what, str(self.root), todo) from error
 
     def _check_free(self, free_bytes: int, need_bytes: int) -> None:
         if free_bytes < need_bytes:
@@ -201,6 +239,16 @@ class Bucket:
                 _expect_one_winner(self, Path(folder), f"s3://{self.root}")
             except OSError as error:
                 raise self._explained(error) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raises DiskFull where an upload in the making finds no room here. A bucket is never full."""
+        try:
+            yield
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise disk_full(self.staging) from error
 
     def _explained(self, error: OSError) -> StoreError:
         where, bucket = f"s3://{self.root}", self.root.split("/")[0]

@@ -113,7 +113,8 @@ class Store:
         Raises FileNotFoundError (no such artefact; ``key`` is as before), ValueError (bad key), OSError.
         """
         _check_key(key)
-        self._place.show(_artefact_key(hash), key)
+        with self._place.writing():
+            self._place.show(_artefact_key(hash), key)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Something exists at ``key``. True: we created it with ``data``; False: it was there, untouched.
@@ -195,12 +196,16 @@ class Store:
 
     @contextmanager
     def _staged(self) -> Iterator[BinaryIO]:
-        """A new private file; gone afterwards unless the process dies, and no reader ever looks there."""
-        self._place.staging.mkdir(parents=True, exist_ok=True)
+        """A new private file; gone afterwards unless the process dies, and no reader ever looks there.
+
+        Raises StoreFull, or DiskFull where the file lies on this node's own disk.
+        """
         path = self._place.staging / f"{uuid.uuid4().hex}.tmp"
         try:
-            with path.open("xb") as out:
-                yield out
+            with self._place.writing():
+                self._place.staging.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as out:
+                    yield out
         finally:
             path.unlink(missing_ok=True)
 

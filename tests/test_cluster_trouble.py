@@ -64,6 +64,7 @@ def struck(night, name, times=1, key=None):
 # Errors of every class.
 
 TRIES = {"TRANSIENT": 8, "SHARED": 20, "GPU_OOM": 4, "HOST_OOM": 3, "GPU_FAULT": 5, "NODE_LOST": 10}
+TRIES |= {"DISK_FULL": 3}
 TRIES |= dict.fromkeys(("USER", "DATA", "QUALITY", "POISON"), 1) | dict.fromkeys(("TIMEOUT", "BUG"), 2)
 
 
@@ -112,6 +113,30 @@ def test_one_error_more_never_makes_a_task_that_was_given_up_good_again(strikes,
     name = data.draw(st.sampled_from(sorted(strikes)))
     if gives_up(strikes, name, 4):
         assert gives_up(strikes | {name: strikes[name] + 1}, name, 4)
+
+
+def test_a_job_ends_where_its_store_stays_full_and_no_film_is_tried_to_death():
+    night = night_of(film("1", shot_task("s")), film("2", shot_task("t", prompt="another")), max_films=1)
+    struck(night, "STORE_FULL", 3)
+    assert not night.ended
+    night.run(stop=lambda: first(night, encoding))
+    night.raise_at(first(night, encoding), name="STORE_FULL")
+    assert night.state.closing == night.state.ruin and night.state.ruin.error_class == "STORE_FULL"
+    night.run().check_end(["1", "2"])
+    for row in ("1", "2"):
+        assert {failure.error_class for failure in failures(night, row)} == {"STORE_FULL"}
+
+
+def test_patience_scales_every_wait_and_without_it_a_task_stands_in_line_at_once():
+    waits = []
+    for patience in (1.0, 0.5, 0.0):
+        night = night_of(film("1", shot_task("s")), patience=patience)
+        night.clock = 10.0
+        night.tell(Ticked(night.clock))
+        night.raise_at(first(night, encoding), name="TRANSIENT")
+        waits.append([until - 10.0 for until in night.state.waiting.values()])
+    (whole,), (half,), none = waits
+    assert half == pytest.approx(whole / 2) and none == [] and first(night, encoding)
 
 
 # Waiting, and what all share.
