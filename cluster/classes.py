@@ -37,7 +37,7 @@ CLASSES = {
     each.name: each
     for each in (
         ErrorClass("USER", 1, True),  # what a person gave cannot be used
-        ErrorClass("DATA", 1, True),  # what is stored is not what was put there, or values are no numbers
+        ErrorClass("DATA", 1, True),  # what is stored or given is not what it should be
         ErrorClass("TRANSIENT", 8, False, 1.0, 60.0),  # a store answers slowly, wrongly or not at all
         ErrorClass("SHARED", 20, False, 10.0, 900.0, shared=True),  # a store that asks to be asked less often
         ErrorClass("STORE_FULL", 4, False, 30.0, 120.0, shared=True, ends_job=True),
@@ -48,7 +48,7 @@ CLASSES = {
         ErrorClass("NODE_LOST", 10, False),
         ErrorClass("PREEMPTED", ALWAYS, False),
         ErrorClass("TIMEOUT", 2, True, blames_host=True),
-        ErrorClass("QUALITY", 1, True),
+        ErrorClass("QUALITY", 2, True),  # what came out is no picture: again, as a GPU may have erred
         ErrorClass("POISON", 1, True),
         ErrorClass("BUG", 2, True, blames_host=True),  # anything that nobody foresaw
     )

@@ -22,7 +22,7 @@ FORGIVEN_S = 5 * 3600.0
 
 
 def struck(state: State, worker: str, key: str) -> State:
-    """An error that may be the fault of the worker's host."""
+    """An error, or an end, that may be the fault of the worker's host."""
     host = state.workers[worker].host if worker in state.workers else ""
     if not host:
         return state

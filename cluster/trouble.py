@@ -74,6 +74,9 @@ def lost(state: State, event: Lost) -> Step:
     if event.worker not in state.workers:
         return state, []
     pieces, actions = _pieces(state, event.worker), list[Action]()
+    if event.failure is not None and CLASSES[event.failure.error_class].blames_host:
+        for key in sorted({key for key, _, _ in pieces if state.wants(key)}):
+            state = struck(state, event.worker, key)
     for key in [key for key, worker in state.running.items() if worker == event.worker]:
         state, _ = put_back(state, key)  # what it held is gone with it
     for window in sorted(window for window, gang in state.predicting.items() if gang == event.worker):

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 _PART = 8 << 20  # of a multipart transfer; with _PARALLEL it bounds the memory of one transfer
 _PARALLEL = 4
+_LESS_OFTEN = (429, 503)  # HTTP: too many requests, slow down
 _PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # after 409 or 503: another writer is at it, or we are too fast
 
 
@@ -47,6 +48,12 @@ class DiskFull(StoreError):
     """There is no room left on this node's own disk, where things lie before they are stored."""
 
     code, error_class = "E803_DISK_FULL", "DISK_FULL"
+
+
+class Throttled(ConnectionError):
+    """A store that all ask has had enough of being asked: whoever uses it should wait."""
+
+    error_class = "SHARED"
 
 
 def is_full(error: BaseException) -> bool:
@@ -289,7 +296,11 @@ def _expect_one_winner(place: Disk | Bucket, scratch: Path, where: str) -> None:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Errors of the S3 client that are no replies of the service become OSErrors."""
+    """Errors of the S3 client become OSErrors that say what they are, also in another process.
+
+    Those that are no replies do; a reply that says "less often" becomes Throttled; and one of trouble of the
+    service a ConnectionError, where s3fs does not know its code and makes an OSError without a number of it.
+    """
     from botocore.exceptions import (  # type: ignore[import-untyped]  # as heavy as s3fs, which needs it
         BotoCoreError,
         NoCredentialsError,
@@ -301,13 +312,24 @@ def reaching() -> Iterator[None]:
         raise PermissionError(str(error)) from error
     except BotoCoreError as error:
         raise ConnectionError(str(error)) from error
+    except OSError as error:
+        status = _status(error) or 0
+        if status in _LESS_OFTEN:
+            raise Throttled(f"{error} (HTTP {status})") from error
+        if status >= 500 and error.errno is None:
+            raise ConnectionError(f"{error} (HTTP {status})") from error
+        raise
 
 
-def _status(error: OSError) -> int | None:
-    """The HTTP status that s3fs made the error of."""
-    reply: dict[str, Any] = getattr(error.__cause__, "response", None) or {}
-    status: int | None = reply.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of the reply that an error was made of."""
+    while (cause := error.__cause__) is not None:
+        reply: dict[str, Any] = getattr(cause, "response", None) or {}
+        status: int | None = reply.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status is not None:
+            return status
+        error = cause
+    return None
 
 
 def plain_path(place: str) -> str:

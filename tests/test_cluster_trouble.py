@@ -65,7 +65,7 @@ def struck(night, name, times=1, key=None):
 
 TRIES = {"TRANSIENT": 8, "SHARED": 20, "GPU_OOM": 4, "HOST_OOM": 3, "GPU_FAULT": 5, "NODE_LOST": 10}
 TRIES |= {"DISK_FULL": 3}
-TRIES |= dict.fromkeys(("USER", "DATA", "QUALITY", "POISON"), 1) | dict.fromkeys(("TIMEOUT", "BUG"), 2)
+TRIES |= dict.fromkeys(("USER", "DATA", "POISON"), 1) | dict.fromkeys(("TIMEOUT", "BUG", "QUALITY"), 2)
 
 
 @pytest.mark.parametrize(("name", "tries"), TRIES.items())
@@ -199,6 +199,24 @@ def test_a_worker_that_died_of_a_known_cause_is_counted_by_its_class_and_not_as_
         night.tell(Lost(gang, Failure("E922_HOST_OOM", "no memory left", "", "HOST_OOM")))
     night.run().check_end(["1"])
     assert {failure.code for failure in failures(night)} == {"E922_HOST_OOM"}
+
+
+def test_a_worker_lost_to_a_failed_gpu_counts_against_its_host_and_one_lost_with_its_node_against_nothing():
+    fault = Failure("E923_GPU_FAULT", "the GPU failed", "", "GPU_FAULT")
+    node = Failure("E912_NODE_LOST", "lost with its node", "", "NODE_LOST")
+    shot = shot_task("s")
+    night = night_of(film("1", shot), max_losses=1)
+    for failure in (fault, node):
+        night.run(stop=lambda: first(night, is_predicting(shot)))
+        gang = first(night, is_predicting(shot)).gang
+        host = night.state.workers[gang].host
+        night.count(shot.key, failure.error_class, waits=False)
+        del night.living[gang]
+        night.calls = [call for call in night.calls if getattr(call, "gang", "") != gang]
+        night.tell(Lost(gang, failure))
+        assert dict(night.state.blamed.get(host, {})) == {shot.key: 1}
+    night.run().check_end(["1"])
+    assert not failures(night)
 
 
 # Hosts.
