@@ -11,7 +11,7 @@ from immutables import Map
 from cluster.classes import CLASSES, gives_up, wait_s
 from cluster.events import Action, Lost, Raised, Replace, Window
 from cluster.films import put_back, queued, with_result
-from cluster.hosts import refunded, struck
+from cluster.hosts import acquitted, refunded, struck
 from cluster.staff import dismissed, loaded
 from cluster.state import Piece, State, Step, put
 from cluster.tasks import Failure
@@ -37,7 +37,7 @@ def raised(state: State, event: Raised) -> Step:
         state, actions = put_back(state, key)
         if CLASSES[failure.error_class].ends_job:
             return replace(state, ruin=failure), actions
-        state, more = with_result(state, key, failure)
+        state, more = with_result(acquitted(state, key), key, failure)
         return state, [*actions, *more]
     return put_back(_waiting(state, key, failure.error_class), key)
 
@@ -114,7 +114,7 @@ def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
     if cause is not None and cause.error_class != "TIMEOUT":
         state = _counted(state, key, cause.error_class)
         if gives_up(state.strikes[key], cause.error_class, state.limits.max_tries):
-            return with_result(state, key, cause)
+            return with_result(acquitted(state, key), key, cause)
         return state, []
     of_task = state.losses.get(key, Map())
     losses = of_task.get(piece, 0) + 1
@@ -123,7 +123,7 @@ def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
     if losses < (state.limits.max_losses if cause is None else CLASSES["TIMEOUT"].limit):
         return state, []
     if cause is not None:
-        return with_result(state, key, cause)
+        return with_result(acquitted(state, key), key, cause)
     message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
     hint = "look at the workers' logs for the cause, then run again"
     return with_result(refunded(state, key), key, Failure("E910_POISON", message, hint, "POISON"))

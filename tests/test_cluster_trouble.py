@@ -240,6 +240,19 @@ def at_host(night, host, name):
     return call.task.key
 
 
+def test_a_task_that_fails_on_several_hosts_takes_its_errors_back_and_one_on_a_single_host_does_not():
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(2)]
+    night = night_of(*films, staff=farm(2), max_films=2)
+    key = first(night, encoding).task.key
+    for _ in range(CLASSES["BUG"].limit):
+        night.run(stop=lambda: first(night, lambda call: call.task.key == key and encoding(call)))
+        night.raise_at(first(night, lambda call: call.task.key == key), name="BUG")
+    assert len(night.ended) == 1 and not night.state.blamed
+    alone = night_of(films[0], staff=farm(1), max_films=2)
+    struck(alone, "BUG", 2)
+    assert len(alone.ended) == 1 and alone.state.blamed
+
+
 def test_a_host_is_blocked_after_errors_of_several_tasks_and_forgiven_after_hours():
     films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(8)]
     night = night_of(*films, staff=farm(8), max_films=8, max_tries=9)
