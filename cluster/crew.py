@@ -15,7 +15,8 @@ from cluster.tasks import Failure
 from engine.faults import gpu_failed
 from engine.memory import ran_out
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
-from manifests.places import StoreError, disk_full, is_full
+from manifests.full import disk_full, is_full
+from manifests.places import StoreError
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from manifests.full import DiskFull, is_full
 from manifests.listing import File, Listing, key_of
 from manifests.origins import Origin
 from manifests.outline import STALE_S, Choose
-from manifests.places import DiskFull, StoreError, is_full, shown_size
+from manifests.places import StoreError, shown_size
 
 Check = Callable[[Path, dict[str, tuple[int, str]]], None]  # of the copy's files: size and SHA-256
 

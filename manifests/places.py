@@ -5,7 +5,6 @@ be used. Does not decide names, hashes or contents: that is ``manifests.store``,
 fsspec's own "create" mode on local disk is exists-then-write and lets several writers win, hence ``os.link``.
 """
 
-import errno
 import mimetypes
 import os
 import shutil
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from manifests.replies import by_reply
+
 _PART = 8 << 20  # of a multipart transfer; with _PARALLEL it bounds the memory of one transfer
 _PARALLEL = 4
-_LESS_OFTEN = (429, 503)  # HTTP: too many requests, slow down
 _PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # after 409 or 503: another writer is at it, or we are too fast
 
 
@@ -36,36 +36,6 @@ class StoreError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what} ({self.where}): {self.todo}"
-
-
-class StoreFull(StoreError):
-    """There is no room left in a store: for any writer, until somebody makes room."""
-
-    code, error_class = "E802_STORE_FULL", "STORE_FULL"
-
-
-class DiskFull(StoreError):
-    """There is no room left on this node's own disk, where things lie before they are stored."""
-
-    code, error_class = "E803_DISK_FULL", "DISK_FULL"
-
-
-class Throttled(ConnectionError):
-    """A store that all ask has had enough of being asked: whoever uses it should wait."""
-
-    error_class = "SHARED"
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or what a user may take of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def disk_full(folder: Path) -> DiskFull:
-    """What to say where a folder of this node has no room left."""
-    free = shown_size(shutil.disk_usage(folder).free)
-    todo = "make room on this node, or have its TMPDIR name a folder on a larger disk"
-    return DiskFull(f"the node's disk is full: {free} are free", str(folder), todo)
 
 
 @dataclass(frozen=True)
@@ -141,19 +111,6 @@ class Disk:
             # Also where the filesystem has no hard links: "Operation not permitted".
             todo = f"name a folder that user {os.geteuid()} may write, on a filesystem with hard links"
             raise StoreError(f"cannot write here: {error.strerror}", str(self.root), todo) from error
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Raises StoreFull, with what is free, where a write finds no room."""
-        try:
-            yield
-        except OSError as error:
-            if not is_full(error):
-                raise
-            free = shown_size(shutil.disk_usage(self.root).free)
-            todo = "make room there, and give the same command again; what is done stays done"
-            what = f"the store's disk is full ({error.strerror}): {free} are free"
-            raise StoreFull(what, str(self.root), todo) from error
 
     def _check_free(self, free_bytes: int, need_bytes: int) -> None:
         if free_bytes < need_bytes:
@@ -247,16 +204,6 @@ class Bucket:
             except OSError as error:
                 raise self._explained(error) from error
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Raises DiskFull where an upload in the making finds no room here. A bucket is never full."""
-        try:
-            yield
-        except OSError as error:
-            if not is_full(error):
-                raise
-            raise disk_full(self.staging) from error
-
     def _explained(self, error: OSError) -> StoreError:
         where, bucket = f"s3://{self.root}", self.root.split("/")[0]
         if isinstance(error, FileNotFoundError):
@@ -296,11 +243,7 @@ def _expect_one_winner(place: Disk | Bucket, scratch: Path, where: str) -> None:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Errors of the S3 client become OSErrors that say what they are, also in another process.
-
-    Those that are no replies do; a reply that says "less often" becomes Throttled; and one of trouble of the
-    service a ConnectionError, where s3fs does not know its code and makes an OSError without a number of it.
-    """
+    """Errors of the S3 client that are no replies of the service become OSErrors; replies, what they mean."""
     from botocore.exceptions import (  # type: ignore[import-untyped]  # as heavy as s3fs, which needs it
         BotoCoreError,
         NoCredentialsError,
@@ -313,23 +256,14 @@ def reaching() -> Iterator[None]:
     except BotoCoreError as error:
         raise ConnectionError(str(error)) from error
     except OSError as error:
-        status = _status(error) or 0
-        if status in _LESS_OFTEN:
-            raise Throttled(f"{error} (HTTP {status})") from error
-        if status >= 500 and error.errno is None:
-            raise ConnectionError(f"{error} (HTTP {status})") from error
-        raise
+        raise by_reply(error) from error.__cause__
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status of the reply that an error was made of."""
-    while (cause := error.__cause__) is not None:
-        reply: dict[str, Any] = getattr(cause, "response", None) or {}
-        status: int | None = reply.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if status is not None:
-            return status
-        error = cause
-    return None
+def _status(error: OSError) -> int | None:
+    """The HTTP status that s3fs made the error of."""
+    reply: dict[str, Any] = getattr(error.__cause__, "response", None) or {}
+    status: int | None = reply.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def plain_path(place: str) -> str:

@@ -15,16 +15,16 @@ from cluster.tasks import Failure
 from engine.canvas import NotFinite
 from engine.faults import gpu_failed
 from engine.memory import ran_out
-from manifests.places import StoreError, disk_full, reaching
+from manifests.full import disk_full
+from manifests.places import StoreError
+from manifests.replies import by_reply
 from manifests.store import Corrupt
 
 
 def reply(status, code):
     """What a worker raises of a reply of S3, as it arrives in the driver's process."""
     told = {"Error": {"Code": code, "Message": "told"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    with pytest.raises(OSError) as caught, reaching():
-        raise translate_boto_error(ClientError(told, "GetObject"))
-    return pickle.loads(pickle.dumps(caught.value))
+    return pickle.loads(pickle.dumps(by_reply(translate_boto_error(ClientError(told, "GetObject")))))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_reply_of_a_store_has_the_class_of_its_status(status, code, name):
         (OSError(errno.ENOSPC, "No space left on device"), "E803_DISK_FULL", "DISK_FULL"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "E803_DISK_FULL", "DISK_FULL"),
         (FileNotFoundError("no artefact"), "E801_STORE", "DATA"),
-        (Corrupt("a" * 64, "b" * 64), "E900_RENDER", "BUG"),
+        (Corrupt("a" * 64, "b" * 64), "E804_CORRUPT", "DATA"),
         (NotFinite("a prediction has NaN"), "E621_NOT_FINITE", "QUALITY"),
         (torch.OutOfMemoryError("CUDA out of memory"), "E921_GPU_OOM", "GPU_OOM"),
         (MemoryError(), "E922_HOST_OOM", "HOST_OOM"),
