@@ -24,7 +24,8 @@ from jobs.status import latest
 from manifests.results import read_results
 from manifests.store import open_store
 from tests.stage import Stage, staged
-from tests.storm import Fault, draw
+from tests.storm import OF_DRIVER, WEIGHTS, Fault, draw
+from tests.weather import TROUBLES
 
 SLICE_S = 120.0  # from which on no round is begun by default
 AGAIN = 3  # commands after the storm; the first should do, but a rival may be at it still
@@ -118,6 +119,15 @@ def seeds() -> Iterator[int]:
             yield seed
 
 
+def test_two_hundred_seeds_draw_every_fault_and_one_seed_the_same_ones_always() -> None:
+    storms = [draw(seed) for seed in range(ROUNDS)]
+    drawn = {fault.kind for storm in storms for fault in storm}
+    assert drawn == WEIGHTS.keys() | OF_DRIVER.keys() and storms == [draw(seed) for seed in range(ROUNDS)]
+    assert {fault.whom for storm in storms for fault in storm if fault.kind == "store"} == set(TROUBLES)
+    assert {len(storm) for storm in storms} == {1, 2, 3, 4}
+    assert all(sum(fault.kind in OF_DRIVER for fault in storm) <= 1 for storm in storms)
+
+
 def test_a_batch_outlives_storms_and_every_film_has_the_bits_of_a_calm_night(
     stage: Stage, calm: Path
 ) -> None:
@@ -133,7 +143,8 @@ def test_a_batch_outlives_storms_and_every_film_has_the_bits_of_a_calm_night(
         print(told, flush=True)
         if trouble:
             said = Path(f"{out}.log").read_text().splitlines()[-40:]
-            wrong.append("\n  ".join([told, *trouble[:9], *said]))
+            again = f"LONGTAKE_CHAOS_SEEDS={seed}:{seed + 1} make chaos plays it again"
+            wrong.append("\n  ".join([told, again, *trouble[:9], *said]))
         else:
             shutil.rmtree(out)
         rounds += 1
