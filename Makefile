@@ -22,9 +22,12 @@ demo: setup
 test: setup
 	$(PY) -m pytest --cov --cov-report=term
 
-# The tests of recovery with many more moments of death; slow.
+# The tests of recovery with many more moments of death, 200 storms, and 200 films with poison among them; slow.
+# LONGTAKE_CHAOS_SEEDS=57:200 goes on with storms from the 57th, 57:58 plays one again.
 chaos: setup
+	LONGTAKE_CHAOS_SEEDS=$(or $(LONGTAKE_CHAOS_SEEDS),200) $(PY) -m pytest -s tests/test_storm.py tests/test_poison.py
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
+	$(PY) -m pytest tests/slow_node_lost.py
 
 # Writes README's tables: how closely gangs agree with one rank, and streams with whole decodes.
 contract: setup

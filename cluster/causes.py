@@ -1,7 +1,9 @@
-"""What Ray's errors say of a worker: that it is gone, that it ran out of memory, that a peer failed it.
+"""What Ray says of a worker: that it is gone, with its node or of what, or that a peer failed it.
 
 Decides: whose fault an error is. Does not decide: what becomes of the task (dispatch).
 """
+
+from collections.abc import Collection
 
 import ray
 from ray import exceptions as errors
@@ -9,6 +11,7 @@ from ray import exceptions as errors
 from cluster.actors import Ref
 from cluster.crew import judge, out_of_memory
 from cluster.tasks import Failure
+from engine.faults import gpu_failed
 from engine.memory import ran_out
 
 # The process or its node is gone. Any other error is of the task, and would come again on another worker.
@@ -17,7 +20,7 @@ GONE = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, e
 
 def is_collective(cause: BaseException) -> bool:
     """Whether an error may come from a peer: torch raises RuntimeError and its kin for those."""
-    return isinstance(cause, RuntimeError) and not ran_out(cause)
+    return isinstance(cause, RuntimeError) and not ran_out(cause) and not gpu_failed(cause)
 
 
 def own_failure(ref: Ref) -> Failure | None:
@@ -36,3 +39,13 @@ def own_failure(ref: Ref) -> Failure | None:
 def of_memory(error: BaseException) -> Failure | None:
     """What Ray says of a process that it ended to save its node's memory; None for any other end."""
     return out_of_memory("main", str(error)) if isinstance(error, errors.OutOfMemoryError) else None
+
+
+def of_node(worker: str, node: str, draining: Collection[str], living: Collection[str]) -> Failure | None:
+    """Why a worker is gone, where its node is to blame: that had notice to go, or is dead; else None."""
+    hint = "what was done stays done; another node does the rest"
+    if node in draining:
+        return Failure("E913_PREEMPTED", f"{worker} went with its node, which had notice", hint, "PREEMPTED")
+    if node and node not in living:
+        return Failure("E912_NODE_LOST", f"{worker} is lost with its node {node[:8]}", hint, "NODE_LOST")
+    return None

@@ -18,7 +18,9 @@ ALWAYS = 1 << 30
 class ErrorClass:
     """At its `limit`-th error of a class a task fails; before, it waits `wait_s`, doubled up to `longest_s`.
 
-    `blames_host`: the machine may be at fault, so another is tried, and this one is watched.
+    `blames_host`: the machine may be at fault, so another is tried, and this one is watched. `shared`: what
+    struck is shared by all tasks, so all wait. `ends_job`: without it no task can be done, so at the limit
+    the job ends.
     """
 
     name: str
@@ -27,22 +29,26 @@ class ErrorClass:
     wait_s: float = 0.0
     longest_s: float = 0.0
     blames_host: bool = False
+    shared: bool = False
+    ends_job: bool = False
 
 
 CLASSES = {
     each.name: each
     for each in (
         ErrorClass("USER", 1, True),  # what a person gave cannot be used
-        ErrorClass("DATA", 1, True),  # what is stored is not what was put there, or values are no numbers
+        ErrorClass("DATA", 1, True),  # what is stored or given is not what it should be
         ErrorClass("TRANSIENT", 8, False, 1.0, 60.0),  # a store answers slowly, wrongly or not at all
-        ErrorClass("SHARED", 20, False, 60.0, 900.0),  # a quota or licence that all tasks share: all wait
+        ErrorClass("SHARED", 20, False, 10.0, 900.0, shared=True),  # a store that asks to be asked less often
+        ErrorClass("STORE_FULL", 4, False, 30.0, 120.0, shared=True, ends_job=True),
         ErrorClass("GPU_OOM", 4, True),  # every new try is on the next rung of the ladder
         ErrorClass("HOST_OOM", 3, True, 5.0, 60.0, blames_host=True),
+        ErrorClass("DISK_FULL", 3, True, 5.0, 60.0, blames_host=True),  # a node's own disk
         ErrorClass("GPU_FAULT", 5, False, blames_host=True),
         ErrorClass("NODE_LOST", 10, False),
         ErrorClass("PREEMPTED", ALWAYS, False),
         ErrorClass("TIMEOUT", 2, True, blames_host=True),
-        ErrorClass("QUALITY", 1, True),
+        ErrorClass("QUALITY", 2, True),  # what came out is no picture: again, as a GPU may have erred
         ErrorClass("POISON", 1, True),
         ErrorClass("BUG", 2, True, blames_host=True),  # anything that nobody foresaw
     )

@@ -82,6 +82,7 @@ class Conductor:
         """Put a shot on a canvas, where its last checkpoint left it, and lay out the step to come."""
         before = found(self.store, task.kind, task.key)
         if before is not None:
+            self._clear(task.key)  # of whoever had put the marker and then failed, or died
             return _done(task, before)
         stitcher = self._stitcher(task)
         loop = stitcher.requests()
@@ -167,9 +168,13 @@ class Conductor:
         seconds = round(time.monotonic() - shot.began, 3)
         outcome = claim(self.store, task, Outcome(task.key, task.kind, stored, facts, seconds))
         del self.shots[task.key]
-        for key in self.store.list_keys(f"checkpoints/{task.key}"):
-            self.store.remove(key)
+        self._clear(task.key)
         return _done(task, outcome)
+
+    def _clear(self, key: str) -> None:
+        """A finished shot needs no checkpoints."""
+        for name in self.store.list_keys(f"checkpoints/{key}"):
+            self.store.remove(name)
 
 
 def _done(task: ShotTask, outcome: Outcome) -> Answer:

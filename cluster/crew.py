@@ -3,15 +3,19 @@
 Two kinds keep this contract: `cluster.local` in this process, `cluster.remote` on a Ray cluster.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from cluster.classes import CLASSES
 from cluster.events import Action, Event
 from cluster.tasks import Failure
+from engine.faults import gpu_failed
 from engine.memory import ran_out
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes
+from manifests.full import disk_full, is_full
 from manifests.places import StoreError
 
 
@@ -81,6 +85,11 @@ def judge(error: BaseException) -> Failure:
     """What an error of a task means, by its class: trouble with a store may pass, wrong values do not."""
     if kind := ran_out(error):
         return out_of_memory(kind, f"{type(error).__name__}: {error}", getattr(error, "hint", ""))
+    if gpu_failed(error):
+        told = f"the GPU failed: {' '.join(str(error).split())}"[:500]
+        return Failure("E923_GPU_FAULT", told, "look for Xid errors in its node's kernel log", "GPU_FAULT")
+    if is_full(error):  # of a store it would say so
+        error = disk_full(Path(tempfile.gettempdir()))
     code = getattr(error, "code", None) or ("E801_STORE" if isinstance(error, OSError) else "E900_RENDER")
     name = class_of(error)
     message = str(error) or type(error).__name__

@@ -172,6 +172,8 @@ def _drain(state: State, event: Draining) -> Step:
 def _overrun(state: State) -> Failure | None:
     """Why the job should end early, if it should."""
     limits = state.limits
+    if state.ruin is not None:
+        return state.ruin
     if state.spent_gpu_s >= limits.budget_gpu_s:
         return Failure(
             "E940_BUDGET",

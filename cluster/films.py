@@ -74,7 +74,15 @@ def _unqueued(state: State, key: str) -> State:
 
 
 def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failure]) -> Step:
-    """A film is under way; `known` are its tasks that were done before, or cannot be done."""
+    """A film is under way; `known` are its tasks that were done before, or cannot be done.
+
+    A task may be known that films under way still wait for: a worker has put its marker, and its answer is
+    on the way. They go on at once, as nobody will wait for that answer.
+    """
+    actions: list[Action] = []
+    for key in known:
+        state, more = with_result(state, key, known[key])
+        actions += more
     order, row = state.admissions, made.row_id
     results = state.results.update({key: result for key, result in known.items() if key not in state.results})
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
@@ -89,8 +97,10 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failur
     )
     state = _ranked(state, needed)
     if (failure := state.closing or state.endings.get(row)) is not None and not made.is_done(results):
-        return ended(state, row, failure)
-    return _settled(state, row)
+        state, more = ended(state, row, failure)
+    else:
+        state, more = _settled(state, row)
+    return state, [*actions, *more]
 
 
 def reranked(state: State, row: str, priority: int) -> State:

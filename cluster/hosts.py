@@ -2,7 +2,7 @@
 
 A host is blocked after errors of several tasks that may be its fault, never more than a share of the farm,
 and forgiven after some hours, or as soon as a task that it still had ends well. A task that turns out to be
-poison takes its errors back.
+poison, or that fails for good after errors on several hosts, takes its errors back.
 
 Decides: which hosts get no new work. Does not decide: which errors may be a host's fault (classes).
 """
@@ -22,7 +22,7 @@ FORGIVEN_S = 5 * 3600.0
 
 
 def struck(state: State, worker: str, key: str) -> State:
-    """An error that may be the fault of the worker's host."""
+    """An error, or an end, that may be the fault of the worker's host."""
     host = state.workers[worker].host if worker in state.workers else ""
     if not host:
         return state
@@ -59,6 +59,12 @@ def refunded(state: State, key: str) -> State:
             if sum(left.values()) < ERRORS or len(left) < TASKS:
                 state = _forgiven(state, host, left)
     return state
+
+
+def acquitted(state: State, key: str) -> State:
+    """A task has failed for good: where it did so on several hosts, none of them is to blame for it."""
+    several = sum(key in of_host for of_host in state.blamed.values()) > 1
+    return refunded(state, key) if several else state
 
 
 def forgiven(state: State) -> State:

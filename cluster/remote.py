@@ -17,7 +17,7 @@ import ray
 from ray import exceptions as errors
 
 from cluster.actors import Ref, RendezvousActor, StageHandle, draining_nodes, node_address
-from cluster.causes import GONE, is_collective, of_memory, own_failure
+from cluster.causes import GONE, is_collective, of_memory, of_node, own_failure
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
 from cluster.dispatch import GANG
@@ -43,6 +43,7 @@ from cluster.events import (
 from cluster.gang import Gang
 from cluster.tasks import Failure, ShotTask
 from cluster.topology import fit
+from engine.faults import gpu_failed
 from engine.memory import ran_out
 
 HIRES = 5  # in a row that a worker may die before its first call
@@ -86,6 +87,7 @@ class RayCrew:
         self.conductors: dict[str, str] = {}  # shot -> conductor
         self.openings: dict[str, int] = {}  # shot -> the newest opening of its canvas
         self.hires: dict[str, int] = {}
+        self.nodes: dict[str, str] = {}  # worker -> the node it came to work on
         self.events: deque[Event] = deque()
         self.draining: set[str] = set()  # nodes of which dispatch knows
         self.next_look_s = 0.0
@@ -175,7 +177,12 @@ class RayCrew:
             self.stages[worker] = StageHandle(role, self.setup)
             refs = [self.stages[worker].ready()]
             capacity = self.setup.canvases_per_conductor if role == "conduct" else 1
-        self._await(refs, Call(worker, "", lambda host: Hired(worker, role, capacity, host or "")))
+
+        def came(node: str | None) -> Event:
+            self.nodes[worker] = node or ""
+            return Hired(worker, role, capacity, node or "")
+
+        self._await(refs, Call(worker, "", came))
 
     def _turn(self, worker: str, shot: ShotTask, opening: int, refs: list[Ref]) -> None:
         """Wait for a conductor's answer; its requests stay where they are."""
@@ -240,7 +247,9 @@ class RayCrew:
         several = call.worker in self.gangs and self.setup.axes.ranks > 1
         if call.key == "" or (several and is_collective(cause)):
             self._lose(call.worker, self._told(call))
-        elif several and ran_out(cause):  # its peers wait in a collective, and not all ranks run out alike
+        elif gpu_failed(cause) or (several and ran_out(cause)):
+            # Whatever a process computes on a GPU that failed is lost. Of a gang in which a rank ran out of
+            # memory, which not all do alike, the others wait in a collective.
             self._lose(call.worker, judge(cause))
         elif call in self.pending.values():  # its peers will raise the same, or fail in the collective
             self.causes[call] = cause
@@ -271,7 +280,12 @@ class RayCrew:
         if worker in self.hires:  # it never came to work, so dispatch does not know it
             self._hire(worker)
         else:
-            self.events.append(Lost(worker, failure))
+            self.events.append(Lost(worker, failure or self._gone(worker)))
+
+    def _gone(self, worker: str) -> Failure | None:
+        """Whether a worker is lost with its node, if it is."""
+        node = self.nodes.pop(worker, "")
+        return of_node(worker, node, self.draining, living_ids()) if node else None
 
     def _drop_calls(self, which: Callable[[Call], bool]) -> None:
         self.pending = {ref: call for ref, call in self.pending.items() if not which(call)}
@@ -292,6 +306,11 @@ class RayCrew:
 def living_nodes() -> list[dict[str, float]]:
     """What every node of the cluster has."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def living_ids() -> set[str]:
+    """The ids of all nodes that live, as far as Ray knows."""
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
 
 
 def _hung(call: Call) -> Failure:

@@ -38,7 +38,7 @@ class Limits:
 
     A job stops where `breaker_films` films have failed and they are `breaker_share` of all that ended, 0 for
     never, and where its gangs took `budget_gpu_s`, GPU-seconds. The first `canary_films` films, 0 for none,
-    end before any other begins.
+    end before any other begins. Waits before another try are multiplied by `patience`.
     """
 
     max_canvases: int = 4
@@ -49,6 +49,7 @@ class Limits:
     breaker_share: float = 0.1
     canary_films: int = 0
     budget_gpu_s: float = math.inf
+    patience: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class State:
     draining: frozenset[str] = frozenset()  # hosts that are about to go
     holds: frozenset[str] = frozenset()  # why no work is given out
     paused_until_s: float = 0.0  # until then none is given out either
+    ruin: Failure | None = None  # what makes it pointless to go on with any film
     closing: Failure | None = None  # with which every film ends from now on
     endings: Map[str, Failure] = Map()  # row -> with which it ends when it is admitted
     urgent: Map[str, int] = Map()  # row -> its priority, as a person ordered

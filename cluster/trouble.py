@@ -11,7 +11,7 @@ from immutables import Map
 from cluster.classes import CLASSES, gives_up, wait_s
 from cluster.events import Action, Lost, Raised, Replace, Window
 from cluster.films import put_back, queued, with_result
-from cluster.hosts import refunded, struck
+from cluster.hosts import acquitted, refunded, struck
 from cluster.staff import dismissed, loaded
 from cluster.state import Piece, State, Step, put
 from cluster.tasks import Failure
@@ -35,7 +35,9 @@ def raised(state: State, event: Raised) -> Step:
         state = struck(state, event.worker, key)
     if gives_up(state.strikes[key], failure.error_class, state.limits.max_tries):
         state, actions = put_back(state, key)
-        state, more = with_result(state, key, failure)
+        if CLASSES[failure.error_class].ends_job:
+            return replace(state, ruin=failure), actions
+        state, more = with_result(acquitted(state, key), key, failure)
         return state, [*actions, *more]
     return put_back(_waiting(state, key, failure.error_class), key)
 
@@ -48,11 +50,11 @@ def _counted(state: State, key: str, name: str) -> State:
 
 def _waiting(state: State, key: str, name: str) -> State:
     """The task waits before it is tried again; with an error of what all share, everything does."""
-    seconds = wait_s(name, state.strikes[key][name], key)
+    seconds = state.limits.patience * wait_s(name, state.strikes[key][name], key)
     if not seconds:
         return state
     until = state.now_s + seconds
-    paused = max(state.paused_until_s, until) if name == "SHARED" else state.paused_until_s
+    paused = max(state.paused_until_s, until) if CLASSES[name].shared else state.paused_until_s
     waiting = state.waiting.set(key, until)
     return replace(state, waiting=waiting, alarms=put(state.alarms, [(until, key)]), paused_until_s=paused)
 
@@ -72,6 +74,9 @@ def lost(state: State, event: Lost) -> Step:
     if event.worker not in state.workers:
         return state, []
     pieces, actions = _pieces(state, event.worker), list[Action]()
+    if event.failure is not None and CLASSES[event.failure.error_class].blames_host:
+        for key in sorted({key for key, _, _ in pieces if state.wants(key)}):
+            state = struck(state, event.worker, key)
     for key in [key for key, worker in state.running.items() if worker == event.worker]:
         state, _ = put_back(state, key)  # what it held is gone with it
     for window in sorted(window for window, gang in state.predicting.items() if gang == event.worker):
@@ -109,7 +114,7 @@ def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
     if cause is not None and cause.error_class != "TIMEOUT":
         state = _counted(state, key, cause.error_class)
         if gives_up(state.strikes[key], cause.error_class, state.limits.max_tries):
-            return with_result(state, key, cause)
+            return with_result(acquitted(state, key), key, cause)
         return state, []
     of_task = state.losses.get(key, Map())
     losses = of_task.get(piece, 0) + 1
@@ -118,7 +123,7 @@ def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
     if losses < (state.limits.max_losses if cause is None else CLASSES["TIMEOUT"].limit):
         return state, []
     if cause is not None:
-        return with_result(state, key, cause)
+        return with_result(acquitted(state, key), key, cause)
     message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
     hint = "look at the workers' logs for the cause, then run again"
     return with_result(refunded(state, key), key, Failure("E910_POISON", message, hint, "POISON"))

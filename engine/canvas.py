@@ -28,7 +28,7 @@ _TIME = 1  # the latent-frame axis of z_BTCHW
 class NotFinite(ValueError):
     """A prediction, or a picture, has values that are no numbers; the message says where."""
 
-    code = "E621_NOT_FINITE"
+    code, error_class = "E621_NOT_FINITE", "QUALITY"
     hint = "try model.dtype=float32 or another seed; if neither helps, the weights are damaged"
 
 

@@ -50,6 +50,7 @@ def verdict(done: int, failed: int, invalid: int) -> tuple[str, int]:
 def early_end(closing: Failure) -> tuple[str, int]:
     """The status and exit code of a job that was ended before its end."""
     ends = {"E930_CANCELLED": ("cancelled", CANCELLED), "E941_BREAKER": ("failed", FAILED)}
+    ends |= {"E802_STORE_FULL": ("unreachable", UNREACHABLE)}
     return ends.get(closing.code, ("stopped", STOPPED))
 
 

@@ -169,6 +169,7 @@ def limits_of(cluster: ClusterSpec) -> Limits:
         breaker_share=cluster.breaker_share,
         canary_films=cluster.canary_films,
         budget_gpu_s=cluster.budget_gpu_s or math.inf,
+        patience=cluster.patience,
     )
 
 

@@ -39,6 +39,7 @@ class ClusterSpec:
     is for ranks of one gang that wait for each other, step_timeout_s for a window's prediction, with the
     loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
     a finisher. check_memory=false begins also what would not fit by arithmetic, and finds out.
+    How long errors are waited out (cluster.classes) is multiplied by patience; with 0 each try comes at once.
     """
 
     gangs: int = 0
@@ -64,6 +65,7 @@ class ClusterSpec:
     breaker_share: float = 0.1
     canary_films: int = 0
     budget_gpu_s: float = 0.0
+    patience: float = 1.0
     cache: str = "auto"
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class ClusterSpec:
             raise SpecError(
                 f"cluster.cfg={self.cfg} must be 1 or 2, or 0 to be chosen: guidance has two branches"
             )
-        for name in ("gangs", "cfg", "ring", "ulysses", "batch", "stage_gpus", *_EARLY_ENDS):
+        for name in ("gangs", "cfg", "ring", "ulysses", "batch", "stage_gpus", "patience", *_EARLY_ENDS):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} must not be negative, and finite")
         if self.stage_gpus > 0.4:

@@ -6,7 +6,6 @@ Decides: when a copy is whole, and that there is room for it. Does not decide wh
 whether they are the right ones: the caller says both.
 """
 
-import errno
 import hashlib
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from manifests.full import DiskFull, is_full
 from manifests.listing import File, Listing, key_of
 from manifests.origins import Origin
 from manifests.outline import STALE_S, Choose
@@ -94,17 +94,17 @@ def _room(url: str, need_bytes: int, staged: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         refuse_lack(url, need_bytes, 0, staged)
 
 
 def refuse_lack(url: str, need_bytes: int, free_bytes: int, staged: Path) -> None:
-    """Raise StoreError, with both numbers and the setting, where there is less room than is needed."""
+    """Raise DiskFull, with both numbers and the setting, where there is less room than is needed."""
     if free_bytes < need_bytes:
         what = f"{shown_size(need_bytes)} more are needed for {url}, and {shown_size(free_bytes)} are free"
         todo = "make room, or name a folder on a larger disk of every node: cluster.cache=FOLDER"
-        raise StoreError(what, str(staged.parent), todo)
+        raise DiskFull(what, str(staged.parent), todo)
 
 
 def _size(path: Path) -> int | None:

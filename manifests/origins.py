@@ -4,7 +4,6 @@ Decides: how it is listed and fetched, and what trouble on the way means to a pe
 files are fetched, whether they came whole or where to (manifests.outline, manifests.mirror).
 """
 
-import errno
 import glob
 import hashlib
 import os
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.utils import get_protocol
 
+from manifests.full import is_full
 from manifests.listing import SUMS, File, refuse_outside, with_sums
 from manifests.places import StoreError, plain_path, reaching
 
@@ -207,7 +207,7 @@ def _file(info: dict[str, Any]) -> File:
 
 def _explained(url: str, error: OSError) -> OSError | StoreError:
     """Trouble on the way to a store, and what to do about it; a full disk is one of this node, and stays."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return error
     said = " ".join(str(error).split())[:300]
     if isinstance(error, PermissionError):

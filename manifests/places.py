@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from manifests.replies import by_reply
+
 _PART = 8 << 20  # of a multipart transfer; with _PARALLEL it bounds the memory of one transfer
 _PARALLEL = 4
 _PAUSES_S = (0.1, 0.3, 1.0, 3.0)  # after 409 or 503: another writer is at it, or we are too fast
@@ -241,7 +243,7 @@ def _expect_one_winner(place: Disk | Bucket, scratch: Path, where: str) -> None:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Errors of the S3 client that are no replies of the service become OSErrors."""
+    """Errors of the S3 client that are no replies of the service become OSErrors; replies, what they mean."""
     from botocore.exceptions import (  # type: ignore[import-untyped]  # as heavy as s3fs, which needs it
         BotoCoreError,
         NoCredentialsError,
@@ -253,6 +255,8 @@ def reaching() -> Iterator[None]:
         raise PermissionError(str(error)) from error
     except BotoCoreError as error:
         raise ConnectionError(str(error)) from error
+    except OSError as error:
+        raise by_reply(error) from error.__cause__
 
 
 def _status(error: OSError) -> int | None:

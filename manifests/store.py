@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.utils import get_protocol
 
+from manifests.full import writing
 from manifests.places import Bucket, Disk, StoreError, plain_path
 
 __all__ = ["Corrupt", "Store", "StoreError", "Unreadable", "open_store"]
@@ -34,6 +35,9 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 class Corrupt(Exception):
     """Stored bytes do not have the hash they are stored under."""
+
+    code, error_class = "E804_CORRUPT", "DATA"
+    hint = "remove it, and the marker that names it (longtake verify JOB tells), and it is made again"
 
     def __init__(self, expected: str, actual: str) -> None:
         super().__init__(expected, actual)
@@ -113,7 +117,8 @@ class Store:
         Raises FileNotFoundError (no such artefact; ``key`` is as before), ValueError (bad key), OSError.
         """
         _check_key(key)
-        self._place.show(_artefact_key(hash), key)
+        with writing(self._place):
+            self._place.show(_artefact_key(hash), key)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Something exists at ``key``. True: we created it with ``data``; False: it was there, untouched.
@@ -195,12 +200,16 @@ class Store:
 
     @contextmanager
     def _staged(self) -> Iterator[BinaryIO]:
-        """A new private file; gone afterwards unless the process dies, and no reader ever looks there."""
-        self._place.staging.mkdir(parents=True, exist_ok=True)
+        """A new private file; gone afterwards unless the process dies, and no reader ever looks there.
+
+        Raises StoreFull, or DiskFull where the file lies on this node's own disk.
+        """
         path = self._place.staging / f"{uuid.uuid4().hex}.tmp"
         try:
-            with path.open("xb") as out:
-                yield out
+            with writing(self._place):
+                self._place.staging.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as out:
+                    yield out
         finally:
             path.unlink(missing_ok=True)
 

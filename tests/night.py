@@ -158,6 +158,9 @@ class Night:
 
     def admit(self):
         made = self.films.popleft()
+        if self.tape and self.pick(2):  # workers have put their markers, and their answers are on the way
+            for call in [call for call in self.calls if isinstance(call, Run)]:
+                self.store.setdefault(call.task.key, Outcome(call.task.key, call.task.kind, {}))
         left = {key: self.refused[key] for key in made.tasks if key in self.refused}
         self.tell(Admitted(made, {**self.found(made), **left}))
 
@@ -261,9 +264,12 @@ class Night:
         n = self.strikes.setdefault(key, Counter())
         n[name] += 1
         shortest = min(CLASSES[name].wait_s * 2 ** (n[name] - 1), CLASSES[name].longest_s) / 2
+        shortest *= self.limits.patience
         self.not_before[key] = self.clock + shortest * waits
-        if name == "SHARED" and not self.tired(key):
+        if CLASSES[name].shared and not self.tired(key):
             self.paused = self.clock + shortest
+        if CLASSES[name].ends_job and self.tired(key):
+            self.cut |= {*self.state.films, *(made.row_id for made in self.films)}
 
     def tired(self, key):
         """Whether a task has failed often enough to be given up."""
@@ -386,7 +392,7 @@ class Night:
         """Every film has ended and the state is as on the first day."""
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
-        kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent")
+        kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "closing", "ruin")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

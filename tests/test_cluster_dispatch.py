@@ -1,6 +1,7 @@
 """Claims about dispatch: however workers answer, raise and die, every film ends and nothing is left."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -97,6 +98,18 @@ def test_without_trouble_every_task_is_done_once_in_any_order_of_answers(films, 
     steps = Counter((a.task.key, a.step) for a in night.log if isinstance(a, Advance))
     shots = {segment.source for made in films for segment in made.master.segments}
     assert steps == Counter((shot.key, step) for shot in shots for step in range(shot.course.n_steps))
+
+
+def test_a_film_that_waits_for_a_task_goes_on_when_another_finds_it_done_before_its_worker_has_answered():
+    shared, own = shot_task("shared"), shot_task("own", prompt="another")
+    for kind, of in ((Run, "segment"), (Advance, "shot")):
+        night, at_it = night_of(film("1", shared)), is_call(kind, of)
+        call = night.run(stop=partial(first, night, at_it)) and first(night, at_it)
+        night.store[call.task.key] = Outcome(call.task.key, of, {})
+        night.films.append(film("2", own, shared))
+        night.admit()
+        assert night.state.results[call.task.key] and call in night.calls
+        night.run().check_end(["1", "2"])
 
 
 @settings(max_examples=20, deadline=None)

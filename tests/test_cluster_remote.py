@@ -91,7 +91,7 @@ def played(monkeypatch):
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
     crew.pending, crew.requests, crew.predictions = {}, {}, {}
     crew.conductors, crew.openings, crew.hires, crew.causes = {}, {}, {}, {}
-    crew.draining, crew.next_look_s = set(), float("inf")
+    crew.draining, crew.next_look_s, crew.nodes = set(), float("inf"), {}
     monkeypatch.setattr(remote.ray, "get", play.get)
     monkeypatch.setattr(remote, "StageHandle", lambda role, setup: Stage())
     return crew, remote.errors, play
@@ -146,6 +146,7 @@ CAUSES = {
     "E921_GPU_OOM": lambda: refused(torch.OutOfMemoryError("CUDA out of memory")),
     "E922_HOST_OOM": lambda: OutOfMemoryError("the memory monitor ended it"),
     "E920_MEMORY": shortage,
+    "E923_GPU_FAULT": lambda: refused(RuntimeError("CUDA error: an illegal memory access was encountered")),
 }
 
 
@@ -166,6 +167,29 @@ def test_a_peers_error_of_the_collective_hides_no_rank_that_ran_out_of_memory_wh
     (lost,) = crew.events
     assert isinstance(lost, Lost) and lost.failure is not None and lost.failure.code == code
     assert not crew.pending and not crew.causes
+
+
+def test_a_lone_rank_whose_gpu_failed_is_replaced_as_nothing_that_it_computes_is_right_from_then_on(played):
+    crew, _, play = played
+    ref = play.ref(CAUSES["E923_GPU_FAULT"]())
+    crew.pending = {ref: crew_call("gang-0", "key")}
+    crew._settle(ref)
+    (lost,) = crew.events
+    assert isinstance(lost, Lost) and lost.failure.error_class == "GPU_FAULT"
+
+
+def test_a_worker_whose_node_is_gone_is_lost_with_its_node_and_one_that_died_alone_is_not(
+    played, monkeypatch
+):
+    crew, errors, play = played
+    monkeypatch.setattr("cluster.remote.living_ids", lambda: {"node-a"})
+    for worker, node in (("gang-0", "node-b"), ("gang-1", "node-a")):
+        crew.nodes[worker] = node
+        dead = play.ref(errors.RayActorError())
+        crew.pending[dead] = crew_call(worker, "key")
+        crew._settle(dead)
+    told = {event.worker: event.failure and event.failure.error_class for event in crew.events}
+    assert told == {"gang-0": "NODE_LOST", "gang-1": None}
 
 
 def test_a_peers_error_of_the_collective_alone_says_nothing_of_the_cause(played, monkeypatch):

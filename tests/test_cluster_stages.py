@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cluster.conductor import Conductor
 from cluster.once import claim
 from cluster.stages import Decoder, Finisher, LoadedPart
 from cluster.tasks import MasterTask, Model, Outcome, Picture, Sampling, SegmentTask, ShotTask
@@ -18,7 +19,9 @@ from engine.quality.video import open_video, pictures_of
 from engine.tensors import to_bytes
 from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout
+from manifests.store import open_store
 from tests.drifts import drawn, drift_of, drifting
+from tests.night import shot_task
 
 
 def test_weights_leave_when_nobody_asks_for_a_while_and_come_back_with_the_same_bits(tiny_folder: Path):
@@ -127,3 +130,11 @@ def test_a_master_tells_which_of_its_shots_were_held(tmp_path: Path):
     segment = segment_of(len(bent), Hold(3.0))
     (told,) = Finisher(str(tmp_path), str(tmp_path / "id")).run(MasterTask((segment,))).facts["held"]
     assert told["shot_id"] == "hills" and told["drift_de_per_min"] > 20 > told["held_de_per_min"]
+
+
+def test_a_shot_that_is_found_done_leaves_none_of_its_checkpoints(tmp_path: Path):
+    store, task = open_store(str(tmp_path)), shot_task("s")
+    outcome = claim(store, task, Outcome(task.key, task.kind, {"latents": store.put_artefact(b"latents")}))
+    store.put_new(f"checkpoints/{task.key}/000001.safetensors", b"what a lost worker had no time to remove")
+    turn, *_ = Conductor(store.url, 1).open(task, 1)
+    assert turn.outcome.files == outcome.files and not store.list_keys("checkpoints")

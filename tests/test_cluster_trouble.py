@@ -64,7 +64,8 @@ def struck(night, name, times=1, key=None):
 # Errors of every class.
 
 TRIES = {"TRANSIENT": 8, "SHARED": 20, "GPU_OOM": 4, "HOST_OOM": 3, "GPU_FAULT": 5, "NODE_LOST": 10}
-TRIES |= dict.fromkeys(("USER", "DATA", "QUALITY", "POISON"), 1) | dict.fromkeys(("TIMEOUT", "BUG"), 2)
+TRIES |= {"DISK_FULL": 3}
+TRIES |= dict.fromkeys(("USER", "DATA", "POISON"), 1) | dict.fromkeys(("TIMEOUT", "BUG", "QUALITY"), 2)
 
 
 @pytest.mark.parametrize(("name", "tries"), TRIES.items())
@@ -112,6 +113,30 @@ def test_one_error_more_never_makes_a_task_that_was_given_up_good_again(strikes,
     name = data.draw(st.sampled_from(sorted(strikes)))
     if gives_up(strikes, name, 4):
         assert gives_up(strikes | {name: strikes[name] + 1}, name, 4)
+
+
+def test_a_job_ends_where_its_store_stays_full_and_no_film_is_tried_to_death():
+    night = night_of(film("1", shot_task("s")), film("2", shot_task("t", prompt="another")), max_films=1)
+    struck(night, "STORE_FULL", 3)
+    assert not night.ended
+    night.run(stop=lambda: first(night, encoding))
+    night.raise_at(first(night, encoding), name="STORE_FULL")
+    assert night.state.closing == night.state.ruin and night.state.ruin.error_class == "STORE_FULL"
+    night.run().check_end(["1", "2"])
+    for row in ("1", "2"):
+        assert {failure.error_class for failure in failures(night, row)} == {"STORE_FULL"}
+
+
+def test_patience_scales_every_wait_and_without_it_a_task_stands_in_line_at_once():
+    waits = []
+    for patience in (1.0, 0.5, 0.0):
+        night = night_of(film("1", shot_task("s")), patience=patience)
+        night.clock = 10.0
+        night.tell(Ticked(night.clock))
+        night.raise_at(first(night, encoding), name="TRANSIENT")
+        waits.append([until - 10.0 for until in night.state.waiting.values()])
+    (whole,), (half,), none = waits
+    assert half == pytest.approx(whole / 2) and none == [] and first(night, encoding)
 
 
 # Waiting, and what all share.
@@ -176,6 +201,24 @@ def test_a_worker_that_died_of_a_known_cause_is_counted_by_its_class_and_not_as_
     assert {failure.code for failure in failures(night)} == {"E922_HOST_OOM"}
 
 
+def test_a_worker_lost_to_a_failed_gpu_counts_against_its_host_and_one_lost_with_its_node_against_nothing():
+    fault = Failure("E923_GPU_FAULT", "the GPU failed", "", "GPU_FAULT")
+    node = Failure("E912_NODE_LOST", "lost with its node", "", "NODE_LOST")
+    shot = shot_task("s")
+    night = night_of(film("1", shot), max_losses=1)
+    for failure in (fault, node):
+        night.run(stop=lambda: first(night, is_predicting(shot)))
+        gang = first(night, is_predicting(shot)).gang
+        host = night.state.workers[gang].host
+        night.count(shot.key, failure.error_class, waits=False)
+        del night.living[gang]
+        night.calls = [call for call in night.calls if getattr(call, "gang", "") != gang]
+        night.tell(Lost(gang, failure))
+        assert dict(night.state.blamed.get(host, {})) == {shot.key: 1}
+    night.run().check_end(["1"])
+    assert not failures(night)
+
+
 # Hosts.
 
 
@@ -195,6 +238,19 @@ def at_host(night, host, name):
     assert call is not None
     night.raise_at(call, name=name)
     return call.task.key
+
+
+def test_a_task_that_fails_on_several_hosts_takes_its_errors_back_and_one_on_a_single_host_does_not():
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(2)]
+    night = night_of(*films, staff=farm(2), max_films=2)
+    key = first(night, encoding).task.key
+    for _ in range(CLASSES["BUG"].limit):
+        night.run(stop=lambda: first(night, lambda call: call.task.key == key and encoding(call)))
+        night.raise_at(first(night, lambda call: call.task.key == key), name="BUG")
+    assert len(night.ended) == 1 and not night.state.blamed
+    alone = night_of(films[0], staff=farm(1), max_films=2)
+    struck(alone, "BUG", 2)
+    assert len(alone.ended) == 1 and alone.state.blamed
 
 
 def test_a_host_is_blocked_after_errors_of_several_tasks_and_forgiven_after_hours():

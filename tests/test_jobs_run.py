@@ -123,6 +123,7 @@ class Night:
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     chosen = [f"profiles.chalk.{key}={value}" for key, value in PROFILE.items()]
     identity = tmp_path_factory.mktemp("identity")
+    chosen += ["cluster.patience=0"]  # so that no error is waited out
     return [*chosen, f"profiles.chalk.model.folder={tiny_folder}", f"identity={identity}"]
 
 
@@ -316,7 +317,29 @@ def test_when_every_film_fails_the_job_has_failed(night: Night, monkeypatch: pyt
     result = night.run(film(languages=[]))
     assert (result["exit_code"], result["status"], result["failed"]) == (5, "failed", 1)
     (row,) = night.results()
-    assert (row["status"], row["code"]) == ("failed", "E801_STORE") and "No space left" in row["message"]
+    assert (row["status"], row["code"]) == ("failed", "E803_DISK_FULL")
+    assert re.search(r"disk is full: [\d.]+ [GM]iB are free \(.+\): make room on this node", row["message"])
+
+
+def test_a_store_that_stays_full_ends_the_job_with_what_is_free_and_no_film_is_lost(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = os.link, list[str]()
+
+    def link(source: Path, target: Path) -> None:
+        if "/done/" in str(target):
+            tries.append(str(target))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", link)
+        result = night.run(film(languages=[]), film("light", languages=[]))
+    assert (result["exit_code"], result["status"], result["failed"]) == (9, "unreachable", 2)
+    assert len(tries) == 4, "the same task, and then none"
+    assert {row["code"] for row in night.results()} == {"E802_STORE_FULL"}
+    assert re.search(r"No space left on device\): [\d.]+ GiB are free \(.+films\): make room", night.said)
+    assert night.run(film(languages=[]), film("light", languages=[]))["status"] == "done"
 
 
 @pytest.mark.parametrize("call", ["publish", "put_file"])
