@@ -20,7 +20,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from engine.canvas import NotFinite
+from engine.blending import NotFinite
 
 _TIME = 2  # the frame axis of z_BCTHW and of a pixel chunk
 

@@ -19,12 +19,13 @@ class Telling:
 
     With `times` it has a timestep for every latent frame, and given ones stand at `noise`, in thousandths,
     under that share of noise in `dtype`, the weights'. Without, it has one for all, and sees or is told
-    otherwise which are free of noise.
+    otherwise which are free of noise. With `beside` it sees them beside its latents, of which it draws all.
     """
 
     times: bool = False
     noise: int = 0
     dtype: torch.dtype = torch.float32
+    beside: bool = False
 
     def of(
         self, latents: Tensor, timestep: Tensor, given: int, noise: Tensor | None
@@ -42,6 +43,17 @@ class Telling:
         seen, share = latents.to(self.dtype, copy=True), self.noise / 1000
         seen[:, :given] = seen[:, :given] * (1.0 - share) + noise.to(seen) * share
         return seen, times_BT
+
+
+def shown_beside(latents: Tensor, beginning: Tensor, ending: Tensor) -> Tensor:
+    """(B, T, 1 + C, H, W) beside latents of T frames: a mask of those given at either end, and these."""
+    first, last = beginning.shape[1], ending.shape[1]
+    if first + last > latents.shape[1]:
+        raise ValueError(f"{first} and {last} latent frames are given for {latents.shape[1]}")
+    between = torch.zeros_like(latents[:, first : latents.shape[1] - last])
+    mask = torch.zeros_like(latents[:, :, :1])
+    mask[:, :first], mask[:, latents.shape[1] - last :] = 1, 1
+    return torch.cat([mask, torch.cat([beginning, between, ending], dim=1)], dim=2)
 
 
 ONE_TIME = Telling()

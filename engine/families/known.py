@@ -92,6 +92,7 @@ FAMILIES = {
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
         latent_channels=variants.opensora_channels,
+        takes=variants.opensora_takes,
         card=Card(50, 7.5, 1024, 576, 24, most_px=768 * 768, widest=2.4),
     ),
     "HunyuanVideoPipeline": Known(

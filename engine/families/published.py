@@ -173,7 +173,7 @@ TABLE: tuple[Published, ...] = (
     Published("HunyuanVideo-1.5-I2V", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_i2v",
               HUNYUAN_15_I2V, IMAGE, 8.33, _QWEN_BYT5_SIGLIP, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
               parts.HUNYUAN_15),
-    Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, TEXT, 11.89, _T5_CLIP, _HUNYUAN_VAE,
+    Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, EITHER, 11.89, _T5_CLIP, _HUNYUAN_VAE,
               768, 768, 129, 24, 50, 7.5, APACHE, parts.OPENSORA),
     Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, EITHER, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
               3.0, "LTX-Video open weights licence", parts.LTX),

@@ -90,6 +90,12 @@ def opensora_channels(parts: Parts) -> int:
     return number("transformer.in_channels", parts) // number("transformer.patch_size", parts) ** 2
 
 
+def opensora_takes(parts: Parts) -> Takes:
+    """Pictures at either end, or none, unless it was made without its condition's embedder."""
+    seen = parts["transformer"].get("cond_embed", True)
+    return Takes(frozenset({FIRST, LAST})) if seen else NOTHING
+
+
 def refuse_svd(parts: Parts) -> None:
     """Of its latents and those of a picture beside them."""
     seen, drawn = (number(f"unet.{key}", parts) for key in ("in_channels", "out_channels"))
