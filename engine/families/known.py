@@ -153,6 +153,14 @@ FAMILIES = {
         card=Card(8, 1.0, 1344, 768, 24, most_px=1344 * 768, widest=2.0),
     ),
     "SkyReelsV2Pipeline": _SKYREELS,
+    "SkyReelsV2ImageToVideoPipeline": replace(
+        _SKYREELS,
+        loader="engine.families.skyreels:SkyReelsImageToVideo",
+        latent_channels="vae.z_dim",
+        takes=variants.wan_image_takes,
+        refuse=variants.refuse_skyreels_pictures,
+        card=Card(50, 5.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
+    ),
     "SkyReelsV2DiffusionForcingPipeline": replace(
         _SKYREELS,
         loader="engine.families.skyreels:SkyReelsForcing",

@@ -140,9 +140,24 @@ def refuse_minimax_h3(parts: Parts) -> None:
 
 
 def refuse_skyreels(parts: Parts) -> None:
+    if parts["transformer"].get("image_dim"):
+        raise ValueError(
+            "it sees a picture beside the latents (image_dim): only SkyReelsV2ImageToVideoPipeline reads such"
+        )
+    refuse_skyreels_blocks(parts)
+
+
+def refuse_skyreels_pictures(parts: Parts) -> None:
+    """Stock has CLIP see every picture."""
+    if not parts["transformer"].get("image_dim"):
+        raise ValueError(
+            "it has no image_dim: SkyReelsV2ImageToVideoPipeline reads models that CLIP tells of"
+        )
+    refuse_skyreels_blocks(parts)
+
+
+def refuse_skyreels_blocks(parts: Parts) -> None:
     config = parts["transformer"]
-    if config.get("image_dim"):
-        raise ValueError("it sees a picture beside the latents (image_dim): no such folder is read yet")
     if (frames := config.get("num_frame_per_block", 1)) != 1:
         raise ValueError(
             f"its num_frame_per_block is {frames}: it attends in causal blocks of latent frames, which only "
