@@ -251,6 +251,10 @@ class Memory:
         """In all."""
         return self.weights_gib + self.activations_gib + self.reserve_gib
 
+    def of_ranks(self, n: int) -> "Memory":
+        """What n ranks need that share a memory."""
+        return Memory(n * self.weights_gib, n * self.activations_gib, n * self.reserve_gib)
+
 
 def memory(shape: Shape, axes: Axes, batch: int = 0) -> Memory:
     """What a rank holds on its GPU: weights, and its share of what a forward makes on the way.

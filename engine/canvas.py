@@ -139,7 +139,7 @@ class Canvas:
         given = min(max(self.beginning.shape[_TIME] - window.start, 0), len(window))
         if not given or not self.telling.times:
             return latents, self.timestep
-        noise = self._noise(window.start, window.start + given) if self.telling.noise else None
+        noise = self._noise(window.start, window.start + given) if self.telling.noisy else None
         return self.telling.of(latents, self.timestep, given, noise)
 
     def _noise(self, start: int, stop: int) -> torch.Tensor:

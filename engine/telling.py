@@ -18,14 +18,21 @@ class Telling:
     """How a model knows which of its latents are given.
 
     With `times` it has a timestep for every latent frame, and given ones stand at `noise`, in thousandths,
-    under that share of noise in `dtype`, the weights'. Without, it has one for all, and sees or is told
-    otherwise which are free of noise. With `beside` it sees them beside its latents, of which it draws all.
+    under that share of noise in `dtype`, the weights', or stand at 0 with `fading` times the square of the
+    step's noise level added. Without, it has one for all, and sees or is told otherwise which are free of
+    noise. With `beside` it sees them beside its latents, of which it draws all.
     """
 
     times: bool = False
     noise: int = 0
     dtype: torch.dtype = torch.float32
     beside: bool = False
+    fading: float = 0.0
+
+    @property
+    def noisy(self) -> bool:
+        """Whether given latents are shown under noise."""
+        return bool(self.noise or self.fading)
 
     def of(
         self, latents: Tensor, timestep: Tensor, given: int, noise: Tensor | None
@@ -36,10 +43,15 @@ class Telling:
         """
         times_BT = timestep.repeat(*latents.shape[:2])
         times_BT[:, :given] = self.noise
-        if not self.noise:
+        if not self.noisy:
             return latents, times_BT
         if noise is None:
-            raise ValueError(f"given latents are shown under {self.noise} thousandths of noise: give it")
+            shown = f"{self.noise} thousandths of" if self.noise else "fading"
+            raise ValueError(f"given latents are shown under {shown} noise: give it")
+        if self.fading:
+            seen = latents.clone()
+            seen[:, :given] += self.fading * noise.to(seen) * (timestep / 1000.0) ** 2
+            return seen, times_BT
         seen, share = latents.to(self.dtype, copy=True), self.noise / 1000
         seen[:, :given] = seen[:, :given] * (1.0 - share) + noise.to(seen) * share
         return seen, times_BT

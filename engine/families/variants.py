@@ -187,10 +187,14 @@ def refuse_hunyuan15(parts: Parts) -> None:
         _refuse_other_guiders(parts["guider"])
 
 
+def hunyuan15_guided(parts: Parts) -> int:
+    """A checkpoint that is described without a guider is one for guidance."""
+    return int(is_guided(parts.get("guider", {})))
+
+
 def hunyuan15_card(parts: Parts) -> Card:
     """Of a folder that was distilled from guidance, none."""
-    guided = is_guided(parts.get("guider", {}))
-    return Card(50, 6.0 if guided else 1.0, 832, 480, 24, most_px=1280 * 720, widest=2.0)
+    return Card(50, 6.0 if hunyuan15_guided(parts) else 1.0, 832, 480, 24, most_px=1280 * 720, widest=2.0)
 
 
 def _refuse_other_guiders(guider: Config) -> None:
