@@ -3,78 +3,116 @@
     calibration/000007.json   {"windows": [[KEY, {"seconds": median, "n": how many}], …]}, newest last
 
 KEY is `cost.measure_key`. A later file holds what an earlier one did, so that the last says it all. It is
-scratch: losing it costs an estimate. Decides: what is measured and kept. Does not decide: what it means.
+scratch: losing it costs an estimate. What no job of the store had measured is kept as soon as a gang has done
+it a few times, as it does when it has just been formed; the rest when the job ends.
+Decides: what is measured and kept. Does not decide: what it means, or which gangs are tried before (trials).
 """
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from statistics import median
 from typing import Any
 
 from cluster.cost import Measured, measure_key, precision, waits_in
-from cluster.events import Event, Predicted
+from cluster.events import Event, Fared, Predicted
 from cluster.machine import kind_of
 from cluster.state import State
+from cluster.tasks import ShotTask
+from cluster.trials import WARM
 from manifests.store import Store, StoreError
 
 FOLDER = "calibration"
 KINDS = 64  # of windows that are kept, the latest ones
 MET = 4096  # gangs and windows that are remembered; after so many, a sample more of each is left out
+TRIES = 5  # to put a file, while other jobs put theirs
 SAMPLES = 99  # of each kind, the latest ones, of which the median counts: a first one loads the weights
 
 
 class Stopwatch:
-    """Collects the seconds of forwards, in constant memory, from the events of a job."""
+    """Collects the seconds of forwards, in constant memory, from the events of a job.
 
-    def __init__(self) -> None:
+    `known` are windows that the store has already.
+    """
+
+    def __init__(self, known: Collection[str] = ()) -> None:
         self.seconds: dict[str, deque[float]] = {}
         self.met: set[tuple[str, str]] = set()  # gangs, and the windows that they have predicted
+        self.known = set(known)
 
-    def watch(self, event: Event, state: State) -> None:
-        """Take up a prediction; `state` is the one that followed from it, whose canvases name its model."""
+    def watch(self, event: Event, state: State) -> dict[str, Any]:
+        """Take up a prediction; `state` is the one that followed from it, whose canvases name its model.
+
+        Returns what is to be kept at once: a window that was not known, when WARM predictions have told it.
+        """
         if not isinstance(event, Predicted) or event.fared is None:
-            return
+            return {}
         canvas = state.canvases.get(event.window.shot)
         if canvas is None:  # given up meanwhile
-            return
-        task, fared = canvas.task, event.fared
-        size = (min(task.n_latent, task.layout.size), task.height_px, task.width_px)
-        guided = task.sampling.guidance_scale > 1
-        batch = len(task.course.predictions_of(event.window.step, event.window.part))
-        model = task.model
-        waits = waits_in(model.zero, model.offload)
-        kind = precision(model.dtype, model.quantise, model.compile, waits)
-        key = measure_key(model.digest, kind, size, guided, fared.axes, kind_of(fared.device), batch)
+            return {}
+        batch = len(canvas.task.course.predictions_of(event.window.step, event.window.part))
+        key = key_of(canvas.task, event.fared, batch)
         if (event.gang, key) not in self.met:  # it has loaded the weights, or compiled for the window
-            if len(self.met) == MET:
-                self.met.clear()
-            self.met.add((event.gang, key))
-            return
+            _add(self.met, (event.gang, key))
+            return {}
         kept = self.seconds.pop(key, deque(maxlen=SAMPLES))
-        kept.append(fared.seconds)
+        kept.append(event.fared.seconds)
         self.seconds[key] = kept
         if len(self.seconds) > KINDS:
             del self.seconds[next(iter(self.seconds))]
+        if key in self.known or len(kept) < WARM:
+            return {}
+        _add(self.known, key)
+        return {key: _entry(kept)}
 
     def table(self) -> dict[str, Any]:
         """The windows that were measured."""
-        return {key: {"seconds": round(median(s), 6), "n": len(s)} for key, s in self.seconds.items()}
+        return {key: _entry(kept) for key, kept in self.seconds.items()}
+
+
+def _add(met: set[Any], one: Any) -> None:
+    """Remember one more, in constant memory."""
+    if len(met) >= MET:
+        met.clear()
+    met.add(one)
+
+
+def _entry(seconds: Collection[float]) -> dict[str, Any]:
+    return {"seconds": round(median(seconds), 6), "n": len(seconds)}
+
+
+def key_of(task: ShotTask, fared: Fared, batch: int) -> str:
+    """What a forward of `batch` windows of this shot tells of."""
+    size = (min(task.n_latent, task.layout.size), task.height_px, task.width_px)
+    guided, model = task.sampling.guidance_scale > 1, task.model
+    kind = precision(model.dtype, model.quantise, model.compile, waits_in(model.zero, model.offload))
+    return measure_key(model.digest, kind, size, guided, fared.axes, kind_of(fared.device), batch)
 
 
 def keep(store: Store, table: Mapping[str, Any]) -> None:
-    """Put what was measured beside what is known, newest last; one older file stays for who reads it now."""
-    if not table:
-        return
+    """Put what was measured beside what is known, newest last; one older file stays for who reads it now.
+
+    Another job that puts the same number first has it: then this one puts its own beside that.
+    """
+    for _ in range(TRIES if table else 0):
+        if _put(store, table):
+            return
+
+
+def _put(store: Store, table: Mapping[str, Any]) -> bool:
+    """Whether the next number was free."""
     keys = store.list_keys(FOLDER)
     before = _read(store, keys)
     merged = {**{key: entry for key, entry in before.items() if key not in table}, **table}
     windows = dict(list(merged.items())[-KINDS:])
     number = int(keys[-1].removeprefix(f"{FOLDER}/").removesuffix(".json")) + 1 if keys else 1
-    store.put_marker(f"{FOLDER}/{number:06}.json", {"windows": [[key, windows[key]] for key in windows]})
+    body = {"windows": [[key, windows[key]] for key in windows]}
+    if not store.put_marker(f"{FOLDER}/{number:06}.json", body):
+        return False
     for key in keys[:-1]:
         store.remove(key)
+    return True
 
 
 def measured(store: Store) -> Measured:

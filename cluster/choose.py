@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cluster.cost import Measured, Memory, Shape, Step, memory, window_step
+from cluster.cost import Measured, Memory, Shape, Step, memory, off_by, window_step
 from cluster.machine import Machine
 from cluster.sharing import gangs_of, named
 from cluster.shortage import Place, shortage
@@ -125,7 +125,7 @@ def forecast(
 ) -> Forecast:
     """What the work takes on as many gangs of these axes as the farm holds."""
     shapes = list(dict.fromkeys(strand.shape for strand in work))
-    steps = {shape: window_step(shape, axes, machine, measured) for shape in shapes}
+    steps = {shape: _step(shape, axes, machine, measured) for shape in shapes}
     gangs = machine.nodes * (machine.gpus // axes.ranks)
     gang_s = sum(n * _gang_s(strand, steps) for strand, n in work.items())
     return Forecast(
@@ -138,6 +138,14 @@ def forecast(
         span(work, steps, gangs, open_shots),
         span(film, steps, gangs, open_shots),
     )
+
+
+def _step(shape: Shape, axes: Axes, machine: Machine, measured: Measured | None) -> Step:
+    """A window of these gangs: as measured, else by arithmetic as far as that was right of other gangs."""
+    step = window_step(shape, axes, machine, measured)
+    if step.measured or not measured:
+        return step
+    return step.times(off_by(shape, gangs_of(machine.gpus, [shape]), machine, measured))
 
 
 def span(work: Work, steps: Mapping[Shape, Step], gangs: int, open_shots: int) -> float:

@@ -11,8 +11,9 @@ than its kernels' starts (BLOCK_S) lasts so once for all of them.
 Decides: what one window step costs. Does not decide: which axes (choose) or batches (batch) pay.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 from cluster.machine import Machine
 from engine.families.denoiser import Denoiser
@@ -105,6 +106,10 @@ class Step:
         """In all."""
         return self.compute_s + self.exchange_s + self.wait_s
 
+    def times(self, factor: float) -> "Step":
+        """A step that takes so many times as long."""
+        return Step(self.compute_s * factor, self.exchange_s * factor, self.wait_s * factor, self.measured)
+
 
 Measured = Mapping[str, float]  # seconds a step of a window, or of a batch of them, by measure_key
 
@@ -158,6 +163,17 @@ def window_step(shape: Shape, axes: Axes, machine: Machine, measured: Measured |
     """What a gang takes for a window: as ranks measured it on this kind of machine, else by arithmetic."""
     known = measured_s(shape, axes, machine.gpu, measured)
     return estimate(shape, axes, machine) if known is None else Step(known, measured=True)
+
+
+def off_by(shape: Shape, gangs: Iterable[Axes], machine: Machine, measured: Measured | None) -> float:
+    """How many times as long as by arithmetic windows took of those gangs that were measured; 1 if none was.
+
+    What one gang shows of a GPU's efficiency is true of all: without it a measured gang that is slower than
+    arithmetic has it would lose against gangs that nobody measured.
+    """
+    known = {axes: measured_s(shape, axes, machine.gpu, measured) for axes in gangs} if measured else {}
+    ratios = [s / estimate(shape, axes, machine).seconds for axes, s in known.items() if s is not None]
+    return median(ratios) if ratios else 1.0
 
 
 def estimate(shape: Shape, axes: Axes, machine: Machine, batch: int = 1) -> Step:
@@ -235,6 +251,10 @@ class Memory:
     def gib(self) -> float:
         """In all."""
         return self.weights_gib + self.activations_gib + self.reserve_gib
+
+    def of_ranks(self, n: int) -> "Memory":
+        """What n ranks need that share a memory."""
+        return Memory(n * self.weights_gib, n * self.activations_gib, n * self.reserve_gib)
 
 
 def memory(shape: Shape, axes: Axes, batch: int = 0) -> Memory:

@@ -40,12 +40,14 @@ class Shortage(Exception):
 class Place:
     """Where a rank computes: what is free there, of a GPU of a node with so many or, with 0, of main memory.
 
-    `main` is what is free of main memory beside a GPU, where weights are loaded and may wait.
+    `main` is what is free of main memory beside a GPU, where weights are loaded and may wait. `sharing` ranks
+    of the node have their weights in main memory, on CPUs or where they wait there, all at once.
     """
 
     free: Free
     gpus: int = 0
     main: Free | None = None
+    sharing: int = 1
 
 
 def place_on(device: str, gpus: int = 1) -> Place:
@@ -83,6 +85,7 @@ def cheaper(shape: Shape, axes: Axes, place: Place) -> str:
 def remedy(shape: Shape, axes: Axes, place: Place) -> str:
     """What would fit: settings of the profile and of the gang, a smaller picture, a smaller window."""
     found = [*_one_by_one(shape, axes, place), *_settings(shape, axes, place), *_smaller(shape, axes, place)]
+    found += _fewer(shape, axes, place)
     if not found:
         found = [
             " with ".join((*words, each))
@@ -132,15 +135,24 @@ def fits(shape: Shape, axes: Axes, place: Place) -> bool:
 def _needs(shape: Shape, axes: Axes, place: Place) -> Iterator[tuple[Memory, Free]]:
     """What a rank needs of each memory, beside what is free of it."""
     if not place.gpus:
-        yield main_memory(shape, axes, on_gpu=False), place.free
+        yield main_memory(shape, axes, on_gpu=False).of_ranks(place.sharing), place.free
         return
     yield memory(shape, axes), place.free
     if place.main is not None:
-        yield main_memory(shape, axes, on_gpu=True), place.main
+        yield main_memory(shape, axes, on_gpu=True).of_ranks(_at_once(shape, place)), place.main
+
+
+def _at_once(shape: Shape, place: Place) -> int:
+    """Ranks whose weights are in a node's main memory at once: beside GPUs, where they only pass, one's."""
+    return place.sharing if not place.gpus or shape.offload == "memory" else 1
 
 
 def _message(shape: Shape, axes: Axes, place: Place, needs: Memory, free: Free) -> str:
-    where = "on each GPU" if place.gpus and free is place.free else "of main memory"
+    where, ranks = "of main memory", _at_once(shape, place)
+    if place.gpus and free is place.free:
+        where = "on each GPU"
+    elif ranks > 1:
+        where = f"of main memory for the {ranks} ranks of a node"
     parts = {"weights": needs.weights_gib, "activations": needs.activations_gib, "reserve": needs.reserve_gib}
     told = ", ".join(f"{name} {gib(part)}" for name, part in parts.items() if part)
     return (
@@ -158,6 +170,14 @@ def _one_by_one(shape: Shape, axes: Axes, place: Place) -> list[str]:
     alone = replace(shape, batch=1)
     fit = shape.batch > 1 and fits(alone, axes, place)
     return [f"cluster.batch=1 ({gib(memory(alone, axes).gib)} GiB)"] if fit else []
+
+
+def _fewer(shape: Shape, axes: Axes, place: Place) -> list[str]:
+    """As many gangs as a node's main memory holds, if that is one at least, wherever they lie."""
+    for gangs in range((place.sharing - 1) // axes.ranks, 0, -1):
+        if fits(shape, axes, replace(place, sharing=gangs * axes.ranks)):
+            return [f"cluster.gangs={gangs}"]
+    return []
 
 
 def _settings(shape: Shape, axes: Axes, place: Place) -> list[str]:
@@ -200,6 +220,8 @@ def _kept(shape: Shape, place: Place) -> Iterator[tuple[tuple[str, ...], Shape]]
         dtypes.append((("model.dtype=bfloat16",), replace(shape, dtype="bfloat16", name=name)))
     for dtype, one in dtypes:
         yield dtype, one
+        if shape.offload == "memory":
+            yield (*dtype, "model.offload=disk"), replace(one, offload="disk")
         if shape.zero or shape.offload or shape.quantise:
             continue
         if one.linear and one.dtype != "float16":

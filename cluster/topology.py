@@ -3,7 +3,6 @@
 A gang lies on one node: its ranks exchange gigabytes a step, where windows exchange megabytes.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -74,17 +73,31 @@ def machine_of(nodes: Sequence[Resources]) -> Machine | None:
 def place_of(setup: Setup, nodes: Sequence[Resources]) -> Place | None:
     """Where the ranks of a fitted setup compute at best: what its largest node has, None where nobody says.
 
-    A node's own memory is what Ray found free when it started, less its object store.
+    A node's own memory is what Ray found free when it started, less its object store; as many of the setup's
+    ranks share it as may lie there.
     """
-    kinds = [_gpu_of(node) for node in nodes if gangs_on(node, setup)]
+    nodes = [node for node in nodes if gangs_on(node, setup)]
     if setup.device == "cuda":
-        known = [(GPUS[kind].memory_gib, kind, gpus) for kind, gpus in kinds if kind in GPUS]
-        if len(known) < len(kinds) or not known:
+        known = [
+            (GPUS[kind].memory_gib, gpus, kind, node)
+            for node in nodes
+            for kind, gpus in [_gpu_of(node)]
+            if kind in GPUS
+        ]
+        if len(known) < len(nodes) or not known:
             return None
-        memory_gib, kind, gpus = max(known)
-        return Place(Free(memory_gib, f"the GPU {kind}"), gpus)
-    sizes = [node.get("memory", math.inf) for node in nodes if gangs_on(node, setup)]
-    return Place(Free(max(sizes) / GIB, "the largest node")) if sizes and max(sizes) < math.inf else None
+        memory_gib, gpus, kind, node = max(known, key=lambda each: each[:2])
+        main = Free(node["memory"] / GIB, "its node") if "memory" in node else None
+        return Place(Free(memory_gib, f"the GPU {kind}"), gpus, main, _ranks_on(node, setup))
+    if not nodes or not all("memory" in node for node in nodes):
+        return None
+    node = max(nodes, key=lambda node: node["memory"] / _ranks_on(node, setup))
+    return Place(Free(node["memory"] / GIB, "the largest node"), sharing=_ranks_on(node, setup))
+
+
+def _ranks_on(node: Resources, setup: Setup) -> int:
+    """How many ranks of a fitted setup a node may have."""
+    return min(gangs_on(node, setup), setup.gangs or gangs_on(node, setup)) * setup.axes.ranks
 
 
 def _gpu_of(node: Resources) -> tuple[str, int]:

@@ -14,22 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.blending import blended
 from engine.cache import Trend
 from engine.levels import noised
 from engine.noise import StepNoise
 from engine.scheduler_state import restore_scheduler, scheduler_state
 from engine.takes import BEGINNING, BESIDE, ENDING, WHOLE
-from engine.telling import ONE_TIME, Telling
+from engine.telling import ONE_TIME, Telling, shown_beside
 from engine.windows import Window
 
 _TIME = 1  # the latent-frame axis of z_BTCHW
-
-
-class NotFinite(ValueError):
-    """A prediction, or a picture, has values that are no numbers; the message says where."""
-
-    code, error_class = "E621_NOT_FINITE", "QUALITY"
-    hint = "try model.dtype=float32 or another seed; if neither helps, the weights are damaged"
 
 
 class Canvas:
@@ -94,8 +88,11 @@ class Canvas:
             raise ValueError(f"channels {tuple(beside.shape)} beside {tuple(self.latents.shape)}")
         if WHOLE in given:
             self._redraw(given[WHOLE], step)
-        self.beginning, self.ending = self._placed(given.get(BEGINNING)), self._placed(given.get(ENDING))
-        self.beside = beside
+        beginning, ending = self._placed(given.get(BEGINNING)), self._placed(given.get(ENDING))
+        if self.telling.beside and beginning.shape[_TIME] + ending.shape[_TIME]:
+            self.beside = shown_beside(self.latents, beginning, ending)
+            return
+        self.beginning, self.ending, self.beside = beginning, ending, beside
         self._keep_given()
 
     def _redraw(self, source: torch.Tensor, step: int) -> None:
@@ -142,7 +139,7 @@ class Canvas:
         given = min(max(self.beginning.shape[_TIME] - window.start, 0), len(window))
         if not given or not self.telling.times:
             return latents, self.timestep
-        noise = self._noise(window.start, window.start + given) if self.telling.noise else None
+        noise = self._noise(window.start, window.start + given) if self.telling.noisy else None
         return self.telling.of(latents, self.timestep, given, noise)
 
     def _noise(self, start: int, stop: int) -> torch.Tensor:
@@ -171,61 +168,9 @@ class Canvas:
         windows: Sequence[Window],
         weights: npt.NDArray[np.float64],
     ) -> torch.Tensor:
-        """Predictions (B, stop - start, C, H, W) of each window, blended into one of the canvas's shape.
-
-        weights is (n_windows, n_frames). The sum runs in window order, however the predictions were
-        computed, because float addition is not associative; in float32, or in float64 if the canvas is.
-        Raises NotFinite where a prediction is NaN or infinite: a black film would come of it.
-        """
-        self._check_predictions(predictions, windows, weights)
-        blended = self._blended(predictions, windows, weights)
-        if not bool(blended.isfinite().all()):  # weights of zero hide nothing: 0 × NaN is NaN
-            raise NotFinite(self._not_finite(predictions, windows))
-        return blended
-
-    def _blended(
-        self,
-        predictions: Sequence[torch.Tensor],
-        windows: Sequence[Window],
-        weights: npt.NDArray[np.float64],
-    ) -> torch.Tensor:
-        if len(windows) == 1:
-            return predictions[0]  # stock arithmetic: a pass through float32 and weights could change bits
-        exact = torch.promote_types(self.latents.dtype, torch.float32)
-        total = torch.zeros(self.latents.shape, dtype=exact, device=self.latents.device)
-        for prediction, window, row in zip(predictions, windows, weights, strict=True):
-            weight = torch.tensor(row[window.start : window.stop]).to(total)
-            part = prediction.to(total)
-            total[:, window.start : window.stop] += weight.view(1, -1, 1, 1, 1) * part
-        return total.to(predictions[0].dtype)
-
-    def _not_finite(self, predictions: Sequence[torch.Tensor], windows: Sequence[Window]) -> str:
-        """Which windows, and how many of their values, are NaN or infinite at the step to come."""
-        bad = [
-            f"{count:,} of {prediction.numel():,} values of latent frames {window.start} to {window.stop - 1}"
-            for prediction, window in zip(predictions, windows, strict=True)
-            if (count := int((~prediction.isfinite()).sum()))
-        ]
-        where = "; ".join(bad) or "the sum of all windows"  # float16 may overflow in it
-        return f"step {self.step_index} of {self.n_steps}: NaN or infinite predictions: {where}"
-
-    def _check_predictions(
-        self,
-        predictions: Sequence[torch.Tensor],
-        windows: Sequence[Window],
-        weights: npt.NDArray[np.float64],
-    ) -> None:
-        """Refuse predictions that would broadcast silently or leave frames uncovered."""
-        if not windows or len(predictions) != len(windows):
-            raise ValueError(f"{len(predictions)} predictions for {len(windows)} windows")
-        if weights.shape != (len(windows), self.n_frames):
-            raise ValueError(f"weights {weights.shape} for {len(windows)} windows, {self.n_frames} frames")
-        if len(windows) == 1 and windows[0] != Window(0, self.n_frames):
-            raise ValueError(f"the only window, {windows[0]}, does not cover {self.n_frames} frames")
-        batch, _, *rest = self.latents.shape
-        for prediction, window in zip(predictions, windows, strict=True):
-            if prediction.shape != (batch, window.stop - window.start, *rest):
-                raise ValueError(f"a prediction of shape {tuple(prediction.shape)} for {window}")
+        """Predictions of each window, blended into one of the canvas's shape, as engine.blending has it."""
+        before = f"step {self.step_index} of {self.n_steps}"
+        return blended(predictions, windows, weights, self.latents, before)
 
     @torch.no_grad()
     def step(self, prediction: torch.Tensor) -> None:

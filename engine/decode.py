@@ -21,7 +21,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor
 
-from engine.canvas import NotFinite
+from engine.blending import NotFinite
 from engine.tiles import in_tiles
 
 _TIME = 2  # the frame axis of z_BCTHW and of a pixel chunk

@@ -1,26 +1,43 @@
 """A job whose configuration leaves axes open gets them here, before it begins.
 
-A gang's axes may change low bits: a job that goes on with other axes keeps what is done, and
-draws the rest with other low bits. Who needs the same ones sets all three axes.
-Decides: which of a job's shots count. Does not decide: which axes pay (cluster.choose).
+A gang's axes may change low bits, and what was measured changes from day to day. So a job that goes on keeps
+the axes in its record, as long as a node holds such a gang. Who needs the same bits of two jobs sets all.
+Decides: which of a job's shots count, and which is tried. Does not decide: which axes pay (cluster.choose),
+or which gangs are worth a trial (cluster.trials).
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from cluster.calibration import measured
-from cluster.choose import Asked, choose, placeable
+from cluster.calibration import keep, measured
+from cluster.choose import Asked, Choice, NoFit, Work, choose, placeable
+from cluster.cost import Shape
+from cluster.loop import known
 from cluster.machine import Machine
+from cluster.sketch import load_of, shape_of
+from cluster.tasks import FilmTasks, ShotTask
+from cluster.trials import Trial, trials
+from jobs.adapters import with_adapters
+from jobs.assets import with_assets
 from jobs.explain import open_shots
 from jobs.preview import forecast
 from jobs.run import Job
 from jobs.sketch import sketches, work_of
 from manifests.store import Store
 
+Rehearse = Callable[
+    [Sequence[Trial], ShotTask], Mapping[str, Any]
+]  # what gangs took for a shot's first window
 
-def with_axes(job: Job, machine: Machine | None, store: Store) -> tuple[Job, str]:
+
+def with_axes(
+    job: Job, machine: Machine | None, store: Store, rehearse: Rehearse | None = None
+) -> tuple[Job, str]:
     """The job with no axis left open, and why they are as they are; None is a cluster without GPUs.
 
-    Raises NoFit where no gang holds the job's windows.
+    `rehearse` tries gangs where that pays; None has none tried. Raises NoFit where no gang holds the job's
+    windows.
     """
     if machine is None:
         return _set(job, 1, 1, 1), "of one rank each: there are no GPUs"
@@ -32,9 +49,61 @@ def with_axes(job: Job, machine: Machine | None, store: Store) -> tuple[Job, str
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
     work = placeable(work, machine, asked) or work  # films that no gang holds fail alone, when they come up
     film = {strand: n for strand, n in film.items() if strand in work}
-    choice = choose(work, film, machine, open_shots=at_once, asked=asked, measured=measured(store))
+
+    def choice(asked: Asked) -> Choice:
+        known = measured(store)
+        return choose(work, film, machine, open_shots=at_once, asked=asked, measured=known)
+
+    if (begun := _recorded(job, store)) is not None:
+        try:
+            return _settled(job, choice(begun), "as when the job began")
+        except NoFit:  # on another cluster
+            pass
+    first = choice(asked)
+    told = _tried(job, first, work, store, rehearse) if rehearse else ""
+    best = choice(asked) if told else first
+    return _settled(job, best, best.reason + told)
+
+
+def _tried(job: Job, choice: Choice, work: Work, store: Store, rehearse: Rehearse) -> str:
+    """Have the gangs tried that are worth it, and keep what they took; what is said of that."""
+    asked = trials(choice, work)
+    shot = sample(job, asked[0].shape, store) if asked else None
+    if shot is None:
+        return ""
+    table = rehearse(asked, shot)
+    keep(store, table)
+    return f"; of {len(asked)} gangs that were tried, {len(table)} told their time"
+
+
+def sample(job: Job, shape: Shape, store: Store) -> ShotTask | None:
+    """A shot of the job that is to be rendered in windows of this shape, with its files in the store."""
+    models = sketches(job.stocked)
+    for film in job.films:
+        left = film.unfinished(known(store, film)).values()
+        for task in left:
+            if isinstance(task, ShotTask) and shape_of(load_of(task), models[task.model]) == shape:
+                return _with_files(film, task, store)
+    return None
+
+
+def _with_files(film: FilmTasks, task: ShotTask, store: Store) -> ShotTask:
+    for _ in with_adapters(with_assets([film], store), store):
+        pass
+    return task
+
+
+def _recorded(job: Job, store: Store) -> Asked | None:
+    """The axes that this job began with, None if it has not begun."""
+    record = store.read_marker(f"jobs/{job.job_id}/job.json") or {}
+    began = record.get("spec", {}).get("cluster", {})
+    axes = [getattr(job.spec.cluster, name) or began.get(name, 0) for name in ("cfg", "ring", "ulysses")]
+    return Asked(*axes) if all(isinstance(size, int) and size > 0 for size in axes) else None
+
+
+def _settled(job: Job, choice: Choice, reason: str) -> tuple[Job, str]:
     axes = choice.best.axes
-    return _set(job, axes.cfg, axes.ring, axes.ulysses), choice.reason
+    return _set(job, axes.cfg, axes.ring, axes.ulysses), reason
 
 
 def _set(job: Job, cfg: int, ring: int, ulysses: int) -> Job:

@@ -15,6 +15,7 @@ from typing import Any
 from engine.camera import MOVES, SPEEDS, STATIC, parse_camera
 from engine.film import voice
 from engine.film.titles import check_text, draw_title
+from engine.takes import LAST
 from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long
 from jobs.plan import fps_of, frames_of, size_of
@@ -49,7 +50,7 @@ def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[
     )
     drafted = any(one.profile.window.mode in DRAFTED for one in stocked.values())
     stitched = _stitched(sound(), stocked) if drafted else ()
-    ended = _ended(sound(), stocked) if any(one.ending for one in stocked.values()) else ()
+    ended = _ended(sound(), stocked) if any(LAST in one.takes.may for one in stocked.values()) else ()
     return sorted([*findings, *deep, *stitched, *ended], key=lambda finding: finding.row_index)
 
 

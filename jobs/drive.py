@@ -227,11 +227,15 @@ def with_open_axes(job: "Job", out: str) -> "Job":
     """The job with the axes of its gangs, chosen for the cluster where its configuration leaves them open."""
     if all((job.spec.cluster.cfg, job.spec.cluster.ring, job.spec.cluster.ulysses)):
         return job
+    from cluster.rehearsal import Rehearsal
     from cluster.remote import living_nodes
     from cluster.topology import machine_of
     from jobs.axes import with_axes
+    from jobs.run import setup_of
 
-    job, reason = with_axes(job, machine_of(living_nodes()), opened(out))
+    store = opened(out)
+    rehearse = Rehearsal(setup_of(job, store.url)) if job.spec.cluster.calibrate else None
+    job, reason = with_axes(job, machine_of(living_nodes()), store, rehearse)
     print(f"gangs  {reason}")
     return job
 

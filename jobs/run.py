@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster.calibration import Stopwatch, keep
+from cluster.calibration import Stopwatch, keep, measured
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.events import Done, Event, FilmDone, Lost, Raised
@@ -215,12 +215,12 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
             spool.add([_invalid(finding)])
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
 
-        stopwatch, closing = Stopwatch(), list[Failure]()
+        stopwatch, closing = Stopwatch(measured(store)), list[Failure]()
 
         def watch(event: Event, state: State) -> None:
             closing[:] = [state.closing] if state.closing else []
             _note(ledger, event)
-            stopwatch.watch(event, state)
+            keep(store, stopwatch.watch(event, state))
             show.event(event, state)
 
         limits = limits_of(job.spec.cluster)

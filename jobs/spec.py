@@ -25,7 +25,8 @@ class ClusterSpec:
 
     A gang has cfg × ring × ulysses ranks, which predict one window together: cfg=2 gives each branch of
     guidance its own, ulysses shares out the sequence and attention heads, ring the sequence alone. Where one
-    of them is 0 the cost model chooses it when the job begins, by the cluster's GPUs and the job's windows.
+    of them is 0 the cost model chooses it when the job begins, by the cluster's GPUs and the job's windows;
+    calibrate=true has its two cheapest gangs tried before, where that saves more than it takes.
     exchange is how ulysses ranks trade tokens for heads: deepspeed, or fused for queries, keys and values at
     once, which took 0.86 of the time over gloo; the bits are the same.
     A job ends early where breaker_films films have failed and are breaker_share of those that ended, or where
@@ -46,6 +47,7 @@ class ClusterSpec:
     cfg: int = 1
     ring: int = 1
     ulysses: int = 1
+    calibrate: bool = True
     exchange: str = DEEPSPEED
     batch: int = 1
     conductors: int = 1

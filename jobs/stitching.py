@@ -67,10 +67,10 @@ def refusal(one: Stock, roles: Collection[str], n_frames: int) -> str:
 def unending(one: Stock, roles: Collection[str], n_frames: int) -> str:
     """Why a shot of so many frames, given files for these roles, cannot end with a picture; "" where it can.
 
-    Models that were taught to by an adapter know a picture at a window's end alone. A clip that is extended
-    counts as the most of it that they see.
+    Models know a picture at a window's end alone. A clip that is extended counts as the most of it that they
+    see. What is encoded at the length of the shot has its own bound, that of Takes.one_window.
     """
-    if LAST not in roles or one.ending is None:
+    if LAST not in roles or one.takes.together:
         return ""
     c, before = one.facts.temporal_compression, one.given_latents if CLIP in roles else int(FIRST in roles)
     hidden = c * (before - 1) + 1 if CLIP in roles else 0

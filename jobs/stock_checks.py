@@ -33,6 +33,7 @@ def check_profile(name: str, one: Stock) -> None:
             "leave it empty for the folder's own"
         )
     _check_schedule(name, one)
+    _check_guided(name, one)
     _check_cache(name, one)
     size, longest = one.window_frames, one.facts.longest_window or one.facts.window_frames
     if size > longest:
@@ -67,6 +68,16 @@ def _check_schedule(name: str, one: Stock) -> None:
     if cosine and not FAMILIES[one.facts.family].dynamic_guidance:
         raise SpecError(
             f"profiles.{name}.sampling.guidance_schedule=cosine is CogVideoX's own: use constant or linear"
+        )
+
+
+def _check_guided(name: str, one: Stock) -> None:
+    """Refuse guidance of a model that was distilled from it and is told no scale: it would change nothing."""
+    scale = one.profile.sampling.guidance_scale
+    if scale > 1 and not one.facts.guided:
+        raise SpecError(
+            f"profiles.{name}.sampling.guidance_scale={scale:g}: its model was distilled from guidance and "
+            "its folder's guider is off, so that no scale changes a picture: leave it out, or set it to 1"
         )
 
 

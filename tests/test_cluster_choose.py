@@ -265,6 +265,7 @@ def test_measured_seconds_decide_where_there_are_any():
     machine, work = replace(EIGHT_80, gpu="H100"), of("Wan2.1-14B", n_shots=64)
     (shape,) = (strand.shape for strand in work)
     size = (shape.frames, shape.height * 8, shape.width * 8)
-    slow = {measure_key(shape.digest, shape.dtype, size, True, ALONE, "H100"): 1000.0}
+    known = {ALONE: 1000.0, Axes(2, cfg=2): 100.0}
+    slow = {measure_key(shape.digest, shape.dtype, size, True, axes, "H100"): s for axes, s in known.items()}
     assert best(work, machine, measured=slow).axes != ALONE
     assert forecast(work, work, ALONE, machine, 64, slow).steps[shape] == Step(1000.0, measured=True)

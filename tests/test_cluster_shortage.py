@@ -16,13 +16,17 @@ from engine.parallel.axes import ALONE, Axes
 from tests.test_cluster_choose import shape_of, shapes
 
 ON_GPU = Place(Free(24.0, "the GPU L4"), 8)
+ranks = st.integers(1, 8)
 gpu_places = st.builds(
-    lambda gib, gpus, main: Place(Free(gib, "the GPU"), gpus, main and Free(main, "this machine")),
+    lambda gib, gpus, main, n: Place(Free(gib, "the GPU"), gpus, main and Free(main, "this machine"), n),
     st.floats(0.5, 90),
-    st.integers(1, 8),
+    ranks,
     st.none() | st.floats(1, 90),
+    ranks,
 )
-places = gpu_places | st.builds(lambda gib: Place(Free(gib, "this machine")), st.floats(0.01, 90))
+places = gpu_places | st.builds(
+    lambda gib, n: Place(Free(gib, "this machine"), sharing=n), st.floats(0.01, 90), ranks
+)
 NUMBERS = re.compile(r"needs ([\d.e-]+) GiB .* has ([\d.e-]+) GiB: ([\d.e-]+) GiB short")
 
 
@@ -52,6 +56,11 @@ def test_a_window_is_refused_exactly_where_it_does_not_fit_and_every_setting_nam
     if short is None or not short.hint.startswith("use "):
         return
     for words in short.hint.removeprefix("use ").split(" or "):
+        if words.startswith("cluster.gangs="):
+            fewer = int(words.removeprefix("cluster.gangs="))
+            assert fewer < place.sharing and fits(shape, ALONE, replace(place, sharing=fewer))
+            assert not fits(shape, ALONE, replace(place, sharing=fewer + 1))
+            continue
         changed, axes = applied(words, shape, ALONE)
         assert (changed, axes) != (shape, ALONE)
         assert axes.ranks <= max(1, place.gpus) and not (changed.zero and axes.ranks == 1)
@@ -100,6 +109,24 @@ def test_a_process_that_lives_needs_no_context_and_one_with_weights_no_weights()
     ):
         assert shortage(shape, ALONE, Place(Free(needed + 0.01, "the GPU"), 1), stage) is None
         assert shortage(shape, ALONE, Place(Free(needed - 0.01, "the GPU"), 1), stage) is not None
+
+
+def test_weights_that_wait_in_memory_are_those_of_all_ranks_of_a_node():
+    waits = replace(shape_of("Wan2.1-14B"), offload="memory")
+    place = Place(Free(80.0, "the GPU H100"), 8, Free(160.0, "its node"), sharing=8)
+    short = shortage(waits, ALONE, place)
+    assert "needs 212.9 GiB of main memory for the 8 ranks of a node (weights 212.9;" in short.message
+    assert "its node has 160.0 GiB: 52.9 GiB short" in short.message
+    assert short.hint == "use model.offload=disk (35.4 GiB) or cluster.gangs=6"
+    assert shortage(waits, ALONE, replace(place, sharing=6)) is None
+    assert shortage(shape_of("Wan2.1-14B"), ALONE, place) is None  # they only pass through main memory
+
+
+@given(shapes, st.integers(1, 64), st.floats(0.01, 900))
+def test_ranks_that_compute_on_cpus_share_their_nodes_memory(shape, n, free):
+    alone = main_memory(shape, ALONE, on_gpu=False).gib
+    place = Place(Free(free, "the largest node"), sharing=n)
+    assert (shortage(shape, ALONE, place) is None) == (n * alone <= free)
 
 
 def test_main_memory_that_cannot_take_the_weights_is_told_though_the_gpu_would_hold_them():

@@ -174,14 +174,20 @@ def test_a_cluster_without_gpus_is_no_machine_and_an_unknown_gpu_is_refused():
 def test_ranks_compute_where_most_memory_is_of_what_can_hold_their_gang():
     gpus = [gpu_node("L4", 8), gpu_node("H100", 4), gpu_node("H100", 1)]
     on_gpus = replace(SETUP, device="cuda", axes=Axes(2, ulysses=2))
-    assert place_of(on_gpus, gpus) == Place(Free(79.6, "the GPU H100"), 4)
+    assert place_of(on_gpus, gpus) == Place(Free(79.6, "the GPU H100"), 4, None, 2)  # gangs=1
+    told = [node | {"memory": 64.0 * GIB} for node in gpus]
+    all_gangs = replace(on_gpus, gangs=0)
+    assert place_of(all_gangs, told) == Place(Free(79.6, "the GPU H100"), 4, Free(64.0, "its node"), 4)
     on_cpus = replace(SETUP, device="cpu", axes=Axes(4, ulysses=4))
     nodes = [
         {"CPU": 8.0, "memory": 8.0 * GIB},
         {"CPU": 4.0, "memory": 4.0 * GIB},
         {"CPU": 1.0, "memory": 99e9},
     ]
-    assert place_of(on_cpus, nodes) == Place(Free(8.0, "the largest node"))
+    assert place_of(on_cpus, nodes) == Place(Free(8.0, "the largest node"), sharing=4)
+    small, large = {"CPU": 2.0, "memory": 6.0 * GIB}, {"CPU": 8.0, "memory": 8.0 * GIB}
+    alone = replace(SETUP, device="cpu", gangs=0)
+    assert place_of(alone, [small, large]) == Place(Free(6.0, "the largest node"), sharing=2)  # 3 GiB a rank
 
 
 def test_where_some_node_does_not_say_what_it_has_nothing_is_known():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, UniPCMultistepScheduler
 
-from engine.canvas import Canvas, NotFinite
+from engine.blending import NotFinite
+from engine.canvas import Canvas
 from engine.denoise import WindowRequest, denoise_shot
 from engine.noise import StepNoise
 from engine.timeline import Part

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.video_processor import VideoProcessor
 
 from engine import decode
-from engine.canvas import NotFinite
+from engine.blending import NotFinite
 from engine.decode import frames_uint8, n_latent_frames, n_pixel_frames, stream_decode
 from tests.tiny_vaes import make_cogvideox
 

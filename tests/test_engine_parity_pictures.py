@@ -10,6 +10,8 @@ import torch
 from diffusers import (
     CogVideoXImageToVideoPipeline,
     CogVideoXTransformer3DModel,
+    SkyReelsV2ImageToVideoPipeline,
+    SkyReelsV2Transformer3DModel,
     WanImageToVideoPipeline,
     WanTransformer3DModel,
     WanVideoToVideoPipeline,
@@ -29,6 +31,7 @@ from tests.drivers import SEED, STEPS, answers, check_resume, denoise, given_of,
 
 FRAMES, SIZE = 9, (32, 48)
 WORDS = ("rain falls", "a sun")
+STOCK_PARTS = ("tokenizer", "text_encoder", "image_encoder", "image_processor", "vae", "scheduler")
 
 
 def picture(number):
@@ -76,6 +79,18 @@ def wan(clip=False, both=False, experts=1, in_place=False):
     )  # fmt: skip
 
 
+def skyreels(both=False):
+    """As SkyReels-V2 I2V, of which stock has CLIP see every picture."""
+    plain = wan(clip=True)
+    transformer = SkyReelsV2Transformer3DModel(
+        num_attention_heads=2, attention_head_dim=12, in_channels=36, out_channels=16, text_dim=32,
+        freq_dim=32, ffn_dim=32, num_layers=2, rope_max_seq_len=32, image_dim=16, added_kv_proj_dim=24,
+        pos_embed_seq_len=2 * 5 if both else None,
+    )  # fmt: skip
+    parts = {name: part for name, part in plain.components.items() if name in STOCK_PARTS}
+    return SkyReelsV2ImageToVideoPipeline(**parts | {"transformer": transformer.eval()})
+
+
 # What a folder is, what it is given, and whether it can be left out of the picture.
 KINDS = {
     "CogVideoX I2V": (cogvideox, (FIRST,)),
@@ -84,8 +99,16 @@ KINDS = {
     "Wan 2.2 I2V": (lambda: wan(experts=2), (FIRST,)),
     "Wan 2.2 I2V to a last frame": (lambda: wan(experts=2), (FIRST, LAST)),
     "Wan 2.2 TI2V": (lambda: wan(in_place=True), (FIRST,)),
+    "SkyReels-V2 I2V": (skyreels, (FIRST,)),
+    "SkyReels-V2 I2V to a last frame": (lambda: skyreels(both=True), (FIRST, LAST)),
 }
-MUST = {"Wan 2.1 FLF2V": {FIRST, LAST}, "Wan 2.2 TI2V": set()}
+BOTH = {FIRST, LAST}
+MUST = {"Wan 2.1 FLF2V": BOTH, "SkyReels-V2 I2V to a last frame": BOTH, "Wan 2.2 TI2V": set()}
+STOCK = {
+    "CogVideoXImageToVideoPipeline": CogVideoXImageToVideoPipeline,
+    "WanImageToVideoPipeline": WanImageToVideoPipeline,
+    "SkyReelsV2ImageToVideoPipeline": SkyReelsV2ImageToVideoPipeline,
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -104,10 +127,8 @@ def embeds_of(folder, dtype):
 def stock(folder, given, dtype, scale, monkeypatch):
     # stock samples the encoder's posterior for CogVideoX; ours takes its mean, as both do for Wan
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-    family = CogVideoXImageToVideoPipeline if "CogVideoX" in read_facts(folder).family else None
-    pipeline = (family or WanImageToVideoPipeline).from_pretrained(
-        str(folder), dtype=dtype, local_files_only=True
-    )
+    family = STOCK[read_facts(folder).family]
+    pipeline = family.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     prompt, negative = (text["tokens"] for text in embeds_of(folder, dtype))
     last = {"last_image": Image.fromarray(given[LAST][0])} if LAST in given else {}
@@ -116,7 +137,7 @@ def stock(folder, given, dtype, scale, monkeypatch):
         height=SIZE[0], width=SIZE[1], num_frames=FRAMES, num_inference_steps=STEPS, guidance_scale=scale,
         output_type="latent", generator=torch.Generator().manual_seed(SEED), **last,
     ).frames  # fmt: skip
-    return latents if family else latents.transpose(1, 2)
+    return latents if family is CogVideoXImageToVideoPipeline else latents.transpose(1, 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -144,7 +165,8 @@ def test_what_a_folder_takes_is_read_from_it(kind):
     takes = read_facts(folder).takes
     assert given.keys() <= takes.may and takes.must == MUST.get(name, {FIRST})
     assert takes.one_window == takes.together == (name != "Wan 2.2 TI2V")
-    assert (LAST in takes.may) == (name not in ("CogVideoX I2V", "Wan 2.1 I2V", "Wan 2.2 TI2V"))
+    alone = ("CogVideoX I2V", "Wan 2.1 I2V", "Wan 2.2 TI2V", "SkyReels-V2 I2V")
+    assert (LAST in takes.may) == (name not in alone)
 
 
 def test_a_picture_in_place_is_seen_by_the_first_of_many_windows_and_survives_a_resume(tmp_path):

@@ -436,6 +436,21 @@ def test_a_familys_card_says_of_a_published_checkpoint_what_its_own_does(name: s
         assert sizes.has(width_px - width_px % multiple, height_px - height_px % multiple)
 
 
+def test_guidance_that_would_change_nothing_is_refused() -> None:
+    checkpoint = published()["HunyuanVideo-1.5"]
+    assert checkpoint.facts.guided
+    distilled = replace(
+        checkpoint,
+        parts={**checkpoint.parts, "guider": {"_class_name": "ClassifierFreeGuidance", "enabled": False}},
+    )
+    spec = load_spec(None, ["profiles.chalk.sampling.guidance_scale=6"])
+    assert stock_published(spec, checkpoint)["chalk"].profile.sampling.guidance_scale == 6
+    with pytest.raises(SpecError, match=r"guidance_scale=6: .*distilled .* leave it out, or set it to 1"):
+        stock_published(spec, distilled)
+    plain = load_spec(None, ["profiles.chalk.sampling.guidance_scale=1"])
+    assert stock_published(plain, distilled)["chalk"].profile.sampling.guidance_scale == 1
+
+
 def test_a_distilled_folders_card_recommends_no_guidance() -> None:
     parts = {part: dict(config) for part, config in published()["HunyuanVideo-1.5"].parts.items()}
     for guider, scale in (({"guidance_scale": 6.0}, 6.0), ({"enabled": False}, 1.0)):

@@ -66,6 +66,22 @@ def make_ltx(channels, denoises=False, causal=False):
     return vae.eval()
 
 
+def make_ltx_095(channels):
+    """As of 0.9.5: blocks that halve one side or all, and a decoder that is told a timestep."""
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=channels, block_out_channels=(8, 8, 16, 16, 16), layers_per_block=(1,) * 5,
+        down_block_types=("LTXVideo095DownBlock3D",) * 4, patch_size=1,
+        downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        spatio_temporal_scaling=(True,) * 4, decoder_block_out_channels=(8, 16, 32),
+        decoder_layers_per_block=(1,) * 4, decoder_spatio_temporal_scaling=(True,) * 3,
+        decoder_inject_noise=(False,) * 4, upsample_factor=(2,) * 3, upsample_residual=(True,) * 3,
+        timestep_conditioning=True, spatial_compression_ratio=8, temporal_compression_ratio=8,
+    )  # fmt: skip
+    vae.latents_mean.normal_()
+    vae.latents_std.uniform_(0.5, 2.0)
+    return vae.eval()
+
+
 def make_mochi():
     return AutoencoderKLMochi(
         encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4, layers_per_block=(1,) * 5

@@ -22,7 +22,8 @@ class ModelFacts:
     window_unit latent frames. A token is of patch_frames latent frames. A profile that names no window has
     window_frames; longest_window are the most that the model was trained on, 0 where these are as many.
     given_latents are the first latent frames that its whole family was taught to go on from, at most.
-    Of several experts each predicts at noise levels of its own.
+    Of several experts each predicts at noise levels of its own. With guided=0 no scale of guidance changes a
+    picture.
     """
 
     family: str
@@ -39,6 +40,7 @@ class ModelFacts:
     longest_window: int = 0
     given_latents: int = 0
     experts: int = 1
+    guided: int = 1
     takes: Takes = NOTHING
 
     @property

@@ -64,9 +64,23 @@ _HUNYUAN_15 = Known(
     latent_channels="transformer.out_channels",
     spatial_compression=either("vae.spatial_compression_ratio", 16),
     temporal_compression=either("vae.temporal_compression_ratio", 4),
+    guided=variants.hunyuan15_guided,
     refuse=variants.refuse_hunyuan15,
     more=(("guider", "guider_config.json"),),
     card=variants.hunyuan15_card,
+)
+
+_LTX = Known(
+    "engine.families.ltx:LTX",
+    tiles=True,
+    schedulers=("euler",),
+    window_frames=21,  # trained on up to 161 pixel frames
+    max_text_tokens=128,
+    spatial_compression=variants.ltx_ratio("spatial_compression_ratio", "patch_size"),
+    temporal_compression=variants.ltx_ratio("temporal_compression_ratio", "patch_size_t"),
+    refuse=variants.refuse_ltx_patches,
+    takes=lambda parts: Takes(frozenset({FIRST})),
+    card=Card(50, 3.0, 704, 480, 24, most_px=1280 * 720, widest=2.0),
 )
 
 FAMILIES = {
@@ -94,6 +108,7 @@ FAMILIES = {
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
         latent_channels=variants.opensora_channels,
+        takes=variants.opensora_takes,
         card=Card(50, 7.5, 1024, 576, 24, most_px=768 * 768, widest=2.4),
     ),
     "HunyuanVideoPipeline": Known(
@@ -121,17 +136,14 @@ FAMILIES = {
         takes=lambda parts: Takes(may=frozenset({FIRST}), must=frozenset({FIRST})),
         refuse=variants.refuse_svd,
     ),
-    "LTXPipeline": Known(
-        "engine.families.ltx:LTX",
-        tiles=True,
-        schedulers=("euler",),
-        window_frames=21,  # trained on up to 161 pixel frames
-        max_text_tokens=128,
-        spatial_compression=variants.ltx_ratio("spatial_compression_ratio", "patch_size"),
-        temporal_compression=variants.ltx_ratio("temporal_compression_ratio", "patch_size_t"),
-        refuse=variants.refuse_ltx_patches,
-        takes=lambda parts: Takes(frozenset({FIRST})),
-        card=Card(50, 3.0, 704, 480, 24, most_px=1280 * 720, widest=2.0),
+    "LTXPipeline": _LTX,
+    "LTXConditionPipeline": replace(
+        _LTX,
+        loader="engine.families.ltx_condition:LTXCondition",
+        max_text_tokens=256,
+        takes=lambda parts: Takes(frozenset({FIRST, CLIP})),
+        given_latents=3,  # of 17 pixel frames: its authors have it go on from any 8 n + 1
+        card=Card(40, 3.0, 768, 512, 24, most_px=1280 * 720, widest=2.0),
     ),
     "MochiPipeline": Known(
         "engine.families.mochi:Mochi",
@@ -157,6 +169,14 @@ FAMILIES = {
         card=Card(8, 1.0, 1344, 768, 24, most_px=1344 * 768, widest=2.0),
     ),
     "SkyReelsV2Pipeline": _SKYREELS,
+    "SkyReelsV2ImageToVideoPipeline": replace(
+        _SKYREELS,
+        loader="engine.families.skyreels:SkyReelsImageToVideo",
+        latent_channels="vae.z_dim",
+        takes=variants.wan_image_takes,
+        refuse=variants.refuse_skyreels_pictures,
+        card=Card(50, 5.0, 960, 544, 24, most_px=1280 * 720, widest=2.0),
+    ),
     "SkyReelsV2DiffusionForcingPipeline": replace(
         _SKYREELS,
         loader="engine.families.skyreels:SkyReelsForcing",

@@ -53,6 +53,7 @@ class LTX(Family):
     channels_first = True
     latents_in_float32 = True
     one_batch = True
+    scaled_in: ClassVar[torch.dtype | None] = torch.float32  # what is given; None for the weights' dtype
 
     @classmethod
     def load(cls, folder: Path, **options: Any) -> Self:
@@ -79,13 +80,29 @@ class LTX(Family):
         return Telling(times=True)
 
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
-        """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock.
+        """One call of the transformer on (B, T, C, H, W), B doubled under guidance; float32 as in stock."""
+        _, frames, _, height, width = latents.shape
+        in_time, in_space = (
+            self.pipeline.vae_temporal_compression_ratio,
+            self.pipeline.vae_spatial_compression_ratio,
+        )
+        return self.velocity(
+            latents,
+            timestep,
+            text,
+            num_frames=frames,
+            height=height,
+            width=width,
+            rope_interpolation_scale=(in_time / FRAMES_PER_S, in_space, in_space),
+        ).float()
 
-        timestep is (), or, where a picture is given, (B, T), doubled here where B is.
+    def velocity(self, latents: Tensor, timestep: Tensor, text: Conditioning, **places: Any) -> Tensor:
+        """What the transformer predicts of (B, T, C, H, W), told where tokens stand as its pipeline does.
+
+        timestep is (), or, where latents are given, (B, T), doubled here where B is.
         """
         model, pipeline = self.transformer, self.pipeline
         batch, frames, _, height, width = latents.shape
-        in_space = pipeline.vae_spatial_compression_ratio
         x_BCTHW = latents.to(self.device, model.dtype).transpose(1, 2).contiguous()
         x_BLC = pipeline._pack_latents(x_BCTHW)
         if batch > 1:  # as in stock: kernels differ in last bits by how memory is laid out
@@ -95,26 +112,21 @@ class LTX(Family):
             encoder_hidden_states=text["tokens"].to(self.device, model.dtype),
             timestep=_times(timestep.to(self.device), batch, height * width),
             encoder_attention_mask=None,
-            num_frames=frames,
-            height=height,
-            width=width,
-            rope_interpolation_scale=(
-                pipeline.vae_temporal_compression_ratio / FRAMES_PER_S,
-                in_space,
-                in_space,
-            ),
             return_dict=False,
+            **places,
         )[0]
-        velocity_BCTHW: Tensor = pipeline._unpack_latents(velocity_BLC.float(), frames, height, width)
+        velocity_BCTHW: Tensor = pipeline._unpack_latents(velocity_BLC, frames, height, width)
         return velocity_BCTHW.transpose(1, 2).contiguous()
 
     @torch.no_grad()
     def encode(self, f_THWC: Frames) -> Tensor:
         """Latents (1, t, C, H, W) of 8 t - 7 frames in float32: the posterior's means."""
         vae = self.pipeline.vae
-        z_1CTHW = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode().float()
-        scaled: Tensor = self.pipeline._normalize_latents(z_1CTHW, vae.latents_mean, vae.latents_std)
-        return scaled.transpose(1, 2).contiguous()
+        z_1CTHW = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode()
+        scaled: Tensor = self.pipeline._normalize_latents(
+            z_1CTHW.to(self.scaled_in or vae.dtype), vae.latents_mean, vae.latents_std
+        )
+        return scaled.float().transpose(1, 2).contiguous()
 
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""

@@ -1,17 +1,20 @@
-"""Open-Sora 2, text to video: predict windows with the arithmetic of its published sampler.
+"""Open-Sora 2 from a text and from pictures: predict windows with the arithmetic of its published sampler.
 
 There is no stock pipeline: a folder's parts are loaded one by one, its transformer as opensora_weights left
-it. The published sampler makes text to video of its image-to-video model: nothing is known of any frame. Its
-guidance then has three branches, of which two are equal: without prompt, with the condition and without. Here
-are two. Guidance by images would need the third, predicted without prompt and condition, and its own scale s:
-none + s (unprompted - none) + scale (prompted - unprompted). Nor do scales change from step to step, as its
-option text_osci does to every second one from the tenth on.
+it. One model draws from a text alone, and from a first picture, a last one or both (i2v_head, i2v_tail,
+i2v_loop): it sees their latents beside its own, with a mask. It has modes for clips, too (v2v), but its
+training configuration has none of them, so none is offered.
+The published guidance has three branches: blind to prompt and picture, unprompted, and prompted, as
+blind + s (unprompted - blind) + scale (prompted - unprompted). Of a text alone the first two are equal, and
+here are two. Scales do not change from step to step or from frame to frame here, as its options text_osci,
+image_osci and scale_temporal_osci have it. Pictures are encoded to the posterior's mean, where the published
+code samples it, so that a shot is drawn again alike.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -24,12 +27,14 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedModel, T5EncoderModel
 
 from engine.decode import frames_uint8
-from engine.families.family import Conditioning, Family
+from engine.families.family import Conditioning, Family, Frames, unit_frames
 from engine.families.gaps import load_whole, misfits_told, refuse_gaps
 from engine.families.hunyuan_vae import stream_tiles
 from engine.families.opensora_model import OpenSoraTransformer
 from engine.families.weights import check_weights
 from engine.parallel.spread import ParallelSpec
+from engine.takes import BEGINNING, BESIDE, ENDING, FIRST, LAST
+from engine.telling import Telling
 
 _MODELS = {
     "transformer": OpenSoraTransformer,
@@ -38,6 +43,7 @@ _MODELS = {
     "text_encoder_2": CLIPTextModel,
 }
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
+IMAGE_SCALE = 3.0  # of guidance by pictures, as its inference configurations have it
 
 
 class Flow(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
@@ -109,6 +115,11 @@ class OpenSora(Family):
         flow.set_timesteps(sigmas=torch.linspace(1, 0, n_steps + 1)[:-1].tolist())
         return flow
 
+    @classmethod
+    def telling(cls, folder: Path) -> Telling:
+        """What is given is seen beside."""
+        return Telling(beside=True)
+
     @torch.no_grad()
     def embed(self, text: str, max_text_tokens: int) -> Conditioning:
         """One text as tokens (1, max_text_tokens, text dim) and one vector (1, pooled dim); longer is cut.
@@ -137,6 +148,28 @@ class OpenSora(Family):
         """The scale, where the folder has guidance_embed."""
         return torch.full((batch,), guidance_scale) if self.transformer.config.guidance_embed else None
 
+    @torch.no_grad()
+    def predict(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        prompt: Conditioning,
+        negative: Conditioning | None,
+        guidance_scale: float,
+        *,
+        prompted: bool = False,
+    ) -> Tensor:
+        """As any family; a window that sees a picture is guided by that, too, with a branch more."""
+        sees = BESIDE in prompt and bool(prompt[BESIDE].any())
+        told = self.transformer.config.guidance_embed
+        if negative is None or guidance_scale <= 1.0 or told or not sees:
+            return super().predict(latents, timestep, prompt, negative, guidance_scale, prompted=prompted)
+        unprompted, full = self._branches(latents, timestep, negative, prompt)
+        unseen = {name: x for name, x in negative.items() if name != BESIDE}
+        blind = self.forward(latents, timestep, unseen)
+        guided = blind + IMAGE_SCALE * (unprompted - blind) + guidance_scale * (full - unprompted)
+        return torch.cat([guided, full]) if prompted else guided
+
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the transformer on (B, T, C, H, W), B doubled under guidance, in the weights' dtype."""
         model = self.transformer
@@ -147,9 +180,22 @@ class OpenSora(Family):
             timestep=timestep.to(self.device, model.dtype).expand(len(x_BCTHW)),
             encoder_hidden_states=told["tokens"],
             pooled_projections=told["pooled"],
+            condition=told[BESIDE].transpose(1, 2) if BESIDE in told else None,
             guidance=told.get("guidance"),
         )
         return velocity_BCTHW.transpose(1, 2).contiguous()
+
+    @torch.no_grad()
+    def encode(self, f_THWC: Frames) -> Tensor:
+        """Latents (1, t, C, H, W) of 4 t - 3 frames: the posterior's means."""
+        vae = self.pipeline.vae
+        z_1CTHW = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode()
+        return (z_1CTHW * vae.config.scaling_factor).transpose(1, 2).contiguous()
+
+    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
+        """The latent of each picture, encoded by itself."""
+        places = {FIRST: BEGINNING, LAST: ENDING}
+        return {place: self.encode(given[role]) for role, place in places.items() if role in given}
 
     def frames(self, latents: Tensor) -> Iterator[npt.NDArray[np.uint8]]:
         """The pixel frames (H, W, 3) of one shot's latents (1, T, C, H, W), as a canvas left them."""

@@ -116,6 +116,7 @@ _COG = "CogVideoX licence"
 _TENCENT = "Tencent Hunyuan community licence"
 _SKYWORK = "Skywork community licence"
 _STABILITY = "Stability AI community licence"
+_LTX_LICENCE = "LTX-Video open weights licence"
 TEXT, IMAGE, EITHER = ("text",), ("image",), ("text", "image")
 ANY = (*EITHER, "clip")
 _S720, _S480, _S1360 = (1280, 720), (832, 480), (1360, 768)
@@ -135,6 +136,7 @@ HUNYUAN, HUNYUAN_15 = "HunyuanVideoPipeline", "HunyuanVideo15Pipeline"
 HUNYUAN_15_I2V = "HunyuanVideo15ImageToVideoPipeline"
 SKYREELS, SKYREELS_I2V = "SkyReelsV2Pipeline", "SkyReelsV2ImageToVideoPipeline"
 SKYREELS_DF, SVD = "SkyReelsV2DiffusionForcingPipeline", "StableVideoDiffusionPipeline"
+LTX_CONDITION = "LTXConditionPipeline"
 LTX, MOCHI, MINIMAX_H3 = "LTXPipeline", "MochiPipeline", "MiniMaxH3ModularPipeline"
 
 # name, hub, family, does; billions of denoiser, text, vae; size; frames, fps; steps, guidance; licence; parts
@@ -173,10 +175,12 @@ TABLE: tuple[Published, ...] = (
     Published("HunyuanVideo-1.5-I2V", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_i2v",
               HUNYUAN_15_I2V, IMAGE, 8.33, _QWEN_BYT5_SIGLIP, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
               parts.HUNYUAN_15),
-    Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, TEXT, 11.89, _T5_CLIP, _HUNYUAN_VAE,
+    Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, EITHER, 11.89, _T5_CLIP, _HUNYUAN_VAE,
               768, 768, 129, 24, 50, 7.5, APACHE, parts.OPENSORA),
     Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, EITHER, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
-              3.0, "LTX-Video open weights licence", parts.LTX),
+              3.0, _LTX_LICENCE, parts.LTX),
+    Published("LTX-Video-2B-0.9.5", "Lightricks/LTX-Video-0.9.5", LTX_CONDITION, ANY, 1.92, _T5, 1.247, 768,
+              512, 161, 24, 40, 3.0, _LTX_LICENCE, parts.LTX_095),
     Published("Mochi-1", "genmo/mochi-1-preview", MOCHI, TEXT, 10.03, _T5, 0.460, 848, 480, 163, 30, 64,
               4.5, APACHE, parts.MOCHI),
     Published("SkyReels-V2-DF-1.3B", "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", SKYREELS_DF, ANY,

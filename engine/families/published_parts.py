@@ -150,6 +150,9 @@ LTX: dict[str, Config] = {
     },
     "pipeline": {},
 }
+LTX_095: dict[str, Config] = LTX | {
+    "vae": {**LTX["vae"], "spatio_temporal_scaling": [True] * 4, "timestep_conditioning": True},
+}
 MOCHI: dict[str, Config] = {
     "transformer": {
         "_class_name": "MochiTransformer3DModel",

@@ -1,4 +1,4 @@
-"""SkyReels-V2: predict windows with the arithmetic of stock's pipelines for texts, and for what goes on.
+"""SkyReels-V2: predict windows with the arithmetic of stock's pipelines for texts, pictures and going on.
 
 Dims: B batch, T latent frames, C channels, H and W rows and columns of a window's latents.
 Bit equality with the stock pipeline for one window is a promise of this module. SkyReels-V2 is a Wan that
@@ -10,7 +10,7 @@ Stock's asynchronous mode (ar_step), in which frames are denoised one block afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from diffusers import (
     SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Pipeline,
     UniPCMultistepScheduler,
     WanPipeline,
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from engine.decode import frames_uint8
 from engine.families.family import Conditioning, Family, Frames, unit_frames
+from engine.families.wan_pictures import IMAGE, pictures_given, with_beside
 from engine.families.wan_vae import encoded, stream_frames
 from engine.parallel.spread import ParallelSpec
 from engine.telling import Telling
@@ -102,6 +104,23 @@ class SkyReels(Family):
         vae = self.pipeline.vae
         for chunk in stream_frames(vae, latents.to(self.device, vae.dtype).transpose(1, 2)):
             yield from frames_uint8(chunk)
+
+
+class SkyReelsImageToVideo(SkyReels):
+    """SkyReels-V2 from a picture, whose latents are seen beside, with a mask, and which CLIP sees, too."""
+
+    pipeline_class = SkyReelsV2ImageToVideoPipeline
+
+    def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
+        """As from a text, on latents with channels beside them."""
+        image = text[IMAGE].to(self.device, self.transformer.dtype)
+        times_B = timestep.to(self.device).expand(len(latents))
+        seen = with_beside(latents, text)
+        return self._call(seen, text, timestep=times_B, encoder_hidden_states_image=image)
+
+    def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
+        """As of Wan's models from pictures."""
+        return pictures_given(self.pipeline, given, n_frames, self.device)
 
 
 class SkyReelsForcing(SkyReels):

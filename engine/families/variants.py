@@ -90,6 +90,12 @@ def opensora_channels(parts: Parts) -> int:
     return number("transformer.in_channels", parts) // number("transformer.patch_size", parts) ** 2
 
 
+def opensora_takes(parts: Parts) -> Takes:
+    """Pictures at either end, or none, unless it was made without its condition's embedder."""
+    seen = parts["transformer"].get("cond_embed", True)
+    return Takes(frozenset({FIRST, LAST})) if seen else NOTHING
+
+
 def refuse_svd(parts: Parts) -> None:
     """Of its latents and those of a picture beside them."""
     seen, drawn = (number(f"unet.{key}", parts) for key in ("in_channels", "out_channels"))
@@ -134,9 +140,24 @@ def refuse_minimax_h3(parts: Parts) -> None:
 
 
 def refuse_skyreels(parts: Parts) -> None:
+    if parts["transformer"].get("image_dim"):
+        raise ValueError(
+            "it sees a picture beside the latents (image_dim): only SkyReelsV2ImageToVideoPipeline reads such"
+        )
+    refuse_skyreels_blocks(parts)
+
+
+def refuse_skyreels_pictures(parts: Parts) -> None:
+    """Stock has CLIP see every picture."""
+    if not parts["transformer"].get("image_dim"):
+        raise ValueError(
+            "it has no image_dim: SkyReelsV2ImageToVideoPipeline reads models that CLIP tells of"
+        )
+    refuse_skyreels_blocks(parts)
+
+
+def refuse_skyreels_blocks(parts: Parts) -> None:
     config = parts["transformer"]
-    if config.get("image_dim"):
-        raise ValueError("it sees a picture beside the latents (image_dim): no such folder is read yet")
     if (frames := config.get("num_frame_per_block", 1)) != 1:
         raise ValueError(
             f"its num_frame_per_block is {frames}: it attends in causal blocks of latent frames, which only "
@@ -166,10 +187,14 @@ def refuse_hunyuan15(parts: Parts) -> None:
         _refuse_other_guiders(parts["guider"])
 
 
+def hunyuan15_guided(parts: Parts) -> int:
+    """A checkpoint that is described without a guider is one for guidance."""
+    return int(is_guided(parts.get("guider", {})))
+
+
 def hunyuan15_card(parts: Parts) -> Card:
     """Of a folder that was distilled from guidance, none."""
-    guided = is_guided(parts.get("guider", {}))
-    return Card(50, 6.0 if guided else 1.0, 832, 480, 24, most_px=1280 * 720, widest=2.0)
+    return Card(50, 6.0 if hunyuan15_guided(parts) else 1.0, 832, 480, 24, most_px=1280 * 720, widest=2.0)
 
 
 def _refuse_other_guiders(guider: Config) -> None:

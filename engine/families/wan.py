@@ -12,25 +12,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
 )
-from PIL import Image
 from torch import Tensor
 
 from engine.decode import frames_uint8
 from engine.families.family import Conditioning, Family, Frames, unit_frames
 from engine.families.reading import read_index
+from engine.families.wan_pictures import IMAGE, pictures_given, with_beside
 from engine.families.wan_vae import encoded, stream_frames
 from engine.parallel.spread import ParallelSpec
-from engine.takes import BESIDE, FIRST, LAST
 from engine.telling import ONE_TIME, Telling
-
-_IMAGE = "image"  # what CLIP makes of the given pictures, beside the text's tokens
 
 
 class Wan(Family):
@@ -73,10 +69,8 @@ class Wan(Family):
     def forward(self, latents: Tensor, timestep: Tensor, text: Conditioning) -> Tensor:
         """One call of the expert for this timestep on latents (B, T, C, H, W), in the weights' dtype."""
         model = self._expert(float(timestep.max()))
-        beside, image = text.get(BESIDE), text.get(_IMAGE)
-        if beside is not None:
-            latents = torch.cat([latents, beside.to(latents)], dim=2)
-        x_BCTHW = latents.to(self.device).transpose(1, 2).contiguous().to(model.dtype)
+        image = text.get(IMAGE)
+        x_BCTHW = with_beside(latents, text).to(self.device).transpose(1, 2).contiguous().to(model.dtype)
         velocity_BCTHW: Tensor = model(
             hidden_states=x_BCTHW,
             timestep=self._timesteps(timestep.to(self.device), x_BCTHW),
@@ -128,22 +122,4 @@ class WanImageToVideo(Wan):
         """Channels beside every latent frame, 4 of the mask and C of the pictures; and what CLIP sees."""
         if self.pipeline.config.expand_timesteps:
             return super().give(given, n_frames)
-        pictures = [given[role] for role in (FIRST, LAST) if role in given]
-        made = {BESIDE: self._beside([unit_frames(picture) for picture in pictures], n_frames)}
-        if self.pipeline.image_encoder is not None:
-            with torch.no_grad():
-                images = [Image.fromarray(picture[0]) for picture in pictures]
-                made[_IMAGE] = self.pipeline.encode_image(images, self.device)
-        return made
-
-    def _beside(self, pictures: Sequence[Tensor], n_frames: int) -> Tensor:
-        """(1, F, 4 + C, H, W): which frames are given, and the latents of a clip of them and of grey."""
-        first, *last = pictures
-        grey = first.new_zeros(*first.shape[:2], n_frames - len(pictures), *first.shape[3:])
-        z_1TCHW = encoded(self.pipeline.vae, torch.cat([first, grey, *last], dim=2))
-        c = self.pipeline.vae_scale_factor_temporal
-        mask = z_1TCHW.new_zeros(1, z_1TCHW.shape[1], c, *z_1TCHW.shape[3:])
-        mask[:, 0] = 1
-        if last:
-            mask[:, -1, -1] = 1  # of its four pixel frames, the last
-        return torch.cat([mask, z_1TCHW], dim=2)
+        return pictures_given(self.pipeline, given, n_frames, self.device)

@@ -1,0 +1,75 @@
+"""Gangs are tried on Ray before a job's axes are settled, and what they took is known to the next job."""
+
+import json
+
+import pytest
+
+from cluster.calibration import measured
+from cluster.choose import NEAR
+from cluster.crew import Setup
+from cluster.rehearsal import Rehearsal
+from engine.parallel.axes import ALONE, Axes
+from jobs.axes import with_axes
+from jobs.cli import main
+from jobs.farm import load_farm
+from jobs.run import prepare
+from jobs.spec import load_spec
+from manifests.store import open_store
+from tests.test_jobs_explain import many_films
+
+ULYSSES = Axes.of_gang(1, 1, 2)
+FARM = "{gpu: cpu, gpus: 2, memory_gib: 8, tflops: 3e-5, inside_gb_s: 1}"  # so slow that trials pay
+
+
+def told(folder):
+    return [
+        f"profiles.chalk.model.folder={folder}",
+        "profiles.chalk.sampling.n_steps=4",
+        "cluster.ulysses=0",
+    ]
+
+
+@pytest.fixture
+def job_and_machine(tmp_path, tiny_folder):
+    (tmp_path / "farm.yaml").write_text(FARM)
+    job = prepare(many_films(tmp_path, 40), load_spec(None, told(tiny_folder)))
+    return job, load_farm(tmp_path / "farm.yaml")
+
+
+def test_gangs_of_one_and_two_ranks_are_timed_kept_and_told_as_measured(
+    job_and_machine, tmp_path, tiny_folder, ray_here, capsys
+):
+    (job, machine), out = job_and_machine, str(tmp_path / "out")
+    asked = []
+
+    def rehearse(trials, shot):
+        asked.extend(trials)
+        return Rehearsal(Setup(out, str(tmp_path / "identity"), device="cpu"), most_s=300.0)(trials, shot)
+
+    settled, reason = with_axes(job, machine, open_store(out), rehearse)
+    known = measured(open_store(out))
+    assert {one.axes for one in asked} == {ALONE, ULYSSES} and len(known) == 2
+    assert all(0 < seconds < 60 for seconds in known.values())
+    assert "of 2 gangs that were tried, 2 told their time" in reason
+    one, two = (next(s for key, s in known.items() if f"ulysses{n} cpu" in key) for n in (1, 2))
+    assert settled.spec.cluster.ulysses == (2 if two * NEAR < one / 2 else 1)
+
+    again, reason = with_axes(job, machine, open_store(out), lambda *_: pytest.fail("all was measured"))
+    assert again.spec.cluster == settled.spec.cluster and "tried" not in reason
+    words = ["--out", out, "--farm", str(tmp_path / "farm.yaml"), *told(tiny_folder)]
+    assert main(["plan", job.manifest.source, "--explain", "-o", "json", *words]) == 0
+    (farm,) = json.loads(capsys.readouterr().out)["farms"]
+    assert farm["best"]["measured"] and farm["best"]["axes"]["ring"] == 1
+    assert main(["plan", job.manifest.source, "--explain", *words]) == 0
+    assert capsys.readouterr().out.count("measured ") >= 2
+
+
+def test_a_gang_that_fails_or_takes_too_long_tells_nothing_and_the_job_goes_on(
+    job_and_machine, tmp_path, ray_here
+):
+    (job, machine), out = job_and_machine, str(tmp_path / "out")
+    setup = Setup(out, str(tmp_path / "identity"), device="cpu")
+    late = Rehearsal(setup, most_s=0.01)
+    settled, reason = with_axes(job, machine, open_store(out), late)
+    assert measured(open_store(out)) == {} and "2 gangs that were tried, 0 told" in reason
+    assert settled.spec.cluster.ulysses in (1, 2)

@@ -1,0 +1,99 @@
+"""Claims about axes that are left open: when gangs are tried, and that a job that goes on keeps its axes."""
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.calibration import Stopwatch, keep, key_of, measured
+from cluster.events import Fared
+from cluster.trials import WARM
+from engine.parallel.axes import ALONE, Axes
+from jobs.axes import with_axes
+from jobs.drive import with_open_axes
+from jobs.farm import load_farm
+from jobs.run import prepare
+from jobs.spec import as_plain, load_spec
+from manifests.store import open_store
+from tests.test_cluster_rehearsal import FARM, told
+from tests.test_jobs_explain import many_films, predicted
+
+
+@pytest.fixture
+def farm(tmp_path):
+    path = tmp_path / "farm.yaml"
+    path.write_text(FARM)
+    return load_farm(path)
+
+
+@pytest.fixture
+def job_of(tmp_path, tiny_folder):
+    return lambda n_films: prepare(many_films(tmp_path, n_films), load_spec(None, told(tiny_folder)))
+
+
+@pytest.mark.parametrize(("alone_s", "ulysses"), [(10.0, 2), (3.0, 1)])
+def test_the_gang_that_a_trial_shows_to_be_faster_is_settled_for(tmp_path, farm, job_of, alone_s, ulysses):
+    store, seconds = open_store(str(tmp_path / "out")), {ALONE: alone_s, Axes(2, ulysses=2): 2.0}
+
+    def rehearse(trials, shot):
+        fared = [Fared(seconds[one.axes], "cpu", one.axes) for one in trials]
+        return {key_of(shot, each, 1): {"seconds": each.seconds, "n": WARM} for each in fared}
+
+    settled, reason = with_axes(job_of(40), farm, store, rehearse)
+    assert settled.spec.cluster.ulysses == ulysses and "2 told their time" in reason
+    assert sorted(measured(store).values()) == sorted(seconds.values())
+
+
+def test_a_short_job_has_nothing_tried(tmp_path, farm, job_of):
+    never = lambda *_: pytest.fail("a trial takes longer than such a job")  # noqa: E731
+    with_axes(job_of(1), farm, open_store(str(tmp_path / "out")), never)
+
+
+def test_a_job_that_goes_on_keeps_its_axes_whatever_was_measured_meanwhile(tmp_path, farm, job_of):
+    job, store = job_of(4), open_store(str(tmp_path / "out"))
+    begun = replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, ulysses=2)))
+    assert with_axes(job, farm, store)[0].spec.cluster.ulysses == 1
+    store.put_marker(f"jobs/{job.job_id}/job.json", {"spec": as_plain(begun.spec)})
+    again, reason = with_axes(job, farm, store)
+    assert again.spec.cluster.ulysses == 2 and reason == "as when the job began"
+    elsewhere, reason = with_axes(job, replace(farm, gpus=1), store)  # where no such gang is possible
+    assert elsewhere.spec.cluster.ulysses == 1 and reason != "as when the job began"
+
+
+@pytest.mark.parametrize(("words", "tried"), [([], True), (["cluster.calibrate=false"], False)])
+def test_gangs_are_tried_unless_the_configuration_says_not_to(
+    tmp_path, tiny_folder, monkeypatch, words, tried
+):
+    asked = []
+    monkeypatch.setattr("cluster.remote.living_nodes", lambda: [])
+    monkeypatch.setattr("cluster.topology.machine_of", lambda nodes: None)
+    monkeypatch.setattr(
+        "jobs.axes.with_axes", lambda job, machine, store, rehearse: asked.append(rehearse) or (job, "")
+    )
+    job = prepare(many_films(tmp_path, 1), load_spec(None, [*told(tiny_folder), *words]))
+    with_open_axes(job, str(tmp_path / "out"))
+    assert [one is not None for one in asked] == [tried]
+
+
+def test_what_no_job_had_measured_is_kept_as_soon_as_a_gang_has_told_it(tmp_path, make_film):
+    store = open_store(str(tmp_path))
+    watch = Stopwatch(measured(store))
+    for n, seconds in enumerate((90.0, 2.0, 2.2, 2.1, 2.0)):  # the first has loaded the weights
+        keep(store, watch.watch(*predicted(make_film("a"), seconds)))
+        assert list(measured(store).values()) == ([2.1] if n >= WARM else [])
+    again = Stopwatch(measured(store))
+    for seconds in (90.0, *(7.0,) * WARM):
+        assert again.watch(*predicted(make_film("a"), seconds)) == {}  # until the job ends
+
+
+def test_two_jobs_that_keep_at_once_both_do(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path))
+    put = type(store).put_marker
+
+    def late(self, key, body):
+        monkeypatch.setattr(type(store), "put_marker", put)
+        keep(open_store(str(tmp_path)), {"other": {"seconds": 1.0, "n": 3}})
+        return put(self, key, body)
+
+    monkeypatch.setattr(type(store), "put_marker", late)
+    keep(store, {"own": {"seconds": 2.0, "n": 3}})
+    assert measured(store) == {"other": 1.0, "own": 2.0}
