@@ -103,12 +103,9 @@ def moto_process() -> Iterator[int]:
 @contextmanager
 def s3_through_proxy(moto: int, setenv: Callable[[str, str], None]) -> Iterator[Proxy]:
     """S3 as the environment names it, with the bucket `films`."""
-    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    values |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
     with Proxy(moto) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        values["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
-        for name, value in (values | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}).items():
+        for name, value in s3_environment(server.server_port).items():
             setenv(name, value)
         S3FileSystem.clear_instance_cache()  # its clients keep the environment they were made in
         ask_moto(moto, "reset")
@@ -117,6 +114,13 @@ def s3_through_proxy(moto: int, setenv: Callable[[str, str], None]) -> Iterator[
         yield server
         server.shutdown()
     S3FileSystem.clear_instance_cache()
+
+
+def s3_environment(port: int) -> dict[str, str]:
+    """What tells clients of an S3 server of this machine."""
+    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    values |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    return values | {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 
 
 def ask_moto(port: int, what: str, body: bytes = b"") -> None:
