@@ -30,7 +30,7 @@ REFUSING = "use a store that honours If-None-Match, or two drivers may overwrite
 class Lying(StoreError):
     """A store that answers well, and has not done what it says."""
 
-    code = "E802_STORE_LIES"
+    code = "E804_STORE_LIES"
 
 
 def probe(place: Disk | Bucket, need_bytes: int = 0) -> float:
