@@ -286,6 +286,24 @@ def test_probe_tells_a_store_that_ignores_put_if_absent(s3: Store, proxy: Proxy)
     assert fsspec.filesystem("s3").find("films") == []
 
 
+def test_probe_tells_a_store_that_ignores_put_if_absent_only_where_several_put_at_once(
+    s3: Store, proxy: Proxy
+) -> None:
+    proxy.fault = "ignores conditions at once"
+    with pytest.raises(Lying, match=r"of 4 puts of one key at once [2-4] were told that they had won"):
+        s3.probe()
+    assert fsspec.filesystem("s3").find("films") == []
+
+
+def test_probe_tells_how_far_the_clock_of_a_store_is_off(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    assert abs(store.probe()) < 2
+    if store.url.startswith("s3:"):
+        request.getfixturevalue("proxy").fault = "is slow by a day"
+        assert -86_500 < store.probe() < -86_300
+
+
 def test_probe_tells_an_absent_bucket(proxy: Proxy) -> None:
     with pytest.raises(StoreError, match=r"there is no bucket 'flims' \(s3://flims/root\): create it"):
         open_store("s3://flims/root").probe()
