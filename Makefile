@@ -4,7 +4,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 DEMO := out/demo
 
-.PHONY: demo test chaos contract retrain judge bench modes gpu lint setup
+.PHONY: demo test chaos hosts contract retrain judge bench modes gpu lint setup
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -28,6 +28,11 @@ chaos: setup
 	LONGTAKE_CHAOS_SEEDS=$(or $(LONGTAKE_CHAOS_SEEDS),200) $(PY) -m pytest -s tests/test_storm.py tests/test_poison.py
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
 	$(PY) -m pytest tests/slow_node_lost.py
+	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_manifests_faults.py tests/test_jobs_faults.py
+
+# A film on four hosts in network namespaces that lose power and links; root, about five minutes.
+hosts: setup
+	$(PY) -m pytest -s tests/slow_hosts.py
 
 # Writes README's tables: how closely gangs agree with one rank, and streams with whole decodes.
 contract: setup

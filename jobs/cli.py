@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add_orders(lambda name, help: _verb(verbs, name, "jobs.control:order", help))
     _add_verify(verbs)
     _add_quality(verbs)
+    _add_doctor(verbs)
     return parser
 
 
@@ -220,6 +221,16 @@ def _add_quality(verbs: Verbs) -> None:
     )
     quality.add_argument("--plot", type=Path, metavar="PNG", help="the picture; beside FILM if left out")
     _add_output(quality)
+
+
+def _add_doctor(verbs: Verbs) -> None:
+    doctor = _verb(
+        verbs, "doctor", "jobs.doctor:doctor", "try what a night needs; exit as a run would that lacks it"
+    )
+    doctor.add_argument("--out", type=_place, metavar="URL", help="folder or s3:// URL of the films to be")
+    doctor.add_argument("--address", help="a Ray cluster, to ask every node; else RAY_ADDRESS, else none")
+    _add_settings(doctor)
+    _add_output(doctor)
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:

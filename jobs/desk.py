@@ -32,11 +32,11 @@ class JobDesk:
         Raises Refused where another driver has taken the job over.
         """
         try:
-            successor, found = self._heart.beat(), self._orders.new()
+            found = self._orders.new()
         except (OSError, ValueError) as error:
             print(f"longtake: orders cannot be read now: {error}", file=sys.stderr)
             return ()
-        if successor is not None:
+        if (successor := self._heart.successor) is not None:
             raise Refused(f"the job was taken over by {told(successor)}; this driver leaves it to that")
         return [order for each in found if (order := _understood(each))]
 

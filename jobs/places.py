@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
 
 def opened(url: str) -> "Store":
-    """The store at a path or URL; nothing is written. Raises Refused for a URL that names no store."""
+    """The store at a path or URL; nothing is written. Raises Refused for a URL that names no store.
+
+    A person waits: what cannot be reached is told soon.
+    """
+    from manifests.patience import BRIEF_S
     from manifests.store import open_store
 
     try:
-        return open_store(url)
+        return open_store(url, BRIEF_S)
     except ValueError as error:
         raise Refused(f"--out: {error}") from error
 

@@ -45,6 +45,8 @@ def report(error: Exception) -> int:
     if os.environ.get("LONGTAKE_TRACEBACK") == "1":
         traceback.print_exception(error)
     code, message = code_of(error), str(error).strip()
+    if isinstance(name := getattr(error, "code", None), str):
+        message = f"{name}  {message}"
     if code == TOOL:
         brief = " ".join(message.split())[:500]
         message = f"{type(error).__name__}: {brief} (LONGTAKE_TRACEBACK=1 shows where)"

@@ -207,6 +207,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         raise Refused(f"{job.job_id} is being rendered by {told(rival)}; this one leaves it to that")
     show.begin(job)
     with (
+        Heart(store, job.job_id, epoch) as heart,
         tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
         Ledger(store, job.job_id, epoch) as ledger,
     ):
@@ -228,7 +229,6 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
             return with_adapters(with_assets(job.films_of(rows), store), store)
 
-        heart = Heart(store, job.job_id, epoch)
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
         setup = setup_of(job, store.url)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
@@ -238,8 +238,8 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
             show.film(film)
         keep(store, stopwatch.table())
         result = _conclude(job, store, spool, closing, time.monotonic() - began)
-    store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
-    heart.stop()
+        ledger.close()
+        store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
 
 

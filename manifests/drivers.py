@@ -1,8 +1,9 @@
 """One driver renders a job: it beats, others see it and leave, and one given up for dead leaves later.
 
-A beat is a small file, put anew under the next number, whose predecessor then goes. A driver of the same host
-is seen to live by its process; one of another host by a beat that comes while one waits. Two that render at
-once harm nothing, since markers are put only once: they only waste time.
+A beat is a small file, put anew under the next number, whose predecessor then goes: by a thread, so that a
+driver which loads a model or waits for its cluster is not taken for dead. A driver of the same host is seen
+to live by its process; one of another host by a beat that comes while one waits. Two that render at once harm
+nothing, since markers are put only once: they only waste time.
 
 Decides: who leaves. Does not decide: what a driver does (jobs.run).
 """
@@ -10,16 +11,21 @@ Decides: who leaves. Does not decide: what a driver does (jobs.run).
 import os
 import platform
 import re
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from manifests.places import StoreError
 from manifests.store import Store
 
 EVERY_S = 5.0
+JOIN_S = 5.0
 PATIENCE_S = 15.0  # in which a driver that lives beats
 _BEAT = re.compile(r"/beats/(\d{6,})/(\d{9,})\.json$")
+_NUMBER = re.compile(r"/(\d{6,})\.json$")
 _EPOCH = re.compile(r"/driver/epoch-(\d{6,})\.json$")
 
 
@@ -38,29 +44,54 @@ def _started(pid: int) -> str | None:
 
 
 class Heart:
-    """The beats of one driver epoch."""
+    """The beats of one driver epoch: inside a `with` block by a thread of its own, elsewhere by `beat`.
+
+    A store that is away makes no beat fail for good: the next one comes in time.
+    """
 
     def __init__(
         self, store: Store, job_id: str, epoch: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store, self._job_id, self._epoch, self._clock = store, job_id, epoch, clock
         self._number, self._next_s = 0, -float("inf")
+        self._over, self._thread = threading.Event(), threading.Thread(target=self._run, daemon=True)
+        self.successor: dict[str, Any] | None = None  # who has taken the job over, if somebody has
 
-    def beat(self) -> dict[str, Any] | None:
-        """Beat if it is time; who has taken the job over, if somebody has. Raises OSError."""
+    def __enter__(self) -> Self:
+        """The first beat is there. Raises OSError."""
+        self.beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """No driver is at work any more, as far as this one knows."""
+        self._over.set()
+        self._thread.join(JOIN_S)  # a store that is away is not waited for
+        with suppress(OSError, StoreError):
+            self.stop()
+
+    def _run(self) -> None:
+        while not self._over.wait(EVERY_S):
+            with suppress(OSError, StoreError):
+                self.beat()
+
+    def beat(self) -> None:
+        """Beat if it is time, and look for a successor. Raises OSError, StoreError."""
         if self._clock() < self._next_s:
-            return None
+            return
         self._store.put_marker(self._key(self._number + 1), me())
         self._number, last = self._number + 1, self._number
         if last:
             self._store.remove(self._key(last))
         self._next_s = self._clock() + EVERY_S
         epoch, (_, who) = max(beats(self._store, self._job_id).items())
-        return who if epoch > self._epoch else None
+        if epoch > self._epoch:
+            self.successor = who
 
     def stop(self) -> None:
-        """No driver is at work any more, as far as this one knows. Raises OSError."""
-        self._store.remove(self._key(self._number))
+        """As if it had never beaten. Raises OSError, StoreError."""
+        for key in self._store.list_keys(self._key(0).rpartition("/")[0]):
+            self._store.remove(key)
 
     def _key(self, number: int) -> str:
         return f"jobs/{self._job_id}/beats/{self._epoch:06}/{number:09}.json"
@@ -81,30 +112,38 @@ def rival_of(
 ) -> dict[str, Any] | None:
     """A driver of an earlier epoch that is at work; looked for before this one does anything. Raises OSError.
 
-    Waits PATIENCE_S only where an earlier driver of another host has not ended.
+    Waits only where earlier drivers of other hosts have not ended: PATIENCE_S for each, since one that waits
+    itself, for one that is dead, beats only after that.
     """
-    before, unsure = _earlier(store, job_id, epoch), False
+    before = _earlier(store, job_id, epoch)
     for who in before.values():
-        if who.get("host") != platform.node():
-            unsure = True
-        elif who["pid"] != os.getpid() and who.get("started") == _started(who["pid"]) is not None:
+        here = who.get("host") == platform.node() and who["pid"] != os.getpid()
+        if here and who.get("started") == _started(who["pid"]) is not None:
             return who
-    if not unsure:
-        return None
+    unsure = {each for each, who in before.items() if who.get("host") != platform.node()}
     seen = {each: number for each, (number, _) in beats(store, job_id).items()}
-    sleep(PATIENCE_S)
-    now = beats(store, job_id)
-    alive = [who for each, (number, who) in now.items() if each < epoch and number > seen.get(each, 0)]
-    return alive[0] if alive else None
+    for _ in unsure:
+        sleep(PATIENCE_S)
+        for each, (number, who) in beats(store, job_id).items():
+            if each < epoch and number > seen.get(each, 0):
+                return who
+        if unsure <= _over(store, job_id):
+            break
+    return None
+
+
+def _over(store: Store, job_id: str) -> set[int]:
+    """The epochs whose drivers ended or left."""
+    folders = (store.list_keys(f"jobs/{job_id}/{folder}") for folder in ("ended", "left"))
+    return {int(match[1]) for keys in folders for match in map(_NUMBER.search, keys) if match}
 
 
 def _earlier(store: Store, job_id: str, epoch: int) -> dict[int, dict[str, Any]]:
-    """Claims of earlier epochs that have neither ended nor left."""
-    ended, left = (store.list_keys(f"jobs/{job_id}/{folder}") for folder in ("ended", "left"))
-    over = {key.rsplit("/", 1)[1] for key in (*ended, *left)}
+    """Claims of earlier epochs that have neither ended nor left, nor been taken over by a later one."""
+    over, last = _over(store, job_id), max((e for e in beats(store, job_id) if e < epoch), default=0)
     claims: dict[int, dict[str, Any]] = {}
     for match in map(_EPOCH.search, store.list_keys(f"jobs/{job_id}/driver")):
-        if match and int(match[1]) < epoch and f"{match[1]}.json" not in over:
+        if match and last <= int(match[1]) < epoch and int(match[1]) not in over:
             claims[int(match[1])] = store.read_marker(f"jobs/{job_id}/driver/epoch-{match[1]}.json") or {}
     return {each: claim for each, claim in claims.items() if "pid" in claim}
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from manifests.places import Bucket, Disk, StoreError, shown_size
+from manifests.bucket import Bucket
+from manifests.places import Disk, StoreError, shown_size
 
 
 class StoreFull(StoreError):

@@ -19,9 +19,10 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.utils import get_protocol
 
+from manifests.bucket import reaching
 from manifests.full import is_full
 from manifests.listing import SUMS, File, refuse_outside, with_sums
-from manifests.places import StoreError, plain_path, reaching
+from manifests.places import StoreError, plain_path
 
 _HUB_ID = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "created", "LastModified", "last_modified")

@@ -2,7 +2,7 @@
 
 Artefacts live at ``cas/{hash[:2]}/{hash}``, markers (small JSON objects), ledger segments and published names
 at the key the caller chose. Everything appears whole or not at all. A key that was put is never replaced;
-only ``publish`` replaces, and atomically. How, is decided by ``manifests.places``.
+only ``publish`` replaces, and atomically. How, is decided by ``manifests.places`` and ``manifests.bucket``.
 """
 
 import hashlib
@@ -10,27 +10,28 @@ import io
 import json
 import os
 import re
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-import fsspec
-from fsspec.utils import get_protocol
-
+from manifests.bucket import Bucket
 from manifests.full import writing
-from manifests.places import Bucket, Disk, StoreError, plain_path
+from manifests.opening import place_of
+from manifests.patience import PATIENT_S
+from manifests.places import Disk, StoreError
+from manifests.probe import probe
 
 __all__ = ["Corrupt", "Store", "StoreError", "Unreadable", "open_store"]
 
 _CHUNK = 1 << 20
+_READS = 3  # before bytes that came over a network count as damaged where they lie
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*")
-_ONE_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/(?!/)|(s3|file):(?!//)")  # a scheme without its //
 _HASH = re.compile(r"[0-9a-f]{64}")
+_Read = TypeVar("_Read")
 
 
 class Corrupt(Exception):
@@ -58,6 +59,11 @@ class Store:
     url: str
     _place: Disk | Bucket
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Opened anew where it arrives: a client's connections, and what it was told, stay behind."""
+        patience_s = self._place.patience_s if isinstance(self._place, Bucket) else PATIENT_S
+        return open_store, (self.url, patience_s)
+
     def put_artefact(self, data: bytes | Path) -> str:
         """The bytes (or the file's) are stored under the returned BLAKE2b-256 hex. Raises OSError."""
         return self.put_file(data) if isinstance(data, Path) else self._put(io.BytesIO(data))
@@ -84,11 +90,16 @@ class Store:
 
     def read_artefact(self, hash: str) -> bytes:
         """Returns bytes that have this hash. Raises Corrupt, FileNotFoundError, or ValueError (no hash)."""
-        data = self._place.read(_artefact_key(hash))
-        if data is None:
-            raise FileNotFoundError(f"no artefact {hash} in {self.url}")
-        _check_hash(hash, io.BytesIO(data))
-        return data
+        key = _artefact_key(hash)
+
+        def read() -> bytes:
+            data = self._place.read(key)
+            if data is None:
+                raise FileNotFoundError(f"no artefact {hash} in {self.url}")
+            _check_hash(hash, io.BytesIO(data))
+            return data
+
+        return _read_again(read)
 
     def fetch_artefact(self, hash: str, path: Path) -> None:
         """``path`` holds the artefact, whole and with this hash, or is untouched; constant memory.
@@ -98,10 +109,14 @@ class Store:
         key = _artefact_key(hash)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{uuid.uuid4().hex}.part")  # beside it, so that one rename publishes
-        try:
+
+        def fetch() -> None:
             self._place.fetch(key, part)
             with part.open("rb") as source:
                 _check_hash(hash, source)
+
+        try:
+            _read_again(fetch)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -123,7 +138,8 @@ class Store:
     def put_new(self, key: str, data: bytes) -> bool:
         """Something exists at ``key``. True: we created it with ``data``; False: it was there, untouched.
 
-        After a lost S3 reply a retry may answer False for our own bytes: read and compare.
+        A reply that is lost does not change that, unless a store drops an object's metadata: where it matters
+        to whom a key belongs, put an owner in ``data`` and compare.
         Raises ValueError (bad key, or empty: some stores overwrite with those), OSError (safe to retry).
         """
         _check_key(key)
@@ -139,7 +155,7 @@ class Store:
         return self._place.read(key)
 
     def put_marker(self, key: str, body: Mapping[str, object]) -> bool:
-        """As ``put_new`` with ``body`` as JSON; put an owner in it to know a lost reply by.
+        """As ``put_new`` with ``body`` as JSON.
 
         Raises ValueError (bad key, NaN), TypeError (not JSON), OSError (unknown; safe to retry).
         """
@@ -147,7 +163,11 @@ class Store:
 
     def read_marker(self, key: str) -> dict[str, Any] | None:
         """The marker's body, or None if there is none. Raises Unreadable, ValueError (bad key), OSError."""
-        data = self.read(key)
+        _check_key(key)
+        return _read_again(lambda: self._marker(key))
+
+    def _marker(self, key: str) -> dict[str, Any] | None:
+        data = self._place.read(key)
         if data is None:
             return None
         try:
@@ -176,12 +196,13 @@ class Store:
         _check_key(key)
         self._place.remove(key)
 
-    def probe(self, need_bytes: int = 0) -> None:
-        """The store can be created, written once and read, and ``need_bytes`` fit; leaves nothing behind.
+    def probe(self, need_bytes: int = 0) -> float:
+        """The store does all that is asked of it here, tried, and ``need_bytes`` fit; nothing is left behind.
 
-        Call it before rendering starts. Raises StoreError with what is wrong, where, and what to do.
+        Call it before rendering starts. Returns how many seconds its clock is ahead of this machine's.
+        Raises StoreError with what is wrong, where, and what to do; of a store that lies, Lying.
         """
-        self._place.probe(need_bytes)
+        return probe(self._place, need_bytes)
 
     def sweep_staging(self, older_than_s: float) -> int:
         """How many leftovers of killed writers, untouched for so many seconds, were removed. Raises OSError.
@@ -219,35 +240,21 @@ class Store:
         return self._place.create(Path(out.name), key)
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, patience_s: float = PATIENT_S) -> Store:
     """A store at a local path, ``file://`` or ``s3://`` URL; writes nothing. Raises ValueError otherwise.
 
-    S3 takes endpoint and credentials from the usual AWS_* variables.
+    S3 takes endpoint and credentials from the usual AWS_* variables. A service that cannot be reached, or
+    answers that it is overloaded, is asked again for `patience_s` seconds.
     """
-    _check_url(url)
-    protocol = get_protocol(url)
-    if protocol not in ("file", "s3"):
-        raise ValueError(f"cannot store at {url!r}: protocol {protocol!r} is not one of file, s3")
-    if protocol == "file":
-        return Store(url, Disk(Path(fsspec.filesystem("file")._strip_protocol(plain_path(url)))))
-    # Uncached, because a cached listing would hide the keys of other processes.
-    fs = fsspec.filesystem("s3", use_listings_cache=False)
-    root = str(fs._strip_protocol(url)).strip("/")
-    if not root:
-        raise ValueError(f"cannot store at {url!r}: no bucket; give s3://bucket/prefix")
-    return Store(url, Bucket(fs, root, Path(tempfile.gettempdir(), f"longtake-staging-{os.getuid()}")))
+    return Store(url, place_of(url, patience_s))
 
 
-def _check_url(url: str) -> None:
-    """Raises ValueError for what would be taken for a path but cannot be meant as one."""
-    if not url.removeprefix("file://").strip():
-        raise ValueError(f"cannot store at {url!r}: it names no place; . is the folder you are in")
-    if "\0" in url:
-        raise ValueError(f"cannot store at {url!r}: no path has a NUL character")
-    if _ONE_SLASH.match(url):
-        scheme, rest = url.split(":", 1)
-        meant = f"{scheme}://{rest.lstrip('/')}"
-        raise ValueError(f"cannot store at {url!r}: give {meant} for a URL, or ./{url} for a folder")
+def _read_again(read: Callable[[], _Read]) -> _Read:
+    """What `read` returns; what comes damaged is read again, since it may have been damaged on its way."""
+    for _ in range(_READS - 1):
+        with suppress(Corrupt, Unreadable):
+            return read()
+    return read()
 
 
 def _check_hash(expected: str, source: BinaryIO) -> None:

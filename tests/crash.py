@@ -1,7 +1,8 @@
 """Run the command line and let this process die, without warning, at a chosen moment.
 
     python tests/crash.py POINT NTH -- run MANIFEST --out FOLDER --local …
-    python tests/crash.py --serve      lines of JSON: a list of [POINT, NTH, [arguments], LOG]
+    python tests/crash.py --serve      lines of JSON: a list of [POINT, NTH, [arguments], LOG], and where it
+                                       matters the name of the host that it is to be, and a delay in seconds
 
 At the NTH passing of POINT the process sends itself SIGKILL: no handler, no `finally`, no flush. The product
 has no hooks for this: one function of it is wrapped here, from outside. With --serve everything is imported
@@ -11,8 +12,10 @@ statuses are answered as a JSON list.
 
 import json
 import os
+import platform
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -182,7 +185,9 @@ def serve() -> None:
         print(json.dumps(statuses), flush=True)
 
 
-def _forked(point: str, nth: int, arguments: list[str], log: str) -> int:
+def _forked(
+    point: str, nth: int, arguments: list[str], log: str, host: str = "", delay_s: float = 0.0
+) -> int:
     """The process id of a child that carries out one command and writes what it says to `log`."""
     child = os.fork()
     if child:
@@ -190,6 +195,9 @@ def _forked(point: str, nth: int, arguments: list[str], log: str) -> int:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    if host:
+        platform.node = lambda: host
+    time.sleep(delay_s)
     code = 1  # of an error that is none of the command line's
     try:
         code = crash(point, nth, arguments)

@@ -5,8 +5,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
@@ -33,6 +36,17 @@ class Proxy(ThreadingHTTPServer):
     def __init__(self, upstream: int) -> None:
         super().__init__(("127.0.0.1", 0), Passing)
         self.upstream, self.got, self.stalled = upstream, list[tuple[str, int]](), Event()
+        self.putting = Counter[str]()  # by path, now
+
+    @contextmanager
+    def at_once(self, path: str) -> Iterator[bool]:
+        """Whether a put of the path overlaps another one, which is made likely."""
+        self.putting[path] += 1
+        time.sleep(0.2)
+        try:
+            yield self.putting[path] > 1
+        finally:
+            self.putting[path] -= 1
 
 
 class Passing(BaseHTTPRequestHandler):
@@ -42,7 +56,13 @@ class Passing(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, Proxy)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        drop = {"Expect", "If-None-Match" if server.fault == "ignores conditions" else ""}
+        if server.fault == "ignores conditions at once" and self.command == "PUT":
+            with server.at_once(self.path) as several:
+                return self.ask(server, body, "If-None-Match" if several else "")
+        self.ask(server, body, "If-None-Match" if server.fault == "ignores conditions" else "")
+
+    def ask(self, server: Proxy, body: bytes, leave_out: str) -> None:
+        drop = {"Expect", leave_out}
         first = self.command == "PUT" and server.puts == 0
         server.puts += self.command == "PUT"
         if first and server.fault == "conflicts":
@@ -65,6 +85,8 @@ class Passing(BaseHTTPRequestHandler):
         assert isinstance(server, Proxy)
         self.send_response_only(status)
         for name, value in headers:
+            if name.lower() == "last-modified" and server.fault == "is slow by a day":
+                value = format_datetime(parsedate_to_datetime(value) - timedelta(days=1), usegmt=True)
             if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                 self.send_header(name, value)
         known = dict(headers).get("Content-Length") if self.command == "HEAD" else None
@@ -103,12 +125,9 @@ def moto_process() -> Iterator[int]:
 @contextmanager
 def s3_through_proxy(moto: int, setenv: Callable[[str, str], None]) -> Iterator[Proxy]:
     """S3 as the environment names it, with the bucket `films`."""
-    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    values |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
     with Proxy(moto) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        values["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
-        for name, value in (values | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}).items():
+        for name, value in s3_environment(server.server_port).items():
             setenv(name, value)
         S3FileSystem.clear_instance_cache()  # its clients keep the environment they were made in
         ask_moto(moto, "reset")
@@ -117,6 +136,13 @@ def s3_through_proxy(moto: int, setenv: Callable[[str, str], None]) -> Iterator[
         yield server
         server.shutdown()
     S3FileSystem.clear_instance_cache()
+
+
+def s3_environment(port: int) -> dict[str, str]:
+    """What tells clients of an S3 server of this machine."""
+    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    values |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    return values | {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 
 
 def ask_moto(port: int, what: str, body: bytes = b"") -> None:

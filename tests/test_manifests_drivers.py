@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -63,29 +64,72 @@ def test_a_driver_that_ended_or_left_is_no_rival_however_alive_its_process_is(st
     assert rival_of(store, "night", claim_epoch(store, "night"), no_waiting) is None
 
 
+def other_host(monkeypatch, name="far"):
+    monkeypatch.setattr("manifests.drivers.platform.node", lambda: name)
+
+
 def test_a_driver_of_another_host_is_a_rival_if_it_beats_while_one_waits(store, monkeypatch):
     claim_of(store, 1, host="far")
-    monkeypatch.setattr("manifests.drivers.me", lambda: {"host": "far", "pid": 1, "started": "1"})
-    heart = Heart(store, "night", 1)
-    heart.beat()
+    heart = Heart(store, "night", 1, clock=iter(range(0, 1000, 5)).__next__)
+    with monkeypatch.context() as there:
+        other_host(there)
+        heart.beat()
 
     def a_while(seconds):
         assert seconds == PATIENCE_S
-        Heart(store, "night", 1)._store.put_marker("jobs/night/beats/000001/000000002.json", {"host": "far"})
+        with monkeypatch.context() as there:
+            other_host(there)
+            heart.beat()
 
-    assert rival_of(store, "night", 2, a_while) == {"host": "far"}
+    rival = rival_of(store, "night", 2, a_while)
+    assert rival is not None and rival["host"] == "far"
     assert rival_of(store, "night", 2, lambda seconds: None) is None, "it has died since"
 
 
-def test_a_driver_that_was_given_up_leaves_when_it_sees_its_successor(store):
+def test_a_driver_that_waits_for_a_dead_one_is_itself_waited_for_so_long_that_it_can_begin(store):
+    claim_of(store, 1, host="dead")
+    claim_of(store, 2, host="waiting")
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if len(waits) == 2:  # the second driver has found the first to be dead, and renders
+            Heart(store, "night", 2).beat()
+
+    assert rival_of(store, "night", 3, sleep) is not None and waits == [PATIENCE_S] * 2
+
+
+def test_only_the_last_driver_that_rendered_and_later_claims_are_waited_for(store):
+    for epoch in (1, 2, 3):  # each was killed, and the next took over
+        claim_of(store, epoch, host=f"dead-{epoch}")
+        Heart(store, "night", epoch).beat()
+    waits = []
+    assert rival_of(store, "night", 4, waits.append) is None and waits == [PATIENCE_S]
+
+
+def test_who_leaves_or_ends_meanwhile_is_waited_for_no_longer(store):
+    claim_of(store, 1, host="far")
+    claim_of(store, 2, host="near")
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        store.put_marker("jobs/night/ended/000001.json", {"status": "done"})
+        leave(store, "night", 2, {})
+
+    assert rival_of(store, "night", 3, sleep) is None and len(waits) == 1
+
+
+def test_a_driver_that_was_given_up_sees_its_successor(store):
     now = 0.0
     old, new = (Heart(store, "night", epoch, clock=lambda: now) for epoch in (1, 2))
-    assert old.beat() is None
-    assert new.beat() is None
+    old.beat()
+    new.beat()
+    assert old.successor is None
     now = 5.0
-    successor = old.beat()
-    assert successor is not None and successor["pid"] == os.getpid()
-    assert new.beat() is None
+    old.beat()
+    new.beat()
+    assert old.successor is not None and old.successor["pid"] == os.getpid() and new.successor is None
 
 
 def test_beats_leave_one_file_a_driver_and_none_when_it_stops(store):
@@ -97,3 +141,26 @@ def test_beats_leave_one_file_a_driver_and_none_when_it_stops(store):
     assert len(store.list_keys("jobs/night/beats")) == 1
     heart.stop()
     assert beats(store, "night") == {} and store.list_keys("jobs/night/beats") == []
+
+
+def test_a_heart_beats_by_itself_while_its_driver_is_busy_and_ends_with_it(store, monkeypatch):
+    monkeypatch.setattr("manifests.drivers.EVERY_S", 0.01)
+    with Heart(store, "night", 1):
+        first = beats(store, "night")[1][0]
+        deadline = time.monotonic() + 60
+        while beats(store, "night").get(1, (0,))[0] <= first and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert time.monotonic() < deadline, "it does not beat"
+    assert store.list_keys("jobs/night/beats") == []
+
+
+def test_a_heart_outlives_a_store_that_is_away(store, monkeypatch):
+    monkeypatch.setattr("manifests.drivers.EVERY_S", 0.01)
+    with Heart(store, "night", 1) as heart:
+        with monkeypatch.context() as away:
+            away.setattr(type(store), "put_marker", lambda *_: (_ for _ in ()).throw(ConnectionError()))
+            time.sleep(0.1)
+        before, deadline = heart._number, time.monotonic() + 60
+        while heart._number <= before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert heart._number > before

@@ -17,6 +17,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from manifests.ledger import Ledger, claim_epoch, read_events
+from manifests.probe import Lying
 from manifests.store import Corrupt, Store, StoreError, Unreadable, open_store
 from tests.s3_server import Proxy, ask_moto
 
@@ -280,9 +281,27 @@ def test_conflict_with_another_writer_is_tried_again(s3: Store, proxy: Proxy) ->
 
 def test_probe_tells_a_store_that_ignores_put_if_absent(s3: Store, proxy: Proxy) -> None:
     proxy.fault = "ignores conditions"
-    with pytest.raises(StoreError, match=r"second put .* not refused \(s3://films/root\): .*If-None-Match"):
+    with pytest.raises(Lying, match=r"second put .* not refused \(s3://films/root\): .*If-None-Match"):
         s3.probe()
     assert fsspec.filesystem("s3").find("films") == []
+
+
+def test_probe_tells_a_store_that_ignores_put_if_absent_only_where_several_put_at_once(
+    s3: Store, proxy: Proxy
+) -> None:
+    proxy.fault = "ignores conditions at once"
+    with pytest.raises(Lying, match=r"of 4 puts of one key at once [2-4] were told that they had won"):
+        s3.probe()
+    assert fsspec.filesystem("s3").find("films") == []
+
+
+def test_probe_tells_how_far_the_clock_of_a_store_is_off(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    assert abs(store.probe()) < 2
+    if store.url.startswith("s3:"):
+        request.getfixturevalue("proxy").fault = "is slow by a day"
+        assert -86_500 < store.probe() < -86_300
 
 
 def test_probe_tells_an_absent_bucket(proxy: Proxy) -> None:
@@ -311,7 +330,7 @@ def test_probe_tells_a_service_that_is_down(proxy: Proxy, monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of botocore, which would wait between them
     S3FileSystem.clear_instance_cache()
-    store = open_store("s3://films/root")
+    store = open_store("s3://films/root", patience_s=0.0)
     with pytest.raises(StoreError, match=r"cannot be reached: .*127\.0\.0\.1:9.*check AWS_ENDPOINT_URL"):
         store.probe()
     for use in (lambda: store.read("a"), lambda: store.put_new("a", b"x"), lambda: store.list_keys("a")):
