@@ -38,7 +38,7 @@ from cluster.events import (
     Ticked,
     Turned,
 )
-from cluster.films import admitted, begun, ended, put_back, reranked, with_result
+from cluster.films import begun, ended, put_back, reranked, with_result
 from cluster.hosts import did_well, forgiven, pair
 from cluster.ladder import eased
 from cluster.orders import CANCELLED
@@ -46,15 +46,16 @@ from cluster.staff import bench, hired, loaded
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.tasks import Failure, ShotTask
 from cluster.trouble import lost, raised, woken
+from cluster.upstream import followed, left_waiting, received
 
 __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 
 
 def decide(state: State, event: Event) -> Step:
     """Take up one event, then give every idle worker what it can do."""
-    state, actions = _HANDLERS[type(event)](state, event)
+    state, actions = followed(*_HANDLERS[type(event)](state, event))
     if state.closing is None and (failure := _overrun(state)):
-        state, ends = _end(state, Ended(None, failure))
+        state, ends = followed(*_end(state, Ended(None, failure)))
         actions += ends
     if state.held:
         return state, actions
@@ -67,7 +68,7 @@ def decide(state: State, event: Event) -> Step:
 
 
 def _admit(state: State, event: Admitted) -> Step:
-    return admitted(state, event.film, event.results)
+    return received(state, event.film, event.results)
 
 
 def _hire(state: State, event: Hired) -> Step:
@@ -139,7 +140,8 @@ def _end(state: State, event: Ended) -> Step:
     for row in sorted(row for row in rows if row in state.films):
         state, more = ended(state, row, event.failure)
         actions += more
-    return state, actions
+    state, more = left_waiting(state, event.rows)
+    return state, [*actions, *more]
 
 
 def _budget(state: State, event: Budgeted) -> Step:

@@ -220,4 +220,11 @@ class FilmDone:
     results: Mapping[str, Outcome | Failure]
 
 
-Action = Run | Open | Predict | Advance | Drop | Replace | FilmDone
+@dataclass(frozen=True)
+class Draw:
+    """A film need not wait for others any more: it is to be admitted, with what is done of it by now."""
+
+    film: FilmTasks
+
+
+Action = Run | Open | Predict | Advance | Drop | Replace | FilmDone | Draw

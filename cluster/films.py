@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from cluster.classes import EXCUSED
 from cluster.events import Action, Drop, FilmDone, Window
 from cluster.staff import loaded
 from cluster.state import ROLES, Canvas, Film, Rank, Results, State, Step, kept, put, taken, without
@@ -73,8 +74,13 @@ def _unqueued(state: State, key: str) -> State:
 # Films.
 
 
-def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failure]) -> Step:
-    """A film is under way; `known` are its tasks that were done before, or cannot be done."""
+def admitted(
+    state: State, made: FilmTasks, known: Mapping[str, Outcome | Failure], failure: Failure | None = None
+) -> Step:
+    """A film is under way; `known` are its tasks that were done before, or cannot be done.
+
+    With a failure it ends so at once, unless all of it was done before.
+    """
     order, row = state.admissions, made.row_id
     results = state.results.update({key: result for key, result in known.items() if key not in state.results})
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
@@ -88,8 +94,9 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failur
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
     )
     state = _ranked(state, needed)
-    if (failure := state.closing or state.endings.get(row)) is not None and not made.is_done(results):
-        return ended(state, row, failure)
+    ending = state.closing or state.endings.get(row) or failure
+    if ending is not None and not made.is_done(results):
+        return ended(state, row, ending)
     return _settled(state, row)
 
 
@@ -170,7 +177,8 @@ def ended(state: State, row: str, failure: Failure | None = None) -> Step:
     results = {key: state.results[key] for key in film.made.tasks if key in state.results}
     if failure is not None:
         results |= dict.fromkeys(film.needed - results.keys(), failure)
-    failed = any(isinstance(results[task.key], Failure) for task in film.made.wanted)
+    found = [results[task.key] for task in film.made.wanted]
+    failed = any(isinstance(each, Failure) and each.error_class not in EXCUSED for each in found)
     state, actions = _released(state, row, film.needed)
     state = replace(state, films=state.films.delete(row), ended=state.ended + 1, failed=state.failed + failed)
     for key in film.made.tasks:

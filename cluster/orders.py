@@ -61,7 +61,7 @@ def event_of(order: Mapping[str, Any]) -> Order | None:
             return Ended(None, Failure(CANCELLED, f"the job was cancelled {by}", again, "USER"))
         case "skip":
             redo = "longtake retry --row ROW has it made after all"
-            return Ended(rows, Failure(SKIPPED, f"the film was skipped {by}", redo, "USER"))
+            return Ended(rows, Failure(SKIPPED, f"the film was skipped {by}", redo, "SKIPPED"))
         case "priority":
             return Ranked(rows, order["value"])
         case "budget":

@@ -30,6 +30,7 @@ ROLES = {
 Piece = tuple[str, int, int]  # what a worker was at: task, step and part, -1 where there is none
 Rank = tuple[int, int, int]  # a task's place in line: less its film's priority, the film's, its own there
 Results = Map[str, Outcome | Failure]
+MOST_LATER = 256  # films that may wait for others before no more are drawn
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,9 @@ class State:
     closing: Failure | None = None  # with which every film ends from now on
     endings: Map[str, Failure] = Map()  # row -> with which it ends when it is admitted
     urgent: Map[str, int] = Map()  # row -> its priority, as a person ordered
+    awaited: frozenset[str] = frozenset()  # rows that others depend on
+    fates: Map[str, str] = Map()  # such a row that has ended -> code of what went wrong, "" if it is done
+    later: Map[str, FilmTasks] = Map()  # row -> a film that waits for others
     now_s: float = 0.0
     spent_gpu_s: float = 0.0
     ended: int = 0  # films
@@ -144,6 +148,8 @@ class State:
     @property
     def room(self) -> int:
         """How many more films may be admitted."""
+        if len(self.later) >= MOST_LATER:
+            return 0
         canary = self.limits.canary_films
         return (canary if self.ended < canary else self.limits.max_films) - len(self.films)
 

@@ -383,12 +383,16 @@ class VersionTask(Task):
 
 @dataclass(frozen=True)
 class FilmTasks:
-    """One row's tasks, and what it wants in the end: a master and its versions. More priority goes first."""
+    """One row's tasks, and what it wants in the end: a master and its versions. More priority goes first.
+
+    It begins only when the films of the rows in `depends_on` are done.
+    """
 
     row_id: str
     master: MasterTask
     versions: tuple[VersionTask, ...]
     priority: int = 0
+    depends_on: tuple[str, ...] = ()
 
     @cached_property
     def tasks(self) -> dict[str, Task]:

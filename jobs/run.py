@@ -54,6 +54,7 @@ from manifests.control import Orders
 from manifests.drivers import Heart, leave, rival_of, told
 from manifests.findings import Finding, faulty_rows
 from manifests.ledger import Ledger, claim_epoch
+from manifests.links import awaited
 from manifests.results import write_results
 from manifests.source import Manifest, read_source
 from manifests.store import Store, StoreError, open_store
@@ -97,9 +98,13 @@ class Job:
 
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows without findings."""
-        bad = faulty_rows(self.findings)
-        return (row for index, row in enumerate(self.manifest.rows()) if index not in bad)
+        """The rows without findings, in the order of their making."""
+        return self.manifest.ordered(faulty_rows(self.findings))
+
+    @property
+    def awaited(self) -> dict[str, bool]:
+        """The rows that others depend on, and whether they are made."""
+        return awaited(self.manifest.table, faulty_rows(self.findings))
 
     @property
     def films(self) -> Iterator[FilmTasks]:
@@ -231,7 +236,8 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
         setup = setup_of(job, store.url)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
-        for film in render(films(), partial(hire, setup), store, limits, watch, desk, refuse):
+        rendered = render(films(), partial(hire, setup), store, limits, watch, desk, refuse, job.awaited)
+        for film in rendered:
             publish(store, film)
             spool.add(list(rows_of(film)))
             show.film(film)

@@ -10,12 +10,14 @@ from functools import cache, partial
 
 import pytest
 
+from cluster import upstream
 from cluster.classes import CLASSES
 from cluster.dispatch import ROLES, Limits, State, decide
 from cluster.events import (
     Admitted,
     Advance,
     Done,
+    Draw,
     Drop,
     Ended,
     FilmDone,
@@ -66,10 +68,10 @@ def segment_task(shot, crf=20):
     return SegmentTask(shot, Picture(32, 32, Fraction(8), crf, "fast"))
 
 
-def film(row_id, *shots, langs=(), crf=20, title="a title"):
+def film(row_id, *shots, langs=(), crf=20, title="a title", priority=0, depends_on=()):
     segments = tuple(segment_task(shot, crf) for shot in shots)
     versions = tuple(VersionTask(segments, lang, title, ()) for lang in langs)
-    return FilmTasks(row_id, MasterTask(segments), versions)
+    return FilmTasks(row_id, MasterTask(segments), versions, priority, tuple(depends_on))
 
 
 def workers(gangs=1, conductors=1, canvases=8, encoders=1, decoders=1, finishers=1):
@@ -85,7 +87,9 @@ class Night:
     """Films made by workers that answer, raise and die as the bytes of `tape` say; without it all is calm."""
 
     def __init__(self, films, staff, limits, tape=b"", troubles=0):
-        self.limits, self.state, self.log = limits, State(limits), []
+        films = list(films)
+        awaited = {row: any(row == each.row_id for each in films) for f in films for row in f.depends_on}
+        self.limits, self.state, self.log = limits, upstream.first(State(limits), awaited), []
         self.films, self.hires, self.staff = deque(films), deque(staff), {h.worker: h for h in staff}
         self.tape, self.troubles = deque(tape), troubles
         self.store, self.checkpoints = {}, {}  # what outlives any worker
@@ -131,7 +135,7 @@ class Night:
 
     def order(self):
         """A person holds the job, or ends a film."""
-        rows = sorted(self.state.films)
+        rows = sorted([*self.state.films, *self.state.later])
         if rows and self.pick(2):
             row = rows[self.pick(len(rows))]
             self.cut.add(row)
@@ -157,7 +161,9 @@ class Night:
         return self
 
     def admit(self):
-        made = self.films.popleft()
+        self.take(self.films.popleft())
+
+    def take(self, made):
         left = {key: self.refused[key] for key in made.tasks if key in self.refused}
         self.tell(Admitted(made, {**self.found(made), **left}))
 
@@ -274,6 +280,12 @@ class Night:
     def wants(self, key):
         return key not in self.known and any(key in film.made.tasks for film in self.state.films.values())
 
+    def is_done(self, row):
+        """Whether a film has ended well."""
+        return row in self.ended and all(
+            isinstance(self.ended[row].results[task.key], Outcome) for task in self.ended[row].film.wanted
+        )
+
     # What must hold.
 
     def tell(self, event):
@@ -292,6 +304,8 @@ class Night:
         self.not_before = {key: t for key, t in self.not_before.items() if self.wants(key)}
         self.died = Counter({piece: n for piece, n in self.died.items() if piece[0] in needed})
         self.check_books()
+        for made in [action.film for action in actions if isinstance(action, Draw)]:
+            self.take(made)
 
     def check(self, action):
         if isinstance(action, (Run, Open, Predict)):
@@ -327,6 +341,8 @@ class Night:
             case Drop(conductor, shot, opening):
                 assert conductor in self.living
                 assert self.canvases.pop(shot).opening == opening
+            case Draw(made):
+                assert made.row_id not in self.state.films and made.row_id not in self.ended
             case Replace(worker):
                 assert worker not in self.living and self.staff[worker] not in self.hires
                 self.hires.append(self.staff[worker])
@@ -346,8 +362,9 @@ class Night:
 
     def check_may_begin(self, task):
         """Somebody wants it, it can be done, it was not done, and nobody is at it."""
-        films = self.state.films.values()
-        assert any(task.key in film.made.unfinished(self.known) for film in films), "nobody needs it"
+        films = [f for f in self.state.films.values() if task.key in f.made.unfinished(self.known)]
+        assert films, "nobody needs it"
+        assert any(all(map(self.is_done, f.made.depends_on)) for f in films), "a film that should wait"
         assert task.key not in self.known, "done before"
         assert self.known.issuperset(task.needs)
         assert task.key not in self.canvases
@@ -358,6 +375,9 @@ class Night:
         """A task has an outcome, or it needs one that raised for good or lost too many workers."""
         if isinstance(result, Outcome):
             assert task.key in self.known and result.key == task.key
+            return
+        if result.error_class == "UPSTREAM":
+            assert not all(map(self.is_done, made.depends_on)), "all that it depends on are done"
             return
         keys, waiting = set(), [task.key]
         for key in waiting:
@@ -386,7 +406,7 @@ class Night:
         """Every film has ended and the state is as on the first day."""
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
-        kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent")
+        kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "awaited", "fates")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

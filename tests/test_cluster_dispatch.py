@@ -41,6 +41,13 @@ from tests.night import (
 
 # Any night.
 
+
+def a_film(place, shots, langs, crf, before):
+    """A film that depends on some of those before it."""
+    depends_on = [f"row {k}" for k in sorted(before) if k < place]
+    return film(f"row {place}", *shots, langs=langs, crf=crf, depends_on=depends_on)
+
+
 SHOTS = (
     shot_task("s0", 1),
     shot_task("s1", 2),
@@ -55,10 +62,11 @@ FILMS = st.lists(
         st.lists(st.sampled_from(SHOTS), min_size=1, max_size=3, unique=True),
         st.sampled_from([(), ("hi",), ("hi", "ta")]),
         st.sampled_from([20, 30]),
+        st.sets(st.integers(0, 4), max_size=2),
     ),
     min_size=1,
     max_size=5,
-).map(lambda rows: [film(f"row {k}", *s, langs=langs, crf=crf) for k, (s, langs, crf) in enumerate(rows)])
+).map(lambda rows: [a_film(k, *row) for k, row in enumerate(rows)])
 STAFF = st.builds(
     workers,
     gangs=st.integers(1, 3),
