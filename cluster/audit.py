@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.once import found, marker_key
 from manifests.ledger import FINAL, fold, iter_events
-from manifests.results import read_results
+from manifests.results import read_results, status_of
 from manifests.store import Corrupt, Store, StoreError
 
 RULES = {
@@ -108,11 +108,11 @@ def _unlike(store: Store, row: dict[str, Any]) -> str | None:
 
 
 def _films(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """How many films there are of each kind: one is done only in all its languages."""
+    """How many films there are of each kind."""
     statuses: dict[str, set[str]] = {}
     for row in rows:
         statuses.setdefault(row["row_id"], set()).add(row["status"])
-    kinds = Counter(next(iter(each)) if len(each) == 1 else "failed" for each in statuses.values())
+    kinds = Counter(map(status_of, statuses.values()))
     return {"done": kinds["done"], "failed": kinds["failed"], "films": len(statuses)}
 
 

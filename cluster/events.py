@@ -148,9 +148,10 @@ class Draining:
 
 @dataclass(frozen=True)
 class Budgeted:
-    """This run of the job may take so many GPU-seconds, from its beginning."""
+    """This run of the job may take so many GPU-seconds from its beginning, or begin no film after those."""
 
     gpu_s: float
+    soft: bool = False
 
 
 Order = Held | Resumed | Ended | Reprieved | Ranked | Budgeted

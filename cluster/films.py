@@ -15,7 +15,7 @@ from cluster.classes import EXCUSED
 from cluster.events import Action, Drop, FilmDone, Window
 from cluster.staff import loaded
 from cluster.state import ROLES, Canvas, Film, Rank, Results, State, Step, kept, put, taken, without
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask
 
 # Tasks under way.
 
@@ -86,7 +86,8 @@ def admitted(
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
     state = replace(state, admissions=order + 1, results=results, holders=holders)
     needed = made.unfinished(results)
-    film = Film(made, order, state.urgent.get(row, made.priority), frozenset(needed))
+    begun = not any(isinstance(task, ShotTask) and key not in results for key, task in needed.items())
+    film = Film(made, order, state.urgent.get(row, made.priority), frozenset(needed), begun)
     state = replace(
         state,
         films=state.films.set(row, film),
@@ -94,10 +95,17 @@ def admitted(
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
     )
     state = _ranked(state, needed)
-    ending = state.closing or state.endings.get(row) or failure
+    behind = state.cut is not None and not begun and film.standing > state.cut.standing
+    ending = state.closing or state.endings.get(row) or failure or (state.cut.failure if behind else None)
     if ending is not None and not made.is_done(results):
         return ended(state, row, ending)
     return _settled(state, row)
+
+
+def with_begun(state: State, key: str) -> State:
+    """A shot is begun, and so are the films that need it."""
+    begun = {row: replace(state.films[row], begun=True) for row in state.users[key]}
+    return replace(state, films=state.films.update(begun))
 
 
 def reranked(state: State, row: str, priority: int) -> State:

@@ -16,6 +16,7 @@ from typing import Any
 from immutables import Map
 
 from cluster.events import Action, Window
+from cluster.pace import Pace
 from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
 
 GANG = "denoise"
@@ -38,8 +39,9 @@ class Limits:
     """How much may be under way, how often a task may be tried, and what ends the job early.
 
     A job stops where `breaker_films` films have failed and they are `breaker_share` of all that ended, 0 for
-    never, and where its gangs took `budget_gpu_s`, GPU-seconds. The first `canary_films` films, 0 for none,
-    end before any other begins.
+    never, and where its gangs took `budget_gpu_s`, GPU-seconds; after `soft_gpu_s` no film is begun. The
+    first `canary_films` films, 0 for none, end before any other begins. Films are dropped that would not be
+    done by `deadline_s`, seconds by the clock of Ticked.
     """
 
     max_canvases: int = 4
@@ -50,6 +52,16 @@ class Limits:
     breaker_share: float = 0.1
     canary_films: int = 0
     budget_gpu_s: float = math.inf
+    soft_gpu_s: float = math.inf
+    deadline_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Films whose standing is behind this one are begun no more."""
+
+    standing: tuple[float, int]
+    failure: Failure
 
 
 @dataclass(frozen=True)
@@ -81,12 +93,21 @@ class Worker:
 
 @dataclass(frozen=True)
 class Film:
-    """A film under way: when it was admitted, how urgent it is, and which of its tasks are still needed."""
+    """A film under way: when it was admitted, how urgent it is, and which of its tasks are still needed.
+
+    It is begun once one of its shots is, or where none is left to render.
+    """
 
     made: FilmTasks
     order: int
     priority: int
     needed: frozenset[str] = frozenset()
+    begun: bool = False
+
+    @property
+    def standing(self) -> tuple[float, int]:
+        """The place of the film among others: the most urgent has the least."""
+        return -self.priority, self.order
 
     def rank(self, key: str) -> Rank:
         """The place in line of one of its tasks."""
@@ -122,6 +143,9 @@ class State:
     holds: frozenset[str] = frozenset()  # why no work is given out
     paused_until_s: float = 0.0  # until then none is given out either
     closing: Failure | None = None  # with which every film ends from now on
+    cut: Cut | None = None  # for want of time or money
+    weigh_s: float = 0.0  # when films are next held against the deadline
+    pace: Pace = field(default_factory=Pace)
     endings: Map[str, Failure] = Map()  # row -> with which it ends when it is admitted
     urgent: Map[str, int] = Map()  # row -> its priority, as a person ordered
     awaited: frozenset[str] = frozenset()  # rows that others depend on

@@ -5,7 +5,6 @@ Nothing is written before the whole manifest is known to be sound and the store 
 
 import hashlib
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 from cluster.calibration import Stopwatch, keep
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
+from cluster.dropping import ends_early
 from cluster.events import Done, Event, FilmDone, Lost, Raised
 from cluster.loop import render
 from cluster.once import marker_key
@@ -29,8 +29,10 @@ from engine.numerics import versions
 from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.budget import hard_gpu_s, soft_gpu_s
 from jobs.changes import leave_note
 from jobs.checks import check
+from jobs.deadline import DeadlineWatch
 from jobs.desk import JobDesk
 from jobs.outcome import (
     RESULTS_KEY,
@@ -173,7 +175,8 @@ def limits_of(cluster: ClusterSpec) -> Limits:
         breaker_films=cluster.breaker_films,
         breaker_share=cluster.breaker_share,
         canary_films=cluster.canary_films,
-        budget_gpu_s=cluster.budget_gpu_s or math.inf,
+        budget_gpu_s=hard_gpu_s(cluster),
+        soft_gpu_s=soft_gpu_s(cluster),
     )
 
 
@@ -202,7 +205,7 @@ def _writing(store: Store) -> Iterator[None]:
 
 
 def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None) -> JobResult:
-    began = time.monotonic()
+    began, deadline = time.monotonic(), DeadlineWatch.of(job, store)
     _enrol(store, job)
     _sweep(store)
     epoch = claim_epoch(store, job.job_id)
@@ -220,14 +223,14 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
 
         stopwatch, closing = Stopwatch(), list[Failure]()
+        limits = replace(limits_of(job.spec.cluster), deadline_s=deadline.left_s)
 
         def watch(event: Event, state: State) -> None:
-            closing[:] = [state.closing] if state.closing else []
+            closing[:] = ends_early(state)
             _note(ledger, event)
             stopwatch.watch(event, state)
+            deadline.event(event, state)
             show.event(event, state)
-
-        limits = limits_of(job.spec.cluster)
 
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
             return with_adapters(with_assets(job.films_of(rows), store), store)
@@ -240,9 +243,10 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         for film in rendered:
             publish(store, film)
             spool.add(list(rows_of(film)))
+            deadline.film(film)
             show.film(film)
         keep(store, stopwatch.table())
-        result = _conclude(job, store, spool, closing, time.monotonic() - began)
+        result = _conclude(job, store, spool, closing, time.monotonic() - began, deadline.text)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     heart.stop()
     return result
@@ -285,7 +289,9 @@ def publish(store: Store, film: FilmDone) -> None:
         leave_note(store, film.film)
 
 
-def _conclude(job: Job, store: Store, spool: Spool, closing: Sequence[Failure], seconds: float) -> JobResult:
+def _conclude(
+    job: Job, store: Store, spool: Spool, closing: Sequence[Failure], seconds: float, deadline: str
+) -> JobResult:
     """Write results and report, and count; `closing` is why the job ended early, if it did."""
     films = spool.films
     status, code = verdict(films["done"], films["failed"], films["invalid"])
@@ -302,6 +308,8 @@ def _conclude(job: Job, store: Store, spool: Spool, closing: Sequence[Failure], 
         failed=films["failed"],
         invalid=films["invalid"],
         reused=films["reused"],
+        dropped=films["dropped"],
+        deadline=deadline,
         seconds=round(seconds, 1),
         out=store.url,
         results=f"{store.url.rstrip('/')}/{own}",

@@ -3,6 +3,7 @@
 `Night` keeps its own books of what was asked and answered, and checks every action of dispatch against them.
 """
 
+import math
 from collections import Counter, deque
 from dataclasses import replace
 from fractions import Fraction
@@ -20,6 +21,7 @@ from cluster.events import (
     Draw,
     Drop,
     Ended,
+    Fared,
     FilmDone,
     Held,
     Hired,
@@ -47,6 +49,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.parallel.axes import ALONE
 from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
 
@@ -99,6 +102,7 @@ class Night:
         self.known, self.ended = set(), {}  # keys with an outcome that dispatch was told of; row -> FilmDone
         self.strikes, self.died = {}, Counter()  # task -> Counter of classes; piece -> lost workers
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
+        self.window_s = 10.0  # that a window takes, where there is a deadline
         self.held, self.cut = set(), set()  # reasons; rows that were ended
         self.refused = {}  # tasks that are known to be impossible when their film is admitted
 
@@ -228,7 +232,10 @@ class Night:
             case Predict(gang, _, window):
                 if not late:
                     self.predicted.setdefault((window.opening, window.step), set()).add(window.part)
-                self.tell(Predicted(gang, window))
+                self.tell(Predicted(gang, window, Fared(1.0, "cpu", ALONE)))
+                if self.limits.deadline_s < math.inf:
+                    self.clock += self.window_s
+                    self.tell(Ticked(self.clock))
             case Open(conductor, task, opening) if task.key in self.store:
                 self.finish(conductor, task)
             case Open(conductor, task, opening):
@@ -294,7 +301,9 @@ class Night:
                 self.known.add(key)
             case Admitted(_, results):
                 self.known |= results.keys() - self.refused.keys()
+        begun = {row for row, film in self.state.films.items() if film.begun}
         self.state, actions = decide(self.state, event)
+        self.check_dropped(begun, actions)
         for action in actions:
             self.check(action)
             self.log.append(action)
@@ -353,6 +362,14 @@ class Night:
                     for task in made.wanted:
                         self.check_result(made, task, results[task.key])
 
+    def check_dropped(self, begun, actions):
+        """No film that was begun is dropped, and none stays that is not and stands behind a dropped one."""
+        for action in [action for action in actions if isinstance(action, FilmDone)]:
+            if any(getattr(result, "error_class", "") == "DROPPED" for result in action.results.values()):
+                assert action.film.row_id not in begun, "it was begun"
+                standing = self.state.cut.standing
+                assert all(f.begun or f.standing < standing for f in self.state.films.values())
+
     def check_can_take(self, worker, role):
         """A worker lives, does such work, and has a hand free for a call, or a conductor for a canvas."""
         assert self.living[worker].role == role
@@ -375,6 +392,9 @@ class Night:
         """A task has an outcome, or it needs one that raised for good or lost too many workers."""
         if isinstance(result, Outcome):
             assert task.key in self.known and result.key == task.key
+            return
+        if result.error_class == "DROPPED":
+            assert self.state.cut is not None
             return
         if result.error_class == "UPSTREAM":
             assert not all(map(self.is_done, made.depends_on)), "all that it depends on are done"
@@ -407,6 +427,7 @@ class Night:
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
         kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "awaited", "fates")
+        kept += ("cut", "pace", "weigh_s", "spent_gpu_s")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)
