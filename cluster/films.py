@@ -95,8 +95,8 @@ def admitted(
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
     )
     state = _ranked(state, needed)
-    behind = state.cut is not None and not begun and film.standing > state.cut.standing
-    ending = state.closing or state.endings.get(row) or failure or (state.cut.failure if behind else None)
+    cut = state.cut if state.cut is not None and not begun and film.standing > state.cut.standing else None
+    ending = state.closing or state.endings.get(row) or failure or (cut.failure if cut else None)
     if ending is not None and not made.is_done(results):
         return ended(state, row, ending)
     return _settled(state, row)

@@ -443,6 +443,16 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """Where a task was given up: the step and part that it was at, -1 where there is none, by whom, where."""
+
+    step: int
+    part: int
+    worker: str
+    host: str
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a task cannot be done; its class is one of cluster.classes."""
 
@@ -450,3 +460,4 @@ class Failure:
     message: str
     hint: str = ""
     error_class: str = "BUG"
+    scene: Scene | None = field(default=None, compare=False)  # of a task's own, once it is given up

@@ -46,6 +46,7 @@ from jobs.outcome import (
     verdict,
 )
 from jobs.plan import plan
+from jobs.quarantine import Quarantine
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.sketch import sketches
@@ -230,12 +231,15 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
             _note(ledger, event)
             stopwatch.watch(event, state)
             deadline.event(event, state)
+            quarantine.event(event)
             show.event(event, state)
 
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
             return with_adapters(with_assets(job.films_of(rows), store), store)
 
         heart = Heart(store, job.job_id, epoch)
+        facts = {"versions": versions(), "threads": job.spec.cluster.threads}
+        quarantine = Quarantine(store, job.job_id, epoch, facts)
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
         setup = setup_of(job, store.url)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
@@ -244,6 +248,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
             publish(store, film)
             spool.add(list(rows_of(film)))
             deadline.film(film)
+            quarantine.film(film)
             show.film(film)
         keep(store, stopwatch.table())
         result = _conclude(job, store, spool, closing, time.monotonic() - began, deadline.text)
