@@ -7,11 +7,11 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.leftovers import finished_checkpoints
 from cluster.once import found, marker_key
 from manifests.ledger import FINAL, fold, iter_events
 from manifests.results import read_results, status_of
@@ -117,7 +117,5 @@ def _films(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 
 def _leftovers(store: Store) -> Iterator[Broken]:
-    for key in store.list_keys("checkpoints"):
-        with suppress(StoreError, FileNotFoundError):
-            if found(store, "shot", key.split("/")[1]) is not None:
-                yield Broken("leftovers", key, "a checkpoint of a shot that is finished")
+    for key in finished_checkpoints(store):
+        yield Broken("leftovers", key, "a checkpoint of a shot that is finished")

@@ -210,6 +210,14 @@ def _add_repairs(verbs: Verbs) -> None:
     again.add_argument("--window", type=_frame, metavar="W", help="of the step; else that one, or all")
     again.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     _add_output(again)
+    clean = _verb(verbs, "clean", "jobs.clean:clean", "take away what nobody needs any more in a job's store")
+    clean.add_argument("job", metavar="JOB")
+    clean.add_argument("--out", required=True, metavar="URL", help="where the job writes its films")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be taken away")
+    clean.add_argument(
+        "--older-than", type=_seconds, default=168.0, metavar="H", help="hours; a week if left out"
+    )
+    _add_output(clean)
 
 
 def _add_quality(verbs: Verbs) -> None:

@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.dropping import ends_early
 from cluster.events import Done, Event, FilmDone, Lost, Raised
+from cluster.leftovers import finished_checkpoints
 from cluster.loop import render
-from cluster.once import marker_key
 from cluster.shortage import Place
 from cluster.sketch import refusal
 from cluster.tasks import Failure, FilmTasks, Outcome
@@ -273,10 +273,8 @@ def _enrol(store: Store, job: Job) -> None:
 def _sweep(store: Store) -> None:
     """Remove what killed drivers left: staged files, and checkpoints of shots that are finished."""
     store.sweep_staging(STALE_S)
-    for key in store.list_keys("checkpoints"):
-        with suppress(StoreError):  # a damaged marker is told by the film that needs it
-            if store.read_marker(marker_key("shot", key.split("/")[1])) is not None:
-                store.remove(key)
+    for key in finished_checkpoints(store):
+        store.remove(key)
 
 
 def publish(store: Store, film: FilmDone) -> None:
