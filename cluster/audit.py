@@ -7,14 +7,14 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.leftovers import finished_checkpoints
 from cluster.once import found, marker_key
 from manifests.ledger import FINAL, fold, iter_events
-from manifests.results import read_results
+from manifests.results import read_results, status_of
 from manifests.store import Corrupt, Store, StoreError
 
 RULES = {
@@ -108,16 +108,14 @@ def _unlike(store: Store, row: dict[str, Any]) -> str | None:
 
 
 def _films(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """How many films there are of each kind: one is done only in all its languages."""
+    """How many films there are of each kind."""
     statuses: dict[str, set[str]] = {}
     for row in rows:
         statuses.setdefault(row["row_id"], set()).add(row["status"])
-    kinds = Counter(next(iter(each)) if len(each) == 1 else "failed" for each in statuses.values())
+    kinds = Counter(map(status_of, statuses.values()))
     return {"done": kinds["done"], "failed": kinds["failed"], "films": len(statuses)}
 
 
 def _leftovers(store: Store) -> Iterator[Broken]:
-    for key in store.list_keys("checkpoints"):
-        with suppress(StoreError, FileNotFoundError):
-            if found(store, "shot", key.split("/")[1]) is not None:
-                yield Broken("leftovers", key, "a checkpoint of a shot that is finished")
+    for key in finished_checkpoints(store):
+        yield Broken("leftovers", key, "a checkpoint of a shot that is finished")

@@ -54,6 +54,10 @@ CLASSES = {
     )
 }
 
+# Of films that end without an error of their own, which is no sign that something is broken: one that they
+# depend on is not done, a person left them out, or there was no time or money for them.
+EXCUSED = frozenset({"UPSTREAM", "SKIPPED", "DROPPED"})
+
 
 def gives_up(strikes: Mapping[str, int], name: str, max_tries: int) -> bool:
     """Whether a task fails that was struck so often by each class, now by `name`.

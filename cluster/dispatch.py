@@ -12,9 +12,11 @@ Does not decide: how a worker is reached, started or found dead (crew), or what 
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from immutables import Map
 
+from cluster.dropping import SOFT, closed, overspent, pressed
 from cluster.events import (
     Action,
     Admitted,
@@ -38,7 +40,7 @@ from cluster.events import (
     Ticked,
     Turned,
 )
-from cluster.films import admitted, begun, ended, put_back, reranked, with_result
+from cluster.films import begun, ended, put_back, reranked, with_begun, with_result
 from cluster.hosts import did_well, forgiven, pair
 from cluster.ladder import eased
 from cluster.orders import CANCELLED
@@ -46,15 +48,16 @@ from cluster.staff import bench, hired, loaded
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.tasks import Failure, ShotTask
 from cluster.trouble import lost, raised, woken
+from cluster.upstream import followed, left_waiting, received
 
 __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 
 
 def decide(state: State, event: Event) -> Step:
     """Take up one event, then give every idle worker what it can do."""
-    state, actions = _HANDLERS[type(event)](state, event)
-    if state.closing is None and (failure := _overrun(state)):
-        state, ends = _end(state, Ended(None, failure))
+    state, actions = followed(*_HANDLERS[type(event)](state, event))
+    for wanting in (_overrun, _overspent, partial(pressed, event=event)):
+        state, ends = followed(*wanting(state))
         actions += ends
     if state.held:
         return state, actions
@@ -67,7 +70,7 @@ def decide(state: State, event: Event) -> Step:
 
 
 def _admit(state: State, event: Admitted) -> Step:
-    return admitted(state, event.film, event.results)
+    return received(state, event.film, event.results)
 
 
 def _hire(state: State, event: Hired) -> Step:
@@ -96,7 +99,8 @@ def _predicted(state: State, event: Predicted) -> Step:
     if canvas is None or canvas.opening != window.opening:
         return state, []
     canvas = replace(canvas, missing=canvas.missing - {window.part})
-    state = replace(state, canvases=state.canvases.set(window.shot, canvas))
+    n = len(canvas.task.course.predictions_of(window.step, window.part))
+    state = replace(state, canvases=state.canvases.set(window.shot, canvas), pace=state.pace.more(n))
     if canvas.missing:
         return state, []
     return state, [Advance(canvas.conductor, canvas.task, canvas.opening, canvas.step)]
@@ -107,11 +111,13 @@ def _done(state: State, event: Done) -> Step:
         state, _ = put_back(state, event.key)  # its conductor has closed the canvas itself
         state = did_well(state, event.worker)
     # Otherwise a worker given up for lost was only late: its marker is as good as any.
+    state = replace(state, pace=state.pace.after(event.outcome))
     return with_result(state, event.key, event.outcome)
 
 
 def _tick(state: State, event: Ticked) -> Step:
-    return woken(forgiven(replace(state, now_s=max(state.now_s, event.now_s)))), []
+    state = woken(forgiven(replace(state, now_s=max(state.now_s, event.now_s))))
+    return replace(state, pace=state.pace.at(state.now_s, state.held)), []
 
 
 # Orders, of a person or of a limit.
@@ -139,11 +145,17 @@ def _end(state: State, event: Ended) -> Step:
     for row in sorted(row for row in rows if row in state.films):
         state, more = ended(state, row, event.failure)
         actions += more
-    return state, actions
+    state, more = left_waiting(state, event.rows)
+    return state, [*actions, *more]
 
 
 def _budget(state: State, event: Budgeted) -> Step:
-    return replace(state, limits=replace(state.limits, budget_gpu_s=event.gpu_s)), []
+    """A hard budget, or a soft one, which opens the job again to films that have not come yet."""
+    if not event.soft:
+        return replace(state, limits=replace(state.limits, budget_gpu_s=event.gpu_s)), []
+    opened = state.cut is not None and state.cut.failure.code == SOFT
+    limits = replace(state.limits, soft_gpu_s=event.gpu_s)
+    return replace(state, limits=limits, cut=None if opened else state.cut), []
 
 
 def _reprieve(state: State, event: Reprieved) -> Step:
@@ -169,7 +181,22 @@ def _drain(state: State, event: Draining) -> Step:
     return state, actions
 
 
-def _overrun(state: State) -> Failure | None:
+def _overrun(state: State) -> Step:
+    """The job ends early if it should."""
+    if state.closing is not None or (failure := _why(state)) is None:
+        return state, []
+    return _end(state, Ended(None, failure))
+
+
+def _overspent(state: State) -> Step:
+    """No film is begun after a soft budget."""
+    soft_gpu_s = state.limits.soft_gpu_s
+    if state.spent_gpu_s < soft_gpu_s or (state.cut is not None and state.cut.failure.code == SOFT):
+        return state, []
+    return closed(state, overspent(state.spent_gpu_s, soft_gpu_s))
+
+
+def _why(state: State) -> Failure | None:
     """Why the job should end early, if it should."""
     limits = state.limits
     if state.ruin is not None:
@@ -250,7 +277,7 @@ def _begin(state: State, key: str, worker: str) -> tuple[State, Action]:
     state = begun(state, key, worker)
     if not isinstance(task, ShotTask):
         return state, Run(worker, task)
-    opening = state.openings + 1
+    state, opening = with_begun(state, key), state.openings + 1
     canvas = Canvas(task, worker, opening, state.ranks[key])
     return (
         replace(state, openings=opening, canvases=state.canvases.set(key, canvas)),

@@ -148,9 +148,10 @@ class Draining:
 
 @dataclass(frozen=True)
 class Budgeted:
-    """This run of the job may take so many GPU-seconds, from its beginning."""
+    """This run of the job may take so many GPU-seconds from its beginning, or begin no film after those."""
 
     gpu_s: float
+    soft: bool = False
 
 
 Order = Held | Resumed | Ended | Reprieved | Ranked | Budgeted
@@ -220,4 +221,11 @@ class FilmDone:
     results: Mapping[str, Outcome | Failure]
 
 
-Action = Run | Open | Predict | Advance | Drop | Replace | FilmDone
+@dataclass(frozen=True)
+class Draw:
+    """A film need not wait for others any more: it is to be admitted, with what is done of it by now."""
+
+    film: FilmTasks
+
+
+Action = Run | Open | Predict | Advance | Drop | Replace | FilmDone | Draw

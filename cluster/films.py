@@ -11,10 +11,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from cluster.classes import EXCUSED
 from cluster.events import Action, Drop, FilmDone, Window
 from cluster.staff import loaded
 from cluster.state import ROLES, Canvas, Film, Rank, Results, State, Step, kept, put, taken, without
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask
 
 # Tasks under way.
 
@@ -73,11 +74,14 @@ def _unqueued(state: State, key: str) -> State:
 # Films.
 
 
-def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failure]) -> Step:
+def admitted(
+    state: State, made: FilmTasks, known: Mapping[str, Outcome | Failure], failure: Failure | None = None
+) -> Step:
     """A film is under way; `known` are its tasks that were done before, or cannot be done.
 
     A task may be known that films under way still wait for: a worker has put its marker, and its answer is
-    on the way. They go on at once, as nobody will wait for that answer.
+    on the way. They go on at once, as nobody will wait for that answer. With a failure the film ends so at
+    once, unless all of it was done before.
     """
     actions: list[Action] = []
     for key in known:
@@ -88,7 +92,8 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failur
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
     state = replace(state, admissions=order + 1, results=results, holders=holders)
     needed = made.unfinished(results)
-    film = Film(made, order, state.urgent.get(row, made.priority), frozenset(needed))
+    begun = not any(isinstance(task, ShotTask) and key not in results for key, task in needed.items())
+    film = Film(made, order, state.urgent.get(row, made.priority), frozenset(needed), begun)
     state = replace(
         state,
         films=state.films.set(row, film),
@@ -96,11 +101,19 @@ def admitted(state: State, made: FilmTasks, known: Mapping[str, Outcome | Failur
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
     )
     state = _ranked(state, needed)
-    if (failure := state.closing or state.endings.get(row)) is not None and not made.is_done(results):
-        state, more = ended(state, row, failure)
+    cut = state.cut if state.cut is not None and not begun and film.standing > state.cut.standing else None
+    ending = state.closing or state.endings.get(row) or failure or (cut.failure if cut else None)
+    if ending is not None and not made.is_done(results):
+        state, more = ended(state, row, ending)
     else:
         state, more = _settled(state, row)
     return state, [*actions, *more]
+
+
+def with_begun(state: State, key: str) -> State:
+    """A shot is begun, and so are the films that need it."""
+    begun = {row: replace(state.films[row], begun=True) for row in state.users[key]}
+    return replace(state, films=state.films.update(begun))
 
 
 def reranked(state: State, row: str, priority: int) -> State:
@@ -180,7 +193,8 @@ def ended(state: State, row: str, failure: Failure | None = None) -> Step:
     results = {key: state.results[key] for key in film.made.tasks if key in state.results}
     if failure is not None:
         results |= dict.fromkeys(film.needed - results.keys(), failure)
-    failed = any(isinstance(results[task.key], Failure) for task in film.made.wanted)
+    found = [results[task.key] for task in film.made.wanted]
+    failed = any(isinstance(each, Failure) and each.error_class not in EXCUSED for each in found)
     state, actions = _released(state, row, film.needed)
     state = replace(state, films=state.films.delete(row), ended=state.ended + 1, failed=state.failed + failed)
     for key in film.made.tasks:

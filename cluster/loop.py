@@ -6,9 +6,12 @@ from contextlib import ExitStack, closing
 from itertools import chain, islice
 from typing import Any, Protocol
 
+from immutables import Map
+
+from cluster import upstream
 from cluster.crew import Crew
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Action, Admitted, Event, FilmDone, Reprieved, Ticked
+from cluster.events import Action, Admitted, Draw, Event, FilmDone, Reprieved, Ticked
 from cluster.once import found
 from cluster.orders import event_of, selects
 from cluster.tasks import Failure, FilmTasks, Outcome, Task
@@ -81,15 +84,18 @@ def render(
     watch: Watch,
     desk: Desk | None = None,
     refuse: Refuse = _nothing,
+    awaited: Mapping[str, bool] = Map(),
 ) -> Iterator[FilmDone]:
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
     A crew is hired when a film needs one and let go at the end: what was done before needs none.
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
     told each event and the state that follows from it; `refuse` is asked of what is left to do of a film. A
-    film that is ordered again is yielded again.
+    film that is ordered again is yielded again. `awaited` are the rows that others depend on, and whether
+    they are among the films.
     """
-    state, source, began = State(limits), Source(films, desk or Unattended()), time.monotonic()
+    state, source = upstream.first(State(limits), awaited), Source(films, desk or Unattended())
+    began = time.monotonic()
     with ExitStack() as stack:
         crew: Crew | None = None
         while True:
@@ -97,13 +103,17 @@ def render(
             drawn = islice(source.films, max(state.room, 0))
             events += [_admitted(film, store, refuse) for film in drawn]
             if not events:
-                if not state.films:
+                if not state.films and not state.later:
                     return
-                crew = crew or stack.enter_context(closing(hire()))
-                events = [*crew.wait(), Ticked(time.monotonic() - began)]
-            for event in events:
+                if not state.films:
+                    events = [upstream.stranded(state)]
+                else:
+                    crew = crew or stack.enter_context(closing(hire()))
+                    events = [*crew.wait(), Ticked(time.monotonic() - began)]
+            for event in events:  # which may become more
                 state, actions = decide(state, event)
                 watch(event, state)
+                events += [_admitted(each.film, store, refuse) for each in actions if isinstance(each, Draw)]
                 for film in _done(actions, crew):
                     source.ended(film)
                     yield film
@@ -114,7 +124,7 @@ def _done(actions: Iterable[Action], crew: Crew | None) -> Iterator[FilmDone]:
     for action in actions:
         if isinstance(action, FilmDone):
             yield action
-        else:
+        elif not isinstance(action, Draw):
             assert crew is not None, "work is given to hired workers only"
             crew.act(action)
 

@@ -4,7 +4,8 @@
     cancel                  every film ends as it is
     skip     rows           these films end as they are, also before they have begun
     priority rows, value    more urgent films go first
-    budget   gpu_s          the GPU-seconds that a run of the job may take, from its beginning
+    budget   gpu_s, soft    the GPU-seconds that a run of the job may take, from its beginning; or, if soft,
+                            after which no film is begun
     retry    rows, where    films that failed are made once more
 
 Decides: which orders there are, and the events they become. Does not decide: what follows (dispatch), nor how
@@ -44,6 +45,8 @@ def checked(order: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"gpu_s {seconds!r} of the order budget must be 0 GPU-seconds or more; 0 is no limit"
         )
+    if kind == "budget" and not isinstance(order.get("soft", False), bool):
+        raise ValueError(f"soft {order['soft']!r} of the order budget must be true or false")
     return dict(order)
 
 
@@ -61,11 +64,11 @@ def event_of(order: Mapping[str, Any]) -> Order | None:
             return Ended(None, Failure(CANCELLED, f"the job was cancelled {by}", again, "USER"))
         case "skip":
             redo = "longtake retry --row ROW has it made after all"
-            return Ended(rows, Failure(SKIPPED, f"the film was skipped {by}", redo, "USER"))
+            return Ended(rows, Failure(SKIPPED, f"the film was skipped {by}", redo, "SKIPPED"))
         case "priority":
             return Ranked(rows, order["value"])
         case "budget":
-            return Budgeted(order["gpu_s"] or math.inf)
+            return Budgeted(order["gpu_s"] or math.inf, order.get("soft", False))
     return None
 
 

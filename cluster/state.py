@@ -16,6 +16,7 @@ from typing import Any
 from immutables import Map
 
 from cluster.events import Action, Window
+from cluster.pace import Pace
 from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
 
 GANG = "denoise"
@@ -30,6 +31,7 @@ ROLES = {
 Piece = tuple[str, int, int]  # what a worker was at: task, step and part, -1 where there is none
 Rank = tuple[int, int, int]  # a task's place in line: less its film's priority, the film's, its own there
 Results = Map[str, Outcome | Failure]
+MOST_LATER = 256  # films that may wait for others before no more are drawn
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class Limits:
     """How much may be under way, how often a task may be tried, and what ends the job early.
 
     A job stops where `breaker_films` films have failed and they are `breaker_share` of all that ended, 0 for
-    never, and where its gangs took `budget_gpu_s`, GPU-seconds. The first `canary_films` films, 0 for none,
-    end before any other begins. Waits before another try are multiplied by `patience`.
+    never, and where its gangs took `budget_gpu_s`, GPU-seconds; after `soft_gpu_s` no film is begun. The
+    first `canary_films` films, 0 for none, end before any other begins. Films are dropped that would not be
+    done by `deadline_s`, seconds by the clock of Ticked. Waits before another try are multiplied by
+    `patience`.
     """
 
     max_canvases: int = 4
@@ -50,6 +54,16 @@ class Limits:
     canary_films: int = 0
     budget_gpu_s: float = math.inf
     patience: float = 1.0
+    soft_gpu_s: float = math.inf
+    deadline_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Films whose standing is behind this one are begun no more."""
+
+    standing: tuple[float, int]
+    failure: Failure
 
 
 @dataclass(frozen=True)
@@ -81,12 +95,21 @@ class Worker:
 
 @dataclass(frozen=True)
 class Film:
-    """A film under way: when it was admitted, how urgent it is, and which of its tasks are still needed."""
+    """A film under way: when it was admitted, how urgent it is, and which of its tasks are still needed.
+
+    It is begun once one of its shots is, or where none is left to render.
+    """
 
     made: FilmTasks
     order: int
     priority: int
     needed: frozenset[str] = frozenset()
+    begun: bool = False
+
+    @property
+    def standing(self) -> tuple[float, int]:
+        """The place of the film among others: the most urgent has the least."""
+        return -self.priority, self.order
 
     def rank(self, key: str) -> Rank:
         """The place in line of one of its tasks."""
@@ -123,8 +146,14 @@ class State:
     paused_until_s: float = 0.0  # until then none is given out either
     ruin: Failure | None = None  # what makes it pointless to go on with any film
     closing: Failure | None = None  # with which every film ends from now on
+    cut: Cut | None = None  # for want of time or money
+    weigh_s: float = 0.0  # when films are next held against the deadline
+    pace: Pace = field(default_factory=Pace)
     endings: Map[str, Failure] = Map()  # row -> with which it ends when it is admitted
     urgent: Map[str, int] = Map()  # row -> its priority, as a person ordered
+    awaited: frozenset[str] = frozenset()  # rows that others depend on
+    fates: Map[str, str] = Map()  # such a row that has ended -> code of what went wrong, "" if it is done
+    later: Map[str, FilmTasks] = Map()  # row -> a film that waits for others
     now_s: float = 0.0
     spent_gpu_s: float = 0.0
     ended: int = 0  # films
@@ -146,6 +175,8 @@ class State:
     @property
     def room(self) -> int:
         """How many more films may be admitted."""
+        if len(self.later) >= MOST_LATER:
+            return 0
         canary = self.limits.canary_films
         return (canary if self.ended < canary else self.limits.max_films) - len(self.films)
 

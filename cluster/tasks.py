@@ -388,12 +388,16 @@ class VersionTask(Task):
 
 @dataclass(frozen=True)
 class FilmTasks:
-    """One row's tasks, and what it wants in the end: a master and its versions. More priority goes first."""
+    """One row's tasks, and what it wants in the end: a master and its versions. More priority goes first.
+
+    It begins only when the films of the rows in `depends_on` are done.
+    """
 
     row_id: str
     master: MasterTask
     versions: tuple[VersionTask, ...]
     priority: int = 0
+    depends_on: tuple[str, ...] = ()
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -444,6 +448,16 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """Where a task was given up: the step and part that it was at, -1 where there is none, by whom, where."""
+
+    step: int
+    part: int
+    worker: str
+    host: str
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a task cannot be done; its class is one of cluster.classes."""
 
@@ -451,3 +465,4 @@ class Failure:
     message: str
     hint: str = ""
     error_class: str = "BUG"
+    scene: Scene | None = field(default=None, compare=False)  # of a task's own, once it is given up

@@ -14,7 +14,7 @@ from cluster.films import put_back, queued, with_result
 from cluster.hosts import acquitted, refunded, struck
 from cluster.staff import dismissed, loaded
 from cluster.state import Piece, State, Step, put
-from cluster.tasks import Failure
+from cluster.tasks import Failure, Scene
 
 
 def raised(state: State, event: Raised) -> Step:
@@ -34,6 +34,9 @@ def raised(state: State, event: Raised) -> Step:
     if CLASSES[failure.error_class].blames_host:
         state = struck(state, event.worker, key)
     if gives_up(state.strikes[key], failure.error_class, state.limits.max_tries):
+        step = state.canvases[key].step if key in state.canvases else -1
+        piece = (key, step, window.part if window is not None else -1)
+        failure = _at(failure, piece, event.worker, _host(state, event.worker))
         state, actions = put_back(state, key)
         if CLASSES[failure.error_class].ends_job:
             return replace(state, ruin=failure), actions
@@ -73,7 +76,7 @@ def lost(state: State, event: Lost) -> Step:
     """Put back what the worker was at; blame a task that loses one worker after another."""
     if event.worker not in state.workers:
         return state, []
-    pieces, actions = _pieces(state, event.worker), list[Action]()
+    pieces, actions, host = _pieces(state, event.worker), list[Action](), _host(state, event.worker)
     if event.failure is not None and CLASSES[event.failure.error_class].blames_host:
         for key in sorted({key for key, _, _ in pieces if state.wants(key)}):
             state = struck(state, event.worker, key)
@@ -83,7 +86,7 @@ def lost(state: State, event: Lost) -> Step:
         state = _again(replace(state, predicting=state.predicting.delete(window)), window)
     state = dismissed(state, event.worker)
     for piece in pieces:
-        state, more = _blame(state, piece, event.failure)
+        state, more = _blame(state, piece, event, host)
         actions += more
     return state, [Replace(event.worker), *actions]
 
@@ -106,9 +109,18 @@ def _pieces(state: State, worker: str) -> list[Piece]:
     ]
 
 
-def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
+def _host(state: State, worker: str) -> str:
+    return state.workers[worker].host if worker in state.workers else ""
+
+
+def _at(failure: Failure, piece: Piece, worker: str, host: str) -> Failure:
+    """The failure with where it happened last."""
+    return replace(failure, scene=Scene(piece[1], piece[2], worker, host))
+
+
+def _blame(state: State, piece: Piece, event: Lost, host: str) -> Step:
     """Count a lost worker against what it was at: by its class where it is known what it died of."""
-    key = piece[0]
+    key, cause = piece[0], event.failure and _at(event.failure, piece, event.worker, host)
     if not state.wants(key):
         return state, []
     if cause is not None and cause.error_class != "TIMEOUT":
@@ -126,4 +138,5 @@ def _blame(state: State, piece: Piece, cause: Failure | None) -> Step:
         return with_result(acquitted(state, key), key, cause)
     message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
     hint = "look at the workers' logs for the cause, then run again"
-    return with_result(refunded(state, key), key, Failure("E910_POISON", message, hint, "POISON"))
+    failure = _at(Failure("E910_POISON", message, hint, "POISON"), piece, event.worker, host)
+    return with_result(refunded(state, key), key, failure)

@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(verbs)
     add_orders(lambda name, help: _verb(verbs, name, "jobs.control:order", help))
     _add_verify(verbs)
+    _add_repairs(verbs)
     _add_quality(verbs)
     _add_doctor(verbs)
     return parser
@@ -196,6 +197,28 @@ def _add_verify(verbs: Verbs) -> None:
         "--identity", type=Path, metavar="FOLDER", help="the folder of the identity that signed"
     )
     _add_output(verify)
+
+
+def _add_repairs(verbs: Verbs) -> None:
+    again = _verb(
+        verbs, "reproduce", "jobs.reproduce:reproduce", "try the step again at which a shot was given up"
+    )
+    again.add_argument("job", metavar="JOB")
+    again.add_argument("--out", required=True, metavar="URL", help="where the job writes its films")
+    again.add_argument("--row", required=True, metavar="ID", help="the film's")
+    again.add_argument("--shot", required=True, metavar="ID", help="its shot's")
+    again.add_argument("--step", type=_frame, metavar="S", help="else the one at which it was given up")
+    again.add_argument("--window", type=_frame, metavar="W", help="of the step; else that one, or all")
+    again.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    _add_output(again)
+    clean = _verb(verbs, "clean", "jobs.clean:clean", "take away what nobody needs any more in a job's store")
+    clean.add_argument("job", metavar="JOB")
+    clean.add_argument("--out", required=True, metavar="URL", help="where the job writes its films")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would be taken away")
+    clean.add_argument(
+        "--older-than", type=_seconds, default=168.0, metavar="H", help="hours; a week if left out"
+    )
+    _add_output(clean)
 
 
 def _add_quality(verbs: Verbs) -> None:

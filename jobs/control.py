@@ -8,10 +8,12 @@ import getpass
 import json
 import platform
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from cluster.orders import WHERE, checked
+from jobs.budget import ordered_gpu_s
 from jobs.outcome import DONE
 from jobs.places import opened, reading
 from jobs.refusal import Refused
@@ -25,19 +27,21 @@ TOLD = {
     "skip": "ends {rows} as they are",
     "priority": "makes {rows} at priority {value}",
     "budget": "may take {gpu_s:,.0f} GPU-seconds",
+    "soft": "begins no film after {gpu_s:,.0f} GPU-seconds",
     "retry": "makes {rows} once more",
 }
 
 
 def order(arguments: argparse.Namespace) -> int:
     """Give an order to a job, and say what it will do. Raises Refused for one that is none."""
-    store, asked = opened(arguments.out), _asked(arguments)
-    try:
-        checked(asked)
-    except ValueError as error:
-        raise Refused(str(error)) from error
+    store = opened(arguments.out)
     with reading(arguments.out):
         known_job(store, arguments.job, arguments.out)
+        record = store.read_marker(f"jobs/{arguments.job}/job.json") or {}
+        try:
+            asked = checked(_asked(arguments, record))
+        except ValueError as error:
+            raise Refused(str(error)) from error
         number = give_order(store, arguments.job, asked)
         _, result = latest(store, arguments.job)
     if arguments.output == "json":
@@ -47,11 +51,15 @@ def order(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+def _asked(arguments: argparse.Namespace, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The order as it is put. Raises ValueError, Refused."""
     at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
     asked: dict[str, Any] = {"order": arguments.order, "by": _who(), "at": at}
-    names = {"rows": "row", "value": "value", "gpu_s": "gpu_s"}
+    names = {"rows": "row", "value": "value"}
     asked |= {name: given for name, a in names.items() if (given := getattr(arguments, a, None)) is not None}
+    if arguments.order == "budget":
+        gpu_s = ordered_gpu_s(arguments.gpu_s, arguments.gpu_hours, arguments.money, record)
+        asked |= {"gpu_s": gpu_s} | ({"soft": True} if arguments.soft else {})
     if getattr(arguments, "where", None):
         asked["where"] = dict(_condition(text) for text in arguments.where)
     return asked
@@ -78,6 +86,7 @@ def _confirmed(job: str, number: int, asked: dict[str, Any], ended: bool) -> str
     which = ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
     conditions = " and ".join(f"{name}={value}" for name, value in asked.get("where", {}).items())
     which = which or (f"what failed with {conditions}" if conditions else "what failed")
-    told = TOLD[asked["order"]].format(**({"value": 0, "gpu_s": 0.0} | asked | {"rows": which}))
+    kind = "soft" if asked.get("soft") else asked["order"]
+    told = TOLD[kind].format(**({"value": 0, "gpu_s": 0.0} | asked | {"rows": which}))
     then = "; it has ended, so give its run command again" if ended else " within seconds"
     return f"order {number}: {job} {told}{then}"

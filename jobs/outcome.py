@@ -33,6 +33,8 @@ class JobResult:
     out: str
     results: str
     report: str
+    dropped: int = 0  # of the failed ones: those for which there was no time or money
+    deadline: str = ""  # UTC
 
     @property
     def last_line(self) -> str:

@@ -48,7 +48,8 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock], batch: int = 1) -> FilmTa
     versions = tuple(_version(row, language, segments) for language in row.get("languages") or [])
     if not versions:
         versions = (VersionTask(segments, VISUAL_ONLY, "", ()),)
-    return FilmTasks(row["row_id"], MasterTask(segments), versions)
+    waits_for = tuple(dict.fromkeys(row.get("depends_on") or ()))
+    return FilmTasks(row["row_id"], MasterTask(segments), versions, row.get("priority") or 0, waits_for)
 
 
 def plan(rows: Iterable[Row], stocked: Mapping[str, Stock], batch: int = 1) -> Iterator[FilmTasks]:

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jobs.outcome import DONE, INVALID
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # what a command loads, it loads when it is called
     from manifests.store import Store
 
 EDITED = 20  # films of which the plan says what an edit changes
+ORDERED = 20  # films of which the plan says when they are begun
 SHOWN = 5  # examples of one kind of fault; `-o json` lists all
 WORDS = {
     "films": "films",
@@ -282,7 +284,15 @@ def _facts(job: "Job", out: str | None, size: Size) -> dict[str, Any]:
     rows = {"rows": job.manifest.n_rows, "invalid_rows": job.manifest.n_rows - job.n_films}
     stitched = [{"mode": mode, "why": why, "shots": n} for (mode, why), n in size.stitched.most_common()]
     job_facts = {"job_id": job.job_id, "manifest": job.manifest.source, "out": out}
-    return job_facts | rows | counts | {"stitching": stitched, "edited": size.edited}
+    return job_facts | rows | counts | {"stitching": stitched, "edited": size.edited} | _order_facts(job)
+
+
+def _order_facts(job: "Job") -> dict[str, Any]:
+    """The order in which films are begun, of a manifest that asks for one."""
+    if not job.manifest.has_order:
+        return {}
+    names = ("row_id", "priority", "depends_on")
+    return {"order": [{name: row[name] for name in names} for row in job.rows]}
 
 
 def _print_plan(job: "Job", out: str | None, size: Size) -> None:
@@ -305,9 +315,22 @@ def _print_plan(job: "Job", out: str | None, size: Size) -> None:
     for row, shots in size.edited.items():
         renders = "; ".join(f"{shot}, {why}" for shot, why in shots.items())
         print(one_line(f"edited     {row} renders {renders}", 500))
+    for line in _order_lines(job):
+        print(one_line(line, 500))
     if job.findings:
         left_out = count(job.manifest.n_rows - job.n_films, "faulty row")
         print(f"left out: {left_out}; longtake validate lists the faults")
+
+
+def _order_lines(job: "Job") -> Iterator[str]:
+    """The first films in the order in which they are begun, of a manifest that asks for one."""
+    if not job.manifest.has_order:
+        return
+    for place, row in enumerate(islice(job.rows, ORDERED), 1):
+        waits = f" after {', '.join(row['depends_on'])}" if row["depends_on"] else ""
+        yield f"order      {place:,} {row['row_id']}, priority {row['priority']}{waits}"
+    if job.n_films > ORDERED:
+        yield f"order      and {job.n_films - ORDERED:,} more; -o json lists all"
 
 
 def _number(value: Any) -> str:

@@ -106,9 +106,12 @@ def _page(result: JobResult, count: Count, number: int, films: list[list[Row]], 
 
 def _header(result: JobResult, count: Count) -> Html:
     tiles = [("films", result.films), ("done", result.done), ("reused", result.reused)]
-    tiles += [("failed", result.failed), ("invalid", result.invalid)]
-    when = f"{count.finished_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC" if count.finished_at else None
-    times = tag("p", f"took {span(result.seconds)}", f", finished {when}" if when else None, class_="quiet")
+    tiles += [("failed", result.failed), ("dropped", result.dropped), ("invalid", result.invalid)]
+    when = _moment(count.finished_at) if count.finished_at else None
+    due = f", due {_moment(datetime.fromisoformat(result.deadline))}" if result.deadline else None
+    times = tag(
+        "p", f"took {span(result.seconds)}", f", finished {when}" if when else None, due, class_="quiet"
+    )
     return tag(
         "header",
         tag("p", result.job_id, class_="job"),
@@ -116,6 +119,10 @@ def _header(result: JobResult, count: Count) -> Html:
         times,
         tag("dl", *(_tile(name, n) for name, n in tiles if n or name in ("films", "done")), class_="tiles"),
     )
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%-d %B %Y, %H:%M} UTC"
 
 
 def _mood(result: JobResult) -> str:

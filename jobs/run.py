@@ -5,11 +5,10 @@ Nothing is written before the whole manifest is known to be sound and the store 
 
 import hashlib
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any, Protocol
 from cluster.calibration import Stopwatch, keep, measured
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
+from cluster.dropping import ends_early
 from cluster.events import Done, Event, FilmDone, Lost, Raised
+from cluster.leftovers import finished_checkpoints
 from cluster.loop import render
-from cluster.once import marker_key
 from cluster.shortage import Place
 from cluster.sketch import refusal
 from cluster.tasks import Failure, FilmTasks, Outcome
@@ -29,8 +29,10 @@ from engine.numerics import versions
 from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.budget import hard_gpu_s, soft_gpu_s
 from jobs.changes import leave_note
 from jobs.checks import check
+from jobs.deadline import DeadlineWatch
 from jobs.desk import JobDesk
 from jobs.outcome import (
     RESULTS_KEY,
@@ -44,6 +46,7 @@ from jobs.outcome import (
     verdict,
 )
 from jobs.plan import plan
+from jobs.quarantine import Quarantine
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.sketch import sketches
@@ -54,6 +57,7 @@ from manifests.control import Orders
 from manifests.drivers import Heart, leave, rival_of, told
 from manifests.findings import Finding, faulty_rows
 from manifests.ledger import Ledger, claim_epoch
+from manifests.links import awaited
 from manifests.results import write_results
 from manifests.source import Manifest, read_source
 from manifests.store import Store, StoreError, open_store
@@ -97,9 +101,13 @@ class Job:
 
     @property
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows without findings."""
-        bad = faulty_rows(self.findings)
-        return (row for index, row in enumerate(self.manifest.rows()) if index not in bad)
+        """The rows without findings, in the order of their making."""
+        return self.manifest.ordered(faulty_rows(self.findings))
+
+    @property
+    def awaited(self) -> dict[str, bool]:
+        """The rows that others depend on, and whether they are made."""
+        return awaited(self.manifest.table, faulty_rows(self.findings))
 
     @property
     def films(self) -> Iterator[FilmTasks]:
@@ -168,8 +176,9 @@ def limits_of(cluster: ClusterSpec) -> Limits:
         breaker_films=cluster.breaker_films,
         breaker_share=cluster.breaker_share,
         canary_films=cluster.canary_films,
-        budget_gpu_s=cluster.budget_gpu_s or math.inf,
         patience=cluster.patience,
+        budget_gpu_s=hard_gpu_s(cluster),
+        soft_gpu_s=soft_gpu_s(cluster),
     )
 
 
@@ -198,7 +207,7 @@ def _writing(store: Store) -> Iterator[None]:
 
 
 def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None) -> JobResult:
-    began = time.monotonic()
+    began, deadline = time.monotonic(), DeadlineWatch.of(job, store)
     _enrol(store, job)
     _sweep(store)
     epoch = claim_epoch(store, job.job_id)
@@ -217,27 +226,33 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
 
         stopwatch, closing = Stopwatch(measured(store)), list[Failure]()
+        limits = replace(limits_of(job.spec.cluster), deadline_s=deadline.left_s)
 
         def watch(event: Event, state: State) -> None:
-            closing[:] = [state.closing] if state.closing else []
+            closing[:] = ends_early(state)
             _note(ledger, event)
             keep(store, stopwatch.watch(event, state))
+            deadline.event(event, state)
+            quarantine.event(event)
             show.event(event, state)
-
-        limits = limits_of(job.spec.cluster)
 
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
             return with_adapters(with_assets(job.films_of(rows), store), store)
 
+        facts = {"versions": versions(), "threads": job.spec.cluster.threads}
+        quarantine = Quarantine(store, job.job_id, epoch, facts)
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
         setup = setup_of(job, store.url)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
-        for film in render(films(), partial(hire, setup), store, limits, watch, desk, refuse):
+        rendered = render(films(), partial(hire, setup), store, limits, watch, desk, refuse, job.awaited)
+        for film in rendered:
             publish(store, film)
             spool.add(list(rows_of(film)))
+            deadline.film(film)
+            quarantine.film(film)
             show.film(film)
         keep(store, stopwatch.table())
-        result = _conclude(job, store, spool, closing, time.monotonic() - began)
+        result = _conclude(job, store, spool, closing, time.monotonic() - began, deadline.text)
         ledger.close()
         store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
@@ -259,10 +274,8 @@ def _enrol(store: Store, job: Job) -> None:
 def _sweep(store: Store) -> None:
     """Remove what killed drivers left: staged files, and checkpoints of shots that are finished."""
     store.sweep_staging(STALE_S)
-    for key in store.list_keys("checkpoints"):
-        with suppress(StoreError):  # a damaged marker is told by the film that needs it
-            if store.read_marker(marker_key("shot", key.split("/")[1])) is not None:
-                store.remove(key)
+    for key in finished_checkpoints(store):
+        store.remove(key)
 
 
 def publish(store: Store, film: FilmDone) -> None:
@@ -280,7 +293,9 @@ def publish(store: Store, film: FilmDone) -> None:
         leave_note(store, film.film)
 
 
-def _conclude(job: Job, store: Store, spool: Spool, closing: Sequence[Failure], seconds: float) -> JobResult:
+def _conclude(
+    job: Job, store: Store, spool: Spool, closing: Sequence[Failure], seconds: float, deadline: str
+) -> JobResult:
     """Write results and report, and count; `closing` is why the job ended early, if it did."""
     films = spool.films
     status, code = verdict(films["done"], films["failed"], films["invalid"])
@@ -297,6 +312,8 @@ def _conclude(job: Job, store: Store, spool: Spool, closing: Sequence[Failure], 
         failed=films["failed"],
         invalid=films["invalid"],
         reused=films["reused"],
+        dropped=films["dropped"],
+        deadline=deadline,
         seconds=round(seconds, 1),
         out=store.url,
         results=f"{store.url.rstrip('/')}/{own}",

@@ -218,7 +218,8 @@ def closing_lines(result: JobResult, rows: Iterable[Mapping[str, Any]], command:
     """
     groups = _groups(rows)
     head = f"{result.job_id}: {count(result.done, 'film')} done of {result.films:,}"
-    notes = [(result.reused, "reused"), (result.failed, "failed"), (result.invalid, "invalid")]
+    notes = [(result.reused, "reused"), (result.failed, "failed"), (result.dropped, "of them dropped")]
+    notes.append((result.invalid, "invalid"))
     head += "".join(f", {n:,} {word}" for n, word in notes if n) + f", in {clock(result.seconds)}"
     again = shlex.join(command) or "the same command"
     lines = [*_failures(groups), one_line(head, FIELD_CHARS * 2), ""]

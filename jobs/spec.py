@@ -6,6 +6,7 @@ The result is frozen. What a profile says is in jobs.profile; here are the worke
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from engine.parallel.axes import DEEPSPEED, EXCHANGES
+from jobs.moment import moment
 from jobs.profile import Profile, SpecError
 
-_EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", "budget_gpu_s")
+_BUDGETS = ("budget_gpu_s", "soft_gpu_s", "budget_money", "soft_money", "price_per_gpu_hour")
+_EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", *_BUDGETS)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ClusterSpec:
     once, which took 0.86 of the time over gloo; the bits are the same.
     A job ends early where breaker_films films have failed and are breaker_share of those that ended, or where
     its gangs took budget_gpu_s GPU-seconds; 0 is never. The first canary_films films end before others begin.
+    After soft_gpu_s GPU-seconds no film is begun, and those under way are finished. Where a GPU's hour has a
+    price, price_per_gpu_hour in any currency, budget_money and soft_money say either in that.
     batch windows of one step of a shot are predicted in one forward, 0 for as many as pay (cluster.batch): it
     may change low bits, and a job that goes on keeps the batch that was chosen when it began.
     device=auto computes on GPUs where there are any; stage_gpus is the share of one that the encoder and
@@ -68,6 +73,10 @@ class ClusterSpec:
     canary_films: int = 0
     budget_gpu_s: float = 0.0
     patience: float = 1.0
+    soft_gpu_s: float = 0.0
+    budget_money: float = 0.0
+    soft_money: float = 0.0
+    price_per_gpu_hour: float = 0.0
     cache: str = "auto"
 
     def __post_init__(self) -> None:
@@ -86,6 +95,8 @@ class ClusterSpec:
             raise SpecError(
                 f"cluster.stage_gpus={self.stage_gpus} must be at most 0.4: a rank takes the rest of its GPU"
             )
+        if (self.budget_money or self.soft_money) and not self.price_per_gpu_hour:
+            raise SpecError("a budget in money needs a price: set cluster.price_per_gpu_hour")
         if self.breaker_share > 1:
             raise SpecError(f"cluster.breaker_share={self.breaker_share} must lie in 0 to 1")
         if self.exchange not in EXCHANGES:
@@ -101,17 +112,29 @@ class ClusterSpec:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Everything but the manifest. `roots` are the folders that given files and adapters may come from."""
+    """Everything but the manifest. `roots` are the folders that given files and adapters may come from.
+
+    `deadline` is when all films are to be done, such as "06:00 Asia/Kolkata" (jobs.moment); empty is never.
+    """
 
     profiles: dict[str, Profile] = field(default_factory=lambda: {"chalk": Profile()})
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
     on_invalid: str = "reject"
     roots: tuple[str, ...] = ()
     identity: str = "~/.local/share/longtake"
+    deadline: str = ""
 
     def __post_init__(self) -> None:
+        try:
+            self.done_by(datetime.now(UTC))
+        except ValueError as error:
+            raise SpecError(str(error)) from error
         if self.on_invalid not in ("reject", "skip"):
             raise SpecError(f"on_invalid={self.on_invalid!r} must be reject or skip")
+
+    def done_by(self, now: datetime) -> datetime | None:
+        """The moment of the deadline, in UTC; None without one."""
+        return moment(self.deadline, now) if self.deadline else None
 
 
 def load_spec(

@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cluster.dropping import DEADLINE, SOFT
+from manifests.results import status_of
+
 
 class Spool:
     """Rows of results on the local disk until the job ends, so that their number costs no memory."""
@@ -24,13 +27,16 @@ class Spool:
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row | common, ensure_ascii=False) + "\n" for row in rows)
         self._lines += len(rows)
-        statuses = {row["status"] for row in rows}
-        self.films[statuses.pop() if len(statuses) == 1 else "failed"] += 1
-        self.films["reused"] += all(row.get("reused") for row in rows)
+        self.films.update(_counted(rows))
 
     def void(self, row_ids: Collection[str]) -> None:
-        """Films that failed are made again: what was added of them does not count any more."""
-        self.films["failed"] -= len(row_ids)
+        """Films are made again: what was added of them does not count any more."""
+        before: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows():
+            if row["row_id"] in row_ids:
+                before.setdefault(row["row_id"], []).append(row)
+        for rows in before.values():
+            self.films.subtract(_counted(rows))
         self._void |= dict.fromkeys(row_ids, self._lines)
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -41,3 +47,11 @@ class Spool:
                 if number < self._void.get(row["row_id"], 0):
                     continue
                 yield row | {"finished_at": datetime.fromisoformat(row["finished_at"])}
+
+
+def _counted(rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """One film by its rows."""
+    counts = Counter({status_of([row["status"] for row in rows]): 1})
+    counts["reused"] = all(row.get("reused") for row in rows)
+    counts["dropped"] = any(row.get("code") in (DEADLINE, SOFT) for row in rows)
+    return counts

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from jobs.moment import told
 from jobs.outcome import DONE, LAST_LINE, TIMED_OUT
 from jobs.places import opened, reading
 from jobs.refusal import Refused
@@ -44,6 +45,7 @@ class Standing:
     errors: list[dict[str, Any]]
     result: dict[str, Any] | None
     manifest: str
+    forecast: dict[str, Any] | None = None  # when it may end, of a job with a deadline
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -134,6 +136,7 @@ def standing(store: "Store", job: str) -> Standing:
         errors=_errors(folded.tasks),
         result=result,
         manifest=str(record.get("manifest", "")),
+        forecast=None if result else store.read_marker(f"jobs/{job}/forecast.json"),
     )
 
 
@@ -191,6 +194,9 @@ def _lines(one: Standing) -> Iterator[str]:
     for kind, events in one.tasks.items():
         yield f"  {kind:9} {', '.join(f'{count:,} {event}' for event, count in sorted(events.items()))}"
     yield f"  driver    {one.driver}" + (f", last event {one.last_event}" if one.last_event else "")
+    if one.forecast:
+        end, deadline = (datetime.fromisoformat(one.forecast[name]) for name in ("predicted_end", "deadline"))
+        yield f"  deadline  {told(end, deadline)}"
     if one.lost_workers:
         yield f"  workers   {one.lost_workers} lost and replaced"
     for error in one.errors[:TOP]:

@@ -245,6 +245,8 @@ def _check_flat(rows: list[Row], target: Path) -> None:
         where = f"{target} row {_label(index, row)}"
         if row.get("adapters") or any((shot or {}).get("adapters") for shot in row.get("shots") or []):
             raise ManifestError("CSV cannot hold adapters", where, "write .yaml or .jsonl")
+        if row.get("depends_on"):
+            raise ManifestError("CSV cannot hold depends_on", where, "write .yaml or .jsonl")
         if row.get("languages"):
             raise ManifestError("CSV cannot hold languages", where, "write .yaml or .jsonl")
         for shot in row.get("shots") or []:

@@ -1,7 +1,7 @@
 """Results, `results/1.1`: what became of every film in every language, as one Parquet file in the store."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ RESULTS = pa.schema(
     ],
     metadata={VERSION_KEY: b"results/1.1"},
 )
+
+
+def status_of(statuses: Collection[str]) -> str:
+    """A film's status by those of its rows: it is done only in all its languages."""
+    found = set(statuses)
+    return found.pop() if len(found) == 1 else "failed"
 
 
 def write_results(rows: Iterable[Mapping[str, Any]], store: Store, key: str = "results.parquet") -> str:

@@ -76,6 +76,8 @@ SCHEMA = pa.schema(
         column("row_id", pa.string(), "none", "Name of the film, unique in the manifest; used in paths."),
         column("title", pa.string(), "none", "Title of the film, any script."),
         column("profile", pa.string(), "none", "Named render profile in the configuration."),
+        column("priority", pa.int32(), "none", "-100 to 100, more goes first; null is 0."),
+        column("depends_on", pa.list_(pa.string()), "none", "Rows that must be done before this one begins."),
         column("width_px", pa.int32(), "px", "Frame width; null takes the profile's."),
         column("height_px", pa.int32(), "px", "Frame height; null takes the profile's."),
         column("fps_num", pa.int32(), "frames", "Frame rate numerator; null takes the profile's."),

@@ -2,20 +2,23 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 from fsspec.utils import get_protocol
 
 from manifests.compose import compose
+from manifests.links import asks_order, order_of
 from manifests.places import plain_path
 from manifests.schema import ManifestError, read_manifest
 
 _BATCH_ROWS = 256  # as Python objects at a time; the table itself stays in Arrow's memory
+_RUN_ROWS = 65_536  # of which runs of neighbours are looked for at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,28 @@ class Manifest:
         """The rows in order, as plain values."""
         for batch in self.table.to_batches(max_chunksize=_BATCH_ROWS):
             yield from batch.to_pylist()
+
+    @property
+    def has_order(self) -> bool:
+        """Whether any row is more urgent than others, or waits for one."""
+        return asks_order(self.table)
+
+    def ordered(self, bad: Collection[int]) -> Iterator[dict[str, Any]]:
+        """The rows but those at these places, in the order of their making (manifests.links).
+
+        Their `priority` is how urgent they are, as others wait for them, if the manifest has any priorities.
+        """
+        order = order_of(self.table, bad)
+        if order is None:
+            yield from (row for index, row in enumerate(self.rows()) if index not in bad)
+            return
+        for start in range(0, len(order.places), _RUN_ROWS):
+            places = order.places[start : start + _RUN_ROWS]
+            for run in np.split(places, np.flatnonzero(np.diff(places) != 1) + 1):
+                rows = self.table.slice(run[0], len(run)).to_batches(max_chunksize=_BATCH_ROWS)
+                plain = (row for batch in rows for row in batch.to_pylist())
+                for row, urgency in zip(plain, order.urgency[run].tolist(), strict=True):
+                    yield row | {"priority": urgency}
 
 
 def read_source(source: str) -> Manifest:

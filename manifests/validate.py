@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from manifests.bounds import Limits, bound_findings
 from manifests.findings import Finding, Level, Levels, empty, repeated, true
+from manifests.links import link_findings
 
 __all__ = ["Limits", "validate"]
 
@@ -42,7 +43,7 @@ def validate(table: pa.Table, limits: Mapping[str, Limits]) -> list[Finding]:
         twice = again.slice(start, batch.num_rows)
         found += sorted(_batch(levels, twice, limits), key=lambda finding: finding.row_index)
         start += batch.num_rows
-    return found
+    return sorted([*found, *link_findings(table)], key=lambda finding: finding.row_index)
 
 
 def _batch(levels: Levels, twice: Any, limits: Mapping[str, Limits]) -> Iterator[Finding]:

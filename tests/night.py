@@ -3,6 +3,7 @@
 `Night` keeps its own books of what was asked and answered, and checks every action of dispatch against them.
 """
 
+import math
 from collections import Counter, deque
 from dataclasses import replace
 from fractions import Fraction
@@ -10,14 +11,17 @@ from functools import cache, partial
 
 import pytest
 
+from cluster import upstream
 from cluster.classes import CLASSES
 from cluster.dispatch import ROLES, Limits, State, decide
 from cluster.events import (
     Admitted,
     Advance,
     Done,
+    Draw,
     Drop,
     Ended,
+    Fared,
     FilmDone,
     Held,
     Hired,
@@ -45,6 +49,7 @@ from cluster.tasks import (
     ShotTask,
     VersionTask,
 )
+from engine.parallel.axes import ALONE
 from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
 
@@ -66,10 +71,10 @@ def segment_task(shot, crf=20):
     return SegmentTask(shot, Picture(32, 32, Fraction(8), crf, "fast"))
 
 
-def film(row_id, *shots, langs=(), crf=20, title="a title"):
+def film(row_id, *shots, langs=(), crf=20, title="a title", priority=0, depends_on=()):
     segments = tuple(segment_task(shot, crf) for shot in shots)
     versions = tuple(VersionTask(segments, lang, title, ()) for lang in langs)
-    return FilmTasks(row_id, MasterTask(segments), versions)
+    return FilmTasks(row_id, MasterTask(segments), versions, priority, tuple(depends_on))
 
 
 def workers(gangs=1, conductors=1, canvases=8, encoders=1, decoders=1, finishers=1):
@@ -85,7 +90,9 @@ class Night:
     """Films made by workers that answer, raise and die as the bytes of `tape` say; without it all is calm."""
 
     def __init__(self, films, staff, limits, tape=b"", troubles=0):
-        self.limits, self.state, self.log = limits, State(limits), []
+        films = list(films)
+        awaited = {row: any(row == each.row_id for each in films) for f in films for row in f.depends_on}
+        self.limits, self.state, self.log = limits, upstream.first(State(limits), awaited), []
         self.films, self.hires, self.staff = deque(films), deque(staff), {h.worker: h for h in staff}
         self.tape, self.troubles = deque(tape), troubles
         self.store, self.checkpoints = {}, {}  # what outlives any worker
@@ -95,6 +102,7 @@ class Night:
         self.known, self.ended = set(), {}  # keys with an outcome that dispatch was told of; row -> FilmDone
         self.strikes, self.died = {}, Counter()  # task -> Counter of classes; piece -> lost workers
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
+        self.window_s = 10.0  # that a window takes, where there is a deadline
         self.held, self.cut = set(), set()  # reasons; rows that were ended
         self.refused = {}  # tasks that are known to be impossible when their film is admitted
 
@@ -131,7 +139,7 @@ class Night:
 
     def order(self):
         """A person holds the job, or ends a film."""
-        rows = sorted(self.state.films)
+        rows = sorted([*self.state.films, *self.state.later])
         if rows and self.pick(2):
             row = rows[self.pick(len(rows))]
             self.cut.add(row)
@@ -157,7 +165,9 @@ class Night:
         return self
 
     def admit(self):
-        made = self.films.popleft()
+        self.take(self.films.popleft())
+
+    def take(self, made):
         if self.tape and self.pick(2):  # workers have put their markers, and their answers are on the way
             for call in [call for call in self.calls if isinstance(call, Run)]:
                 self.store.setdefault(call.task.key, Outcome(call.task.key, call.task.kind, {}))
@@ -225,7 +235,10 @@ class Night:
             case Predict(gang, _, window):
                 if not late:
                     self.predicted.setdefault((window.opening, window.step), set()).add(window.part)
-                self.tell(Predicted(gang, window))
+                self.tell(Predicted(gang, window, Fared(1.0, "cpu", ALONE)))
+                if self.limits.deadline_s < math.inf:
+                    self.clock += self.window_s
+                    self.tell(Ticked(self.clock))
             case Open(conductor, task, opening) if task.key in self.store:
                 self.finish(conductor, task)
             case Open(conductor, task, opening):
@@ -280,6 +293,12 @@ class Night:
     def wants(self, key):
         return key not in self.known and any(key in film.made.tasks for film in self.state.films.values())
 
+    def is_done(self, row):
+        """Whether a film has ended well."""
+        return row in self.ended and all(
+            isinstance(self.ended[row].results[task.key], Outcome) for task in self.ended[row].film.wanted
+        )
+
     # What must hold.
 
     def tell(self, event):
@@ -288,7 +307,9 @@ class Night:
                 self.known.add(key)
             case Admitted(_, results):
                 self.known |= results.keys() - self.refused.keys()
+        begun = {row for row, film in self.state.films.items() if film.begun}
         self.state, actions = decide(self.state, event)
+        self.check_dropped(begun, actions)
         for action in actions:
             self.check(action)
             self.log.append(action)
@@ -298,6 +319,8 @@ class Night:
         self.not_before = {key: t for key, t in self.not_before.items() if self.wants(key)}
         self.died = Counter({piece: n for piece, n in self.died.items() if piece[0] in needed})
         self.check_books()
+        for made in [action.film for action in actions if isinstance(action, Draw)]:
+            self.take(made)
 
     def check(self, action):
         if isinstance(action, (Run, Open, Predict)):
@@ -333,6 +356,8 @@ class Night:
             case Drop(conductor, shot, opening):
                 assert conductor in self.living
                 assert self.canvases.pop(shot).opening == opening
+            case Draw(made):
+                assert made.row_id not in self.state.films and made.row_id not in self.ended
             case Replace(worker):
                 assert worker not in self.living and self.staff[worker] not in self.hires
                 self.hires.append(self.staff[worker])
@@ -343,6 +368,14 @@ class Night:
                     for task in made.wanted:
                         self.check_result(made, task, results[task.key])
 
+    def check_dropped(self, begun, actions):
+        """No film that was begun is dropped, and none stays that is not and stands behind a dropped one."""
+        for action in [action for action in actions if isinstance(action, FilmDone)]:
+            if any(getattr(result, "error_class", "") == "DROPPED" for result in action.results.values()):
+                assert action.film.row_id not in begun, "it was begun"
+                standing = self.state.cut.standing
+                assert all(f.begun or f.standing < standing for f in self.state.films.values())
+
     def check_can_take(self, worker, role):
         """A worker lives, does such work, and has a hand free for a call, or a conductor for a canvas."""
         assert self.living[worker].role == role
@@ -352,8 +385,9 @@ class Night:
 
     def check_may_begin(self, task):
         """Somebody wants it, it can be done, it was not done, and nobody is at it."""
-        films = self.state.films.values()
-        assert any(task.key in film.made.unfinished(self.known) for film in films), "nobody needs it"
+        films = [f for f in self.state.films.values() if task.key in f.made.unfinished(self.known)]
+        assert films, "nobody needs it"
+        assert any(all(map(self.is_done, f.made.depends_on)) for f in films), "a film that should wait"
         assert task.key not in self.known, "done before"
         assert self.known.issuperset(task.needs)
         assert task.key not in self.canvases
@@ -364,6 +398,12 @@ class Night:
         """A task has an outcome, or it needs one that raised for good or lost too many workers."""
         if isinstance(result, Outcome):
             assert task.key in self.known and result.key == task.key
+            return
+        if result.error_class == "DROPPED":
+            assert self.state.cut is not None
+            return
+        if result.error_class == "UPSTREAM":
+            assert not all(map(self.is_done, made.depends_on)), "all that it depends on are done"
             return
         keys, waiting = set(), [task.key]
         for key in waiting:
@@ -393,6 +433,7 @@ class Night:
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
         kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "closing", "ruin")
+        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.classes import CLASSES, gives_up, wait_s
+from cluster.dispatch import Limits
 from cluster.events import (
     Budgeted,
     Draining,
@@ -29,9 +30,12 @@ from cluster.events import (
 )
 from cluster.events import Fared as Timed
 from cluster.hosts import FORGIVEN_S
+from cluster.loop import render
 from cluster.tasks import Failure, Outcome
 from engine.parallel.axes import ALONE
+from manifests.store import open_store
 from tests.night import (
+    Night,
     film,
     first,
     is_call,
@@ -491,3 +495,107 @@ def test_after_its_memory_ran_out_a_shot_is_tried_with_its_weights_further_away_
     opened = [action.task for action in night.log if isinstance(action, Open)]
     assert [task.model.offload for task in opened] == ["", "memory", "disk"]
     assert {task.key for task in opened} == {shot.key}
+
+
+# Films that depend on films.
+
+
+def test_a_film_begins_only_when_all_that_it_depends_on_are_done_and_takes_no_room_till_then():
+    made = [film(row, shot_task(row)) for row in ("a", "b", "other")]
+    night = night_of(*made[:2], film("c", shot_task("c"), depends_on=["a", "b"]), made[2], max_films=3)
+    assert set(night.state.films) == {"a", "b", "other"} and set(night.state.later) == {"c"}
+    night.run(stop=lambda: "a" in night.ended)
+    assert set(night.state.later) == {"c"}
+    night.run(stop=lambda: "b" in night.ended)
+    assert "c" in night.state.films and not night.state.later
+    night.run().check_end(["a", "b", "c", "other"])
+    assert not failures(night, "c")
+
+
+def test_a_film_is_not_tried_if_one_that_it_depends_on_fails_and_says_which_as_does_all_that_follows():
+    night = night_of(
+        film("a", shot_task("s")),
+        film("b", shot_task("t", prompt="another"), depends_on=["a"]),
+        film("c", shot_task("u", prompt="a third"), depends_on=["b"]),
+        breaker_films=2,
+        breaker_share=0.0,
+    )
+    struck(night, "DATA")
+    night.run().check_end(["a", "b", "c"])
+    (b,), (c,) = failures(night, "b"), failures(night, "c")
+    assert (b.code, b.error_class) == (c.code, c.error_class) == ("E932_UPSTREAM", "UPSTREAM")
+    assert "'a'" in b.message and "E900_RENDER" in b.message and "'b'" in c.message
+    assert night.state.failed == 1, "what was not tried is no sign that something is broken"
+    begun = [action.task for action in night.log if isinstance(action, Run)]
+    assert {getattr(task, "text", "") for task in begun} == {"a prompt"}, (
+        "a film that is not tried asks for nothing"
+    )
+
+
+def test_a_film_does_not_wait_for_the_others_once_one_that_it_depends_on_has_failed():
+    made = (film("a", shot_task("s")), film("b", shot_task("t", prompt="another")))
+    night = night_of(*made, film("c", shot_task("u"), depends_on=["a", "b"]))
+    struck(night, "DATA")
+    assert night.ended.keys() == {"a", "c"}
+
+
+def test_a_film_that_depends_on_a_row_that_is_not_made_fails_when_it_is_drawn():
+    night = night_of(film("c", shot_task("s"), depends_on=["faulty"]))
+    assert {failure.code for failure in failures(night, "c")} == {"E932_UPSTREAM"}
+    assert not any(isinstance(action, Run) for action in night.log)
+
+
+def test_a_film_that_was_done_before_is_done_whatever_becomes_of_those_that_it_depends_on():
+    before = night_of(film("b", shot_task("t"))).run()
+    night = Night([film("b", shot_task("t"), depends_on=["faulty"])], workers(), Limits())
+    night.store = before.store
+    night.begin().check_end(["b"])
+    assert not failures(night, "b")
+
+
+def test_a_film_that_waits_ends_when_it_or_the_job_is_ordered_to():
+    for rows in (frozenset({"b"}), None):
+        night = night_of(film("a", shot_task("s")), film("b", shot_task("t"), depends_on=["a"]))
+        night.cut |= {"a", "b"}
+        night.tell(Ended(rows, Failure("E931_SKIPPED", "by a person", "", "SKIPPED")))
+        assert "b" in night.ended and not night.state.later
+        assert {failure.code for failure in failures(night, "b")} == {"E931_SKIPPED"}
+        assert night.run().ended.keys() == {"a", "b"}
+
+
+def test_a_film_that_is_made_once_more_has_those_that_depend_on_it_wait_again():
+    night = night_of(film("a", shot_task("s")), film("b", shot_task("t"), depends_on=["a"]))
+    struck(night, "DATA")
+    assert night.ended.keys() == {"a", "b"}
+    night.ended.clear()
+    night.films += [film("a", shot_task("s")), film("b", shot_task("t"), depends_on=["a"])]
+    night.begin()
+    assert set(night.state.later) == {"b"}
+    night.run()
+    assert not failures(night, "a") and not failures(night, "b")
+
+
+def test_no_more_films_are_drawn_while_very_many_wait():
+    night = night_of(film("a", shot_task("s")), max_films=500)
+    night.state = replace(night.state, awaited=frozenset({"a"}))
+    for k in range(256):
+        assert night.state.room > 0
+        night.take(film(f"b{k}", shot_task("t"), depends_on=["a"]))
+    assert night.state.room == 0
+    assert len(night.run().ended) == 257
+    assert night.state.room == 500
+
+
+def test_films_that_wait_for_a_row_that_nobody_makes_end_when_nothing_else_is_left(tmp_path):
+    def no_crew():
+        raise AssertionError("nothing is to be rendered")
+
+    films = [film("b", shot_task("s"), depends_on=["a row of another job"])]
+    store = open_store(str(tmp_path / "out"))
+    (done,) = render(films, no_crew, store, Limits(), lambda event, state: None)
+    assert {result.code for result in done.results.values()} == {"E932_UPSTREAM"}
+
+
+def test_more_urgent_films_get_the_gang_first():
+    night = night_of(film("1", shot_task("a", 3)), film("2", shot_task("b", 3), priority=7)).run()
+    assert list(night.ended) == ["2", "1"]

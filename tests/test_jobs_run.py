@@ -166,6 +166,29 @@ def test_of_ten_shots_one_edited_renders_a_tenth_and_the_others_keep_their_bytes
     assert before.items() <= night.bytes().items()
 
 
+def test_films_are_made_in_the_order_of_the_plan_and_not_at_all_if_one_that_they_depend_on_fails(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        film("after", depends_on=["torn"], shots=[shot("s0", prompt="snow")]),
+        film("torn", shots=[shot("torn")]),
+        film("sound", shots=[shot("s0")]),
+        film("urgent", shots=[shot("s0")], priority=3),
+    ]
+    order = [(row["row_id"], row["priority"], row["depends_on"]) for row in night.plan(*rows)["order"]]
+    assert order == [("urgent", 3, None), ("torn", 0, None), ("after", 0, ["torn"]), ("sound", 0, None)]
+    broken = failing("torn", ValueError("no such pixels"), Decoder._segment)
+    monkeypatch.setattr(Decoder, "_segment", broken)
+    result = night.run(*rows)
+    assert (result["status"], result["exit_code"], result["done"]) == ("some_failed", 4, 2)
+    told = {row["row_id"]: (row["status"], row["code"]) for row in night.results()}
+    assert told["torn"] == ("failed", "E900_RENDER") and told["after"] == ("failed", "E932_UPSTREAM")
+    assert "the film depends on row 'torn', which is not done: E900_RENDER" in night.said
+    assert Counter(kind for kind, _ in night.done())["prompt"] == 3, (
+        "nothing of it was begun, not even its text"
+    )
+
+
 def test_a_job_that_another_driver_renders_is_left_to_that_and_stays_running(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:

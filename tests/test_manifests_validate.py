@@ -483,3 +483,15 @@ def test_image_outside_the_roots(tmp_path: Path) -> None:
 
 def test_remote_image_is_refused(tmp_path: Path) -> None:
     assert image("http://host/a.png", tmp_path) == ["E312_ASSET_SCHEME"]
+
+
+def test_rows_that_wait_for_rows_and_priorities_are_checked_with_all_else_in_the_order_of_rows():
+    rows = [row(row_id="a", depends_on=["b"]), row(row_id="b", depends_on=["a", "c"]), row(priority=101)]
+    found = [(f.row_index, f.code, f.json_path) for f in findings(*rows, row(row_id=""))]
+    assert found == [
+        (0, "E108_CIRCLE", "/depends_on/0"),
+        (1, "E107_UNKNOWN_ROW", "/depends_on/1"),
+        (1, "E108_CIRCLE", "/depends_on/0"),
+        (2, "E106_PRIORITY", "/priority"),
+        (3, "E101_MISSING", "/row_id"),
+    ]

@@ -1,0 +1,98 @@
+"""What lies in a store, with size and age: for whoever clears up, and nobody else.
+
+Beside files at their keys there are those that writers have not finished: staged ones, on the disk of the
+writer, and on S3 uploads in several parts, which no listing shows and which are paid for all the same.
+
+Decides: what is there, and how it is taken away. Does not decide: what may be (cluster.leftovers).
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from manifests.bucket import Bucket
+from manifests.places import Disk
+from manifests.store import Store
+
+
+@dataclass(frozen=True)
+class Lying:
+    """A file at a key, or an unfinished upload to it; `names` is under how many the same bytes are shown.
+
+    `staged` is where a writer's own file is.
+    """
+
+    key: str
+    size_bytes: int
+    age_s: float
+    names: int = 1
+    upload: str = ""
+    staged: Path | None = None
+
+
+def files(store: Store, prefix: str) -> Iterator[Lying]:
+    """The files in a folder of the store, `cas` too, in no order. Raises OSError."""
+    place = store._place
+    if isinstance(place, Disk):
+        yield from _on_disk(place, prefix)
+        return
+    folder = f"{place.root}/{prefix}/"
+    now = datetime.now(UTC)
+    for path, info in place.fs.find(folder, detail=True).items():
+        age_s = (now - info["LastModified"]).total_seconds()
+        yield Lying(path[len(place.root) + 1 :], int(info["size"]), age_s)
+
+
+def _on_disk(place: Disk, prefix: str) -> Iterator[Lying]:
+    now = time.time()
+    for at, _, names in os.walk(place.root / prefix):
+        for name in names:
+            path = Path(at, name)
+            try:
+                facts = path.stat()
+            except FileNotFoundError:  # its owner was quicker
+                continue
+            key = str(path.relative_to(place.root))
+            yield Lying(key, facts.st_size, now - facts.st_mtime, facts.st_nlink)
+
+
+def unfinished(store: Store) -> Iterator[Lying]:
+    """What writers staged or began to upload and have not finished. Raises OSError."""
+    now = time.time()
+    for path in sorted(store._place.staging.glob("*.tmp")):
+        try:
+            facts = path.stat()
+        except FileNotFoundError:
+            continue
+        yield Lying(path.name, facts.st_size, now - facts.st_mtime, staged=path)
+    if isinstance(store._place, Bucket):
+        yield from _uploads(store._place)
+
+
+def _uploads(place: Bucket) -> Iterator[Lying]:
+    bucket, _, prefix = place.root.partition("/")
+    asked = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+    now, more = datetime.now(UTC), True
+    while more:
+        reply = place.fs.call_s3("list_multipart_uploads", **asked)
+        for each in reply.get("Uploads", []):
+            age_s = (now - each["Initiated"]).total_seconds()
+            yield Lying(each["Key"].removeprefix(asked["Prefix"]), 0, age_s, upload=each["UploadId"])
+        more = bool(reply.get("IsTruncated"))
+        asked |= {name: reply.get(f"Next{name}", "") for name in ("KeyMarker", "UploadIdMarker") if more}
+
+
+def take_away(store: Store, lying: Lying) -> None:
+    """Nothing lies there any more. Raises OSError."""
+    place = store._place
+    if lying.staged is not None:
+        lying.staged.unlink(missing_ok=True)
+    elif lying.upload and isinstance(place, Bucket):
+        bucket, _, prefix = place.root.partition("/")
+        key = f"{prefix}/{lying.key}" if prefix else lying.key
+        place.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=lying.upload)
+    else:
+        place.remove(lying.key)

@@ -1,0 +1,200 @@
+"""Claims about deadlines and budgets as people give them: understood or refused, and told early."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.dispatch import Limits, State, decide
+from cluster.events import Admitted, Ticked
+from cluster.pace import Pace
+from jobs import deadline as deadline_module
+from jobs.budget import hard_gpu_s, ordered_gpu_s, soft_gpu_s
+from jobs.cli import main
+from jobs.deadline import DeadlineWatch
+from jobs.moment import moment, told
+from jobs.profile import SpecError
+from jobs.spec import load_spec
+from manifests.store import open_store
+from tests.night import film, shot_task
+from tests.test_jobs_cli import FILM
+from tests.test_jobs_status import begin
+
+NOW = datetime(2026, 11, 26, 18, 0, tzinfo=UTC)  # 23:30 in Kolkata
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("06:00 Asia/Kolkata", "2026-11-27T00:30"),
+        ("23:45 Asia/Kolkata", "2026-11-26T18:15"),
+        ("23:30 Asia/Kolkata", "2026-11-27T18:00"),  # that of today is now
+        ("2026-11-28 06:00 Asia/Kolkata", "2026-11-28T00:30"),
+        ("2026-11-27T06:00+05:30", "2026-11-27T00:30"),
+        ("6:00 UTC", "2026-11-27T06:00"),
+    ],
+)
+def test_a_deadline_is_the_next_such_moment_there(text, utc):
+    assert moment(text, NOW) == datetime.fromisoformat(utc + "+00:00")
+
+
+@pytest.mark.parametrize("day", ["2026-03-28T12:00+00:00", "2026-10-24T12:00+00:00"])
+def test_six_o_clock_is_six_o_clock_also_in_the_night_in_which_clocks_change(day):
+    now = datetime.fromisoformat(day)
+    found = moment("06:00 Europe/Berlin", now)
+    assert f"{found.astimezone(ZoneInfo('Europe/Berlin')):%H:%M}" == "06:00"
+    assert abs((found - now).total_seconds() / 3600 - 16.5) <= 1.0
+
+
+@given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 10**8))
+def test_the_next_such_time_is_to_come_and_no_more_than_a_day_and_a_change_of_clocks_away(
+    hour, minute, later_s
+):
+    now = NOW + timedelta(seconds=later_s)
+    found = moment(f"{hour:02}:{minute:02} America/New_York", now)
+    assert timedelta(0) < found - now <= timedelta(hours=25)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("six", "is no time"),
+        ("06:00", "is no time"),
+        ("06:00 Mars/Olympus", "no zone 'Mars/Olympus'"),
+        ("06:00 ../etc/passwd", "no zone"),
+        ("25:00 UTC", "25:00 is no time of day"),
+        ("2026-11-27T06:00", "names no time zone"),
+        ("2026-02-30 06:00 UTC", "day"),
+    ],
+)
+def test_what_is_no_moment_is_refused_by_what_is_wrong(text, said):
+    with pytest.raises(ValueError, match=said):
+        moment(text, NOW)
+    with pytest.raises(SpecError, match=said):
+        load_spec(None, [f"deadline={text}"])
+
+
+def test_both_forms_survive_the_way_through_settings():
+    for text in ("06:00 Asia/Kolkata", "2026-11-27T06:00+05:30"):
+        assert load_spec(None, [f"deadline={text}"]).deadline == text
+
+
+def test_how_a_job_stands_is_said_in_hours_and_minutes():
+    assert told(NOW + timedelta(minutes=192), NOW) == (
+        "predicted to end at 21:12 UTC, 3 h 12 min after its deadline: "
+        "the least urgent films that are not begun will be dropped"
+    )
+    assert told(NOW, NOW + timedelta(minutes=5)) == "predicted to end at 18:00 UTC, 5 min before its deadline"
+
+
+def watched(store, minutes, n_films=2):
+    """A job of so many films of 6 predictions, of which none is done, with a pace of one a minute."""
+    films = [film(str(k), shot_task(str(k), 3)) for k in range(n_films)]
+    watch = DeadlineWatch(
+        store, "night", datetime.now(UTC) + timedelta(minutes=minutes), 6 * n_films, n_films
+    )
+    state = State(Limits())
+    for each in films:
+        state, _ = decide(state, Admitted(each))
+        watch.event(Admitted(each), state)
+    return watch, decide(state, Ticked(600.0))[0]
+
+
+def paced(state):
+    return Pace(10, ((0.0, 0), (600.0, 10)))
+
+
+def test_a_job_that_will_be_late_says_so_once_and_again_when_that_has_changed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(deadline_module, "NOTE_S", 0.0)
+    store = open_store(str(tmp_path))
+    watch, state = watched(store, minutes=5)
+    watch.event(Ticked(600.0), state)
+    assert capsys.readouterr().err == "", "no pace is known yet"
+    late = replace(state, pace=paced(state))
+    for _ in range(3):
+        watch.event(Ticked(600.0), late)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "7 min after its deadline" in said[0]
+    watch.event(Ticked(600.0), replace(state, pace=Pace(10, ((0.0, 0), (60.0, 60)))))
+    assert "before its deadline" in capsys.readouterr().err
+
+
+def test_the_forecast_stands_in_status_while_the_job_runs(tmp_path, capsys):
+    store = open_store(str(tmp_path))
+    begin(store, "night")
+    watch, state = watched(store, minutes=5)
+    watch.event(Ticked(600.0), replace(state, pace=paced(state)))
+    capsys.readouterr()
+    assert main(["status", "night", "--out", store.url]) == 0
+    assert "  deadline  predicted to end at" in (said := capsys.readouterr().out) and "7 min after" in said
+    assert main(["status", "night", "--out", store.url, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["forecast"]["predicted_end"]
+
+
+def test_a_job_whose_deadline_has_passed_is_refused_before_anything_is_written(tmp_path, capsys):
+    path, out = tmp_path / "film.yaml", tmp_path / "out"
+    path.write_text(FILM)
+    past = "deadline=2020-01-01T06:00+00:00"
+    assert main(["run", str(path), "--out", str(out), "--local", past]) == 2
+    assert "has passed" in capsys.readouterr().err and not (out / "jobs").exists()
+
+
+# Budgets.
+
+
+def test_of_budgets_in_gpu_seconds_and_in_money_the_tighter_holds():
+    settings = ["cluster.price_per_gpu_hour=2", "cluster.budget_money=10", "cluster.soft_money=1"]
+    cluster = load_spec(None, [*settings, "cluster.soft_gpu_s=600"]).cluster
+    assert hard_gpu_s(cluster) == 5 * 3600 and soft_gpu_s(cluster) == 600
+    none = load_spec().cluster
+    assert hard_gpu_s(none) == soft_gpu_s(none) == float("inf")
+
+
+def test_money_without_a_price_is_refused():
+    with pytest.raises(SpecError, match="price_per_gpu_hour"):
+        load_spec(None, ["cluster.budget_money=10"])
+
+
+@pytest.mark.parametrize(
+    ("words", "gpu_s", "soft"),
+    [
+        (["7200"], 7200.0, False),
+        (["--gpu-hours", "2", "--soft"], 7200.0, True),
+        (["--money", "10"], 5 * 3600.0, False),
+        (["0"], 0.0, False),
+    ],
+)
+def test_an_order_names_a_budget_in_any_of_three_ways(tmp_path, capsys, words, gpu_s, soft):
+    store = open_store(str(tmp_path))
+    record = {"job_id": "night", "spec": {"cluster": {"price_per_gpu_hour": 2.0}}}
+    store.put_marker("jobs/night/job.json", record)
+    assert main(["budget", "night", *words, "--out", store.url, "-o", "json"]) == 0
+    order = json.loads(capsys.readouterr().out)
+    assert (order["gpu_s"], order.get("soft", False)) == (gpu_s, soft)
+
+
+def test_a_budget_that_is_given_twice_or_not_at_all_is_refused():
+    for given_ in ((None, None, None), (1.0, 1.0, None)):
+        with pytest.raises(ValueError, match="and once"):
+            ordered_gpu_s(*given_, {})
+    with pytest.raises(ValueError, match="without a price"):
+        ordered_gpu_s(None, None, 5.0, {})
+
+
+def test_after_a_soft_budget_a_run_ends_as_stopped_with_what_was_begun(tmp_path, capsys, tiny_folder):
+    path, out = tmp_path / "films.yaml", tmp_path / "out"
+    other = FILM.replace("row_id: rain", "row_id: snow").replace("rain falls", "snow falls")
+    path.write_text(FILM + other.replace("shot_id: s1", "shot_id: s2"))
+    settings = [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.sampling.n_steps=2"]
+    settings += [f"identity={tmp_path / 'identity'}", "cluster.soft_gpu_s=0.0001", "cluster.max_canvases=1"]
+    settings += ["deadline=23:59 Pacific/Kiritimati"]
+    assert main(["run", str(path), "--out", str(out), "--local", *settings]) == 8
+    result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("LONGTAKE_RESULT "))
+    assert (result["status"], result["done"], result["failed"], result["dropped"]) == ("stopped", 1, 1, 1)
+    assert result["deadline"].endswith("T09:59:00+00:00")
+    page = (out / "report" / "index.html").read_text()
+    assert "E943_SOFT_BUDGET" in page and ", due " in page and "<dt>dropped</dt>" in page
