@@ -93,10 +93,10 @@ class StageHandle:
         answer = self.actor.open.options(num_returns=1 + task.course.n_slots)
         return _listed(answer.remote(task, opening))
 
-    def advance(self, task: ShotTask, opening: int, predictions: list[Ref]) -> list[Ref]:
-        """A Turn, then as in `open`, of the next step."""
+    def advance(self, task: ShotTask, opening: int, predictions: list[Ref], gpu_s: float) -> list[Ref]:
+        """A Turn, then as in `open`, of the next step; gpu_s is what the predictions took."""
         answer = self.actor.advance.options(num_returns=1 + task.course.n_slots)
-        return _listed(answer.remote(task.key, opening, *predictions))
+        return _listed(answer.remote(task.key, opening, *predictions, gpu_s=gpu_s))
 
     def drop(self, key: str, opening: int, save: bool) -> None:
         """Nobody waits for this."""

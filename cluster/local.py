@@ -46,7 +46,7 @@ class LocalCrew:
         self.conductor = Conductor(setup.store_url, setup.checkpoint_every, setup.threads, setup.cache)
         self.rank = Rank(*told, check_memory=check, cache=setup.cache)
         self.requests: dict[Window, Request] = {}
-        self.predictions: dict[Window, Packed] = {}
+        self.predictions: dict[Window, tuple[Packed, float]] = {}  # and the GPU-seconds that they took
         self.events: deque[Event] = deque(Hired(role, role) for role in [*self.stages, GANG])
         self.events.append(Hired("conduct", "conduct", setup.canvases_per_conductor))
 
@@ -101,9 +101,11 @@ class LocalCrew:
 
     def _advance(self, task: ShotTask, opening: int, step: int) -> Event:
         windows = [Window(task.key, opening, step, part) for part in task.course.parts_at(step)]
-        predictions = [self.predictions.pop(window) for window in windows]
-        return self._turn(task, opening, self.conductor.advance(task.key, opening, *predictions))
+        predictions, took = zip(*(self.predictions.pop(window) for window in windows), strict=True)
+        answer = self.conductor.advance(task.key, opening, *predictions, gpu_s=sum(took))
+        return self._turn(task, opening, answer)
 
     def _predict(self, gang: str, window: Window) -> Event:
-        fared, self.predictions[window] = self.rank.predict(self.requests.pop(window))
+        fared, prediction = self.rank.predict(self.requests.pop(window))
+        self.predictions[window] = prediction, fared.gpu_s
         return Predicted(gang, window, fared)

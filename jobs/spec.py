@@ -16,7 +16,7 @@ from yaml import YAMLError
 from engine.parallel.axes import DEEPSPEED, EXCHANGES
 from jobs.profile import Profile, SpecError
 
-_EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", "budget_gpu_s")
+_EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", "budget_gpu_s", "price_per_gpu_hour")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ClusterSpec:
     is for ranks of one gang that wait for each other, step_timeout_s for a window's prediction, with the
     loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
     a finisher. check_memory=false begins also what would not fit by arithmetic, and finds out.
+    price_per_gpu_hour is what an hour of one GPU costs, 0 where it is not known, in currency, any word.
     """
 
     gangs: int = 0
@@ -65,6 +66,8 @@ class ClusterSpec:
     canary_films: int = 0
     budget_gpu_s: float = 0.0
     cache: str = "auto"
+    price_per_gpu_hour: float = 0.0
+    currency: str = ""
 
     def __post_init__(self) -> None:
         counts = ("conductors", "decoders", "finishers", "threads")
@@ -93,17 +96,23 @@ class ClusterSpec:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Everything but the manifest. `roots` are the folders that given files and adapters may come from."""
+    """Everything but the manifest. `roots` are the folders that given files and adapters may come from.
+
+    log is text for people, or json for a line of JSON for every event of the driver and its workers.
+    """
 
     profiles: dict[str, Profile] = field(default_factory=lambda: {"chalk": Profile()})
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
     on_invalid: str = "reject"
     roots: tuple[str, ...] = ()
     identity: str = "~/.local/share/longtake"
+    log: str = "text"
 
     def __post_init__(self) -> None:
         if self.on_invalid not in ("reject", "skip"):
             raise SpecError(f"on_invalid={self.on_invalid!r} must be reject or skip")
+        if self.log not in ("text", "json"):
+            raise SpecError(f"log={self.log!r} must be text or json")
 
 
 def load_spec(
