@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from cluster.copies import outlined
+from cluster.logs import reporting
 from cluster.once import claim, found, found_file
 from cluster.tasks import Model, Outcome, ShotTask
 from engine.batch import apart, timestep_of, together
@@ -80,6 +81,7 @@ class Conductor:
         self.store, self.checkpoint_every, self.cache = open_store(store_url), checkpoint_every, cache
         self.shots: dict[str, OpenShot] = {}
 
+    @reporting
     def open(self, task: ShotTask, opening: int) -> Answer:
         """Put a shot on a canvas, where its last checkpoint left it, and lay out the step to come."""
         before = found(self.store, task.kind, task.key)
@@ -94,6 +96,7 @@ class Conductor:
         except StopIteration as end:  # a checkpoint of the last step
             return self._close(shot, end.value)
 
+    @reporting
     def advance(self, key: str, opening: int, *predictions: Packed, gpu_s: float = 0.0) -> Answer:
         """Take a step's predictions, in the order of its requests, and lay out the next step.
 

@@ -33,7 +33,7 @@ from cluster.tasks import Task
 GRAIN_S = 1.0
 ROWS_A_S = 20.0
 LONGEST = 60  # grains that a run lasts at most
-Row = dict[str, Any]  # columns of manifests.ledger.EVENTS, but times: `began_s` and `ended_s`, of this clock
+Row = dict[str, Any]  # columns of manifests.ledger.EVENTS, with `began_s` and `ended_s` for began and ts
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Diary:
                 self.rows.update((key, film.row_id) for key in film.tasks if key not in self.rows)
             case Hired(worker, role, _, host):
                 self.gangs |= {worker} if role == GANG else set()
-                yield {"event": "hired", "worker": worker, "kind": role, "host": host or None}
+                row = {"event": "hired", "worker": worker, "kind": role, "ended_s": now_s}
+                yield row | {"host": host or None}
             case Run(worker, task):
                 self._begin(now_s, worker, task)
             case Open(worker, task):

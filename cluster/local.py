@@ -23,6 +23,7 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.logs import AT
 from cluster.rank import Rank
 from cluster.stages import Decoder, Encoder, Finisher
 from cluster.tasks import ShotTask
@@ -80,10 +81,14 @@ class LocalCrew:
         """Nothing outlives the process."""
 
     def _try(self, key: str, worker: str, call: Callable[[], Event], window: Window | None = None) -> None:
+        at = {"worker": worker, "task": key[:8]}
+        token = AT.set(at | {"window": f"step {window.step} part {window.part}"} if window else at)
         try:
             event = call()
         except Exception as error:  # a film's trouble is data: dispatch decides what it means
             event = Raised(key, worker, judge(error), window)
+        finally:
+            AT.reset(token)
         self.events.append(event)
 
     def _open(self, task: ShotTask, opening: int) -> Event:

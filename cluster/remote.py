@@ -173,7 +173,7 @@ class RayCrew:
             refs, role, capacity = self.gangs[worker].form(), GANG, 1
         else:
             role = worker.rpartition("-")[0]
-            self.stages[worker] = StageHandle(role, self.setup)
+            self.stages[worker] = StageHandle(worker, self.setup)
             refs = [self.stages[worker].ready()]
             capacity = self.setup.canvases_per_conductor if role == "conduct" else 1
         self._await(refs, Call(worker, "", lambda host: Hired(worker, role, capacity, host or "")))

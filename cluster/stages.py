@@ -13,6 +13,7 @@ from threading import RLock, Timer
 from typing import Any
 
 from cluster.copies import whole
+from cluster.logs import reporting
 from cluster.once import Made, done_once, found_file, found_task
 from cluster.shortage import Shortage, part_shortage, place_on
 from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
@@ -128,6 +129,7 @@ class Encoder:
         self.text = LoadedPart("text", device, threads, IDLE_S, check_memory, cache)
         self.given = LoadedPart("given", device, threads, IDLE_S, check_memory, cache)
 
+    @reporting
     def run(self, task: PromptTask | GivenTask) -> Outcome:
         """Encode one text, or one thing that is given."""
         if isinstance(task, GivenTask):
@@ -172,6 +174,7 @@ class Decoder:
         self.store = open_store(store_url)
         self.vae = LoadedPart("vae", device, threads, check_memory=check_memory, cache=cache)
 
+    @reporting
     def run(self, task: SegmentTask) -> Outcome:
         """Decode and encode one shot."""
         return done_once(self.store, task, lambda folder: self._segment(task, folder))
@@ -231,6 +234,7 @@ class Finisher:
         set_threads(threads)
         self.store, self.identity_folder = open_store(store_url), Path(identity_folder)
 
+    @reporting
     def run(self, task: MasterTask | VersionTask) -> Outcome:
         """Do a master or a version."""
         if isinstance(task, MasterTask):

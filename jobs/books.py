@@ -1,7 +1,8 @@
 """All that is kept of what happens in a job: the ledger, the account, and what is exported. The thin shell.
 
 What the crew is asked for is noted on its way to the crew, so events and actions come in the order in which
-they happen, each with its time. The clock only goes forward; times of the ledger are counted back from now.
+they happen, each with its time. All times are of one clock that goes forward only, also while the machine
+sleeps: it is set by the wall's when the books are opened.
 """
 
 import time
@@ -57,7 +58,7 @@ class Books:
         self.store, self.key = store, f"{bills(job_id)}/{epoch:06}.json"
         self.ledger, self.price, self.meter = ledger, price, Meter(sink, job_id)
         self.account, self.diary = Account(ranks=ranks), Diary()
-        self.began, self.film_s = time.monotonic(), 0.0
+        self.opened, self.began_s, self.film_s = datetime.now(UTC), _clock_s(), 0.0
         self.bill: Bill | None = None
 
     def __enter__(self) -> "Books":
@@ -96,21 +97,24 @@ class Books:
             self.bill = bill_of(self.account, self.film_s, self.price)
             self.meter.close(self.account)
             self.store.put_marker(self.key, asdict(self.bill))
-            self._record(self.diary.close(now_s), now_s)
+            self._record(self.diary.close(now_s))
         return self.bill
 
     def _now_s(self) -> float:
-        return time.monotonic() - self.began
+        return _clock_s() - self.began_s
 
     def _note(self, what: Event | Action) -> None:
         now_s = self._now_s()
         self.account = advance(self.account, now_s, what)
-        self._record(self.diary.note(now_s, what), now_s)
+        self._record(self.diary.note(now_s, what))
 
-    def _record(self, rows: Iterable[dict[str, Any]], now_s: float) -> None:
+    def _record(self, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:
-            now = datetime.now(UTC)
             for name, column in (("began_s", "began"), ("ended_s", "ts")):
                 if (seconds := row.pop(name, None)) is not None:
-                    row[column] = now - timedelta(seconds=now_s - seconds)
+                    row[column] = self.opened + timedelta(seconds=seconds)
             self.ledger.record(**row)
+
+
+def _clock_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

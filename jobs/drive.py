@@ -17,6 +17,7 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redi
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cluster.logs import LOG, log_as_text
 from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult, results_key
 from jobs.places import opened
 from jobs.preview import findings_text, spec_of
@@ -26,6 +27,7 @@ from jobs.signals import STOPS, Stopped, Stopping, stoppable
 if TYPE_CHECKING:
     from cluster.dispatch import State
     from cluster.events import Event, FilmDone
+    from cluster.metrics import Sink
     from cluster.shortage import Place
     from jobs.run import Job, Show
     from jobs.spec import ClusterSpec
@@ -40,6 +42,7 @@ class Account:
         self.job_id, self.out, self.command = arguments.job_id or "", arguments.out, arguments.command
         self.began, self.films, self.done, self.failed, self.invalid = time.monotonic(), 0, 0, 0, 0
         self.show: Show | None = None
+        self.as_json = False  # whether lines are logged, rather than shown
 
     def begin(self, job: "Job") -> None:
         """Note what is asked."""
@@ -127,6 +130,7 @@ def drive(arguments: argparse.Namespace) -> int:
 
 def _drive(arguments: argparse.Namespace) -> int:
     account = Account(arguments)
+    log_as_text(work=os.environ.get("LONGTAKE_TRACEBACK") == "1")
     try:
         with stoppable(account.stopped) as stopping:
             result = _to_an_end(arguments, account, stopping)
@@ -143,7 +147,7 @@ def _to_an_end(arguments: argparse.Namespace, account: Account, stopping: Stoppi
     """The job's result, whatever error it meets. Raises Stopped."""
     try:
         result = _render(arguments, account, stopping)
-        print(_closing(result, account.command))
+        _say_end(result, account)
         return result
     except BaseException as error:
         if stopping.number is not None:
@@ -162,8 +166,10 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
+    from cluster.logs import log_as_json
     from cluster.shortage import place_on
     from engine.numerics import default_device
+    from jobs.log import Journal
     from jobs.run import prepare, run
     from jobs.show import make_show
     from jobs.stock import check_models
@@ -171,8 +177,12 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     job = prepare(arguments.manifest, spec, account.job_id)
     check_models(job.stocked)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
+    account.as_json = spec.log == "json"
+    if account.as_json:
+        log_as_json("stdout", {"job": job.job_id, "worker": "driver"})
     with ExitStack() as stack:
         hire: Any = LocalCrew
+        sink: Sink | None = None
         place: Place | None
         if arguments.local:
             _refuse_gangs(spec.cluster)
@@ -180,9 +190,10 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             place = place_on(default_device() if device == "auto" else device)
         else:
             from cluster.connect import connect
+            from cluster.export import RaySink
             from cluster.remote import RayCrew
 
-            hire = RayCrew
+            hire, sink = RayCrew, RaySink()
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
             job = with_open_axes(job, arguments.out)
@@ -190,8 +201,9 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             place = place_on_ray(job)
         job = with_open_batch(job, arguments.out, arguments.local)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
-        account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
-        return run(job, arguments.out, hire, account, place)
+        show = Journal(where, time.monotonic) if account.as_json else make_show(sys.stdout, where=where)
+        account.show = stack.enter_context(closing(show))
+        return run(job, arguments.out, hire, account, place, sink)
 
 
 def _refuse_gangs(cluster: "ClusterSpec") -> None:
@@ -232,7 +244,7 @@ def with_open_axes(job: "Job", out: str) -> "Job":
     from jobs.axes import with_axes
 
     job, reason = with_axes(job, machine_of(living_nodes()), opened(out))
-    print(f"gangs  {reason}")
+    _remark("gangs", reason, job)
     return job
 
 
@@ -248,8 +260,26 @@ def with_open_batch(job: "Job", out: str, local: bool) -> "Job":
 
         nodes = living_nodes()
     job, reason = with_batch(job, nodes, opened(out))
-    print(f"batch  {reason}")
+    _remark("batch", reason, job)
     return job
+
+
+def _remark(what: str, reason: str, job: "Job") -> None:
+    """Say what was chosen for the job, and why."""
+    if job.spec.log == "json":
+        LOG.info("%s: %s", what, reason)
+    else:
+        print(f"{what}  {reason}")
+
+
+def _say_end(result: JobResult, account: Account) -> None:
+    """The last words before the last line."""
+    if account.as_json:
+        from jobs.log import ended
+
+        ended(result)
+    else:
+        print(_closing(result, account.command))
 
 
 def _closing(result: JobResult, command: list[str]) -> str:

@@ -15,13 +15,14 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.utils import get_protocol
 
+from manifests.measured import Measured, Told
 from manifests.places import Bucket, Disk, StoreError, plain_path
 
 __all__ = ["Corrupt", "Store", "StoreError", "Unreadable", "open_store"]
@@ -52,7 +53,12 @@ class Store:
     """One tree of artefacts and keys; make it with ``open_store``. It can be sent to other processes."""
 
     url: str
-    _place: Disk | Bucket
+    _place: Disk | Bucket | Measured
+
+    def measured(self, told: Told) -> "Store":
+        """The same store, in this process: `told` is called after every call of its place."""
+        place = self._place.place if isinstance(self._place, Measured) else self._place
+        return replace(self, _place=Measured(place, told))
 
     def put_artefact(self, data: bytes | Path) -> str:
         """The bytes (or the file's) are stored under the returned BLAKE2b-256 hex. Raises OSError."""
