@@ -84,6 +84,13 @@ METRICS = {
 }
 
 
+def table() -> list[list[str]]:
+    """The metrics as a table, its head first."""
+    head = [["metric", "kind", "unit", "tags", "what"], ["---"] * 5]
+    rows = [[f"`{m.exported}`", m.kind, m.unit, ", ".join(m.tags), m.doc] for m in METRICS.values()]
+    return head + rows
+
+
 class Sink(Protocol):
     """Where numbers go."""
 

@@ -67,6 +67,10 @@ class Kept(Night):
             else:
                 self.account = advance(self.account, self.seconds, action)
         self.check_account()
+        self.seen(event, self.log[n:])
+
+    def seen(self, event, actions):
+        """For others who watch."""
 
     def finish(self, worker, task):
         if task.kind == "shot" and task.key not in self.store:
