@@ -10,7 +10,7 @@ A shot that films share is paid for by the first of them, and saved for the othe
 windows are neither kept nor wasted, so that used = kept + wasted + open at any moment, and open is 0 at the
 end. Seconds are whole microseconds: sums are exact, and the same in any order.
 
-A cause is a class of errors (cluster.classes), or one of CAUSES.
+A cause is a class of errors (cluster.classes), or one of CAUSES (cluster.tally).
 
 Decides: whose seconds are whose, and of which kind. Does not decide: what they cost (jobs.bill).
 """
@@ -37,63 +37,8 @@ from cluster.events import (
     Window,
 )
 from cluster.state import GANG, without
+from cluster.tally import Paid, Tally, cause_of, taken_us, us_of
 from cluster.tasks import Failure, FilmTasks, Outcome
-
-CAUSES = {
-    "LOST": "a worker was gone, and nobody knows of what",
-    "REDONE": "done again from a checkpoint, since the shot had to be opened again",
-    "LATE": "the answer came when nobody waited for it any more",
-    "ENDED": "the film or the job was ended before the shot was done",
-}
-_ENDS = {"E930_CANCELLED", "E931_SKIPPED", "E940_BUDGET", "E941_BREAKER"}
-US = 1_000_000  # microseconds in a second
-
-
-@dataclass(frozen=True)
-class Tally:
-    """GPU-seconds of a job or of a film, in microseconds."""
-
-    kept_us: int = 0
-    saved_us: int = 0
-    wasted: Map[str, int] = Map()
-    before_us: int = 0  # of those kept, by earlier tries of the same film
-
-    @property
-    def wasted_us(self) -> int:
-        """Of all causes."""
-        return sum(self.wasted.values())
-
-    @property
-    def used_us(self) -> int:
-        """All that has ended."""
-        return self.kept_us + self.wasted_us
-
-    def plus(self, us: int, cause: str) -> "Tally":
-        """With so much more kept, where there is no cause, or else wasted."""
-        if not us:
-            return self
-        if not cause:
-            return replace(self, kept_us=self.kept_us + us)
-        return replace(self, wasted=self.wasted.set(cause, self.wasted.get(cause, 0) + us))
-
-
-@dataclass(frozen=True)
-class Paid:
-    """What the windows of a shot under way took, by step, and why they are done again where they are.
-
-    `found`: its first canvas came from a checkpoint of an earlier run.
-    """
-
-    conductor: str = ""
-    opening: int = 0  # 0 while it has no canvas
-    steps: Map[int, int] = Map()
-    cause: str = "REDONE"
-    found: bool | None = None
-
-    @property
-    def us(self) -> int:
-        """Of all steps."""
-        return sum(self.steps.values())
 
 
 @dataclass(frozen=True)
@@ -118,7 +63,7 @@ class Account:
 
     def hired_until_us(self, now_s: float) -> int:
         """Hired until now, by all gangs."""
-        return self.hired_us + sum(_us(now_s - since, self.ranks) for since in self.gangs.values())
+        return self.hired_us + sum(us_of(now_s - since, self.ranks) for since in self.gangs.values())
 
 
 def advance(account: Account, now_s: float, what: Event | Action) -> Account:
@@ -158,7 +103,7 @@ def settled(account: Account, film: FilmDone) -> tuple[Account, Tally]:
     for shot in _shots(film.film):
         left = tuple(other for other in account.users.get(shot, ()) if other != row)
         if not left and shot in account.shots:
-            account = _closed(account, shot, _cause_of(film, shot))
+            account = _closed(account, shot, cause_of(film, shot))
         users = account.users.set(shot, left) if left else without(account.users, shot)
         payers = account.payers if left else without(account.payers, shot)
         account = replace(account, users=users, payers=payers)
@@ -174,7 +119,7 @@ def settled(account: Account, film: FilmDone) -> tuple[Account, Tally]:
 def closed(account: Account, now_s: float) -> Account:
     """The books of a job that ends now: what is under way is lost with its crew."""
     for window, (_, since) in account.calls.items():
-        account = _used(account, window.shot, _us(now_s - since, account.ranks), "ENDED")
+        account = _used(account, window.shot, us_of(now_s - since, account.ranks), "ENDED")
     for shot in account.shots:
         account = _closed(account, shot, "ENDED")
     return replace(account, calls=Map(), hired_us=account.hired_until_us(now_s), gangs=Map())
@@ -197,8 +142,8 @@ def _predicted(account: Account, now_s: float, event: Predicted) -> Account:
         return account  # of a gang that was lost, and counted then
     account = replace(account, calls=account.calls.delete(window))
     if event.fared is None:
-        return _used(account, window.shot, _us(now_s - call[1], account.ranks), "LOST")
-    us, paid = _us(event.fared.gpu_s, 1), account.shots.get(window.shot)
+        return _used(account, window.shot, us_of(now_s - call[1], account.ranks), "LOST")
+    us, paid = us_of(event.fared.gpu_s, 1), account.shots.get(window.shot)
     if paid is None or paid.opening != window.opening:
         return _used(account, window.shot, us, "LATE")
     steps = paid.steps.set(window.step, paid.steps.get(window.step, 0) + us)
@@ -210,7 +155,7 @@ def _raised(account: Account, now_s: float, event: Raised) -> Account:
     call = account.calls.get(event.window) if event.window else None
     if event.window is not None and call is not None and call[0] == event.worker:
         account = replace(account, calls=account.calls.delete(event.window))
-        us = _us(now_s - call[1], account.ranks)
+        us = us_of(now_s - call[1], account.ranks)
         account = _used(account, event.key, us, event.failure.error_class)
     return _blamed(account, event.key, event.failure.error_class)
 
@@ -220,12 +165,12 @@ def _lost(account: Account, now_s: float, event: Lost) -> Account:
     for window, (gang, since) in account.calls.items():
         if gang == event.worker:
             account = replace(account, calls=account.calls.delete(window))
-            account = _used(account, window.shot, _us(now_s - since, account.ranks), cause)
+            account = _used(account, window.shot, us_of(now_s - since, account.ranks), cause)
     for shot, paid in account.shots.items():
         if paid.conductor == event.worker:
             account = _with(account, shot, replace(paid, conductor="", opening=0, cause=cause))
     if event.worker in account.gangs:
-        us = _us(now_s - account.gangs[event.worker], account.ranks)
+        us = us_of(now_s - account.gangs[event.worker], account.ranks)
         gangs = account.gangs.delete(event.worker)
         account = replace(account, gangs=gangs, hired_us=account.hired_us + us)
     return account
@@ -277,11 +222,6 @@ def _done(account: Account, shot: str, outcome: Outcome) -> Account:
 # Sums.
 
 
-def taken_us(result: Outcome | Failure | None) -> int:
-    """What making a shot, or what was made of it, took, as its marker says; 0 where it says nothing."""
-    return _us(result.facts.get("gpu_s") or 0.0, 1) if isinstance(result, Outcome) else 0
-
-
 def _saved(account: Account, film: FilmDone) -> int:
     """What the film had no gang do: of a master that was found all its shots, else shot by shot."""
     results, row = film.results, film.film.row_id
@@ -297,15 +237,6 @@ def _saved(account: Account, film: FilmDone) -> int:
         elif isinstance(shot_result, Outcome) and account.payers.get(shot) != row:
             saved[shot] = taken_us(shot_result)
     return sum(saved.values())
-
-
-def _cause_of(film: FilmDone, shot: str) -> str:
-    """Why a shot of a film that has ended came to nothing."""
-    wanted = [film.results[task.key] for task in film.film.wanted]
-    failure = next((f for f in (film.results.get(shot), *wanted) if isinstance(f, Failure)), None)
-    if failure is None or failure.code in _ENDS:
-        return "ENDED"
-    return failure.error_class
 
 
 def _shots(film: FilmTasks) -> tuple[str, ...]:
@@ -335,7 +266,3 @@ def _charged(account: Account, shot: str, us: int, cause: str) -> Account:
 
 def _with(account: Account, shot: str, paid: Paid) -> Account:
     return replace(account, shots=account.shots.set(shot, paid))
-
-
-def _us(seconds: float, ranks: int) -> int:
-    return max(0, round(seconds * US)) * ranks

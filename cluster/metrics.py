@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cluster.account import US, Account
+from cluster.account import Account
 from cluster.events import Done, Event, FilmDone, Hired, Lost, Predicted, Raised
 from cluster.state import GANG, State
+from cluster.tally import US
 from cluster.tasks import Failure
 
 SEND_S = 1.0

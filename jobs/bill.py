@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.account import US, Account, Tally
+from cluster.account import Account
+from cluster.tally import US, Tally
 
 HOUR_S = 3600.0
 

@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cluster.orders import WHERE, checked
+from jobs.bill import HOUR_S
 from jobs.outcome import DONE
 from jobs.places import opened, reading
 from jobs.refusal import Refused
 from jobs.status import known_job, latest
 from manifests.control import give_order
+from manifests.store import Store
 
 TOLD = {
     "pause": "begins no new work; what is under way goes on",
@@ -38,6 +40,8 @@ def order(arguments: argparse.Namespace) -> int:
         raise Refused(str(error)) from error
     with reading(arguments.out):
         known_job(store, arguments.job, arguments.out)
+        if getattr(arguments, "money", False):
+            asked["gpu_s"] = _bought(store, arguments.job, asked["gpu_s"])
         number = give_order(store, arguments.job, asked)
         _, result = latest(store, arguments.job)
     if arguments.output == "json":
@@ -55,6 +59,15 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
     if getattr(arguments, "where", None):
         asked["where"] = dict(_condition(text) for text in arguments.where)
     return asked
+
+
+def _bought(store: Store, job: str, amount: float) -> float:
+    """The GPU-seconds that an amount of money buys, at the price that the job was told."""
+    record = store.read_marker(f"jobs/{job}/job.json") or {}
+    price = record.get("spec", {}).get("cluster", {}).get("price_per_gpu_hour")
+    if not price:
+        raise Refused(f"{job} was told no cluster.price_per_gpu_hour: give GPU-seconds, without --money")
+    return float(amount / price * HOUR_S)
 
 
 def _who() -> str:

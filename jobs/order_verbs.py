@@ -40,3 +40,6 @@ def _add_what(verb: argparse.ArgumentParser, name: str) -> None:
         verb.add_argument("value", type=int, metavar="N", help="-100 to 100; 0 is usual, more goes first")
     if name == "budget":
         verb.add_argument("gpu_s", type=float, metavar="S", help="GPU-seconds of a run; 0 is no limit")
+        verb.add_argument(
+            "--money", action="store_true", help="S is money, at the price that the job was told"
+        )

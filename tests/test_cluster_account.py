@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.account import CAUSES, US, Account, advance, closed, settled
+from cluster.account import Account, advance, closed, settled
 from cluster.classes import CLASSES
 from cluster.dispatch import Limits
 from cluster.events import (
@@ -24,6 +24,7 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.tally import CAUSES, US
 from cluster.tasks import Failure, Outcome
 from engine.parallel.axes import Axes
 from tests.night import Night, film, shot_task, workers
