@@ -14,6 +14,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from cluster.logs import log_as_json, log_as_text
 from cluster.metrics import METRICS, Metric, Sink
+from cluster.state import GANG
 
 
 class RaySink:
@@ -54,7 +55,8 @@ class StoreMeter:
 
 def equip(actor: Any, worker: str, job_id: str, log: str) -> None:
     """In a worker's own process: count what its store does, and have it log as the job is told to."""
-    role = worker.partition("/")[0].rpartition("-")[0]
+    name = worker.partition("-")[0]
+    role = GANG if name == "gang" else name
     actor.store = actor.store.measured(StoreMeter(RaySink(), job_id, role))
     if log == "json":
         log_as_json("stderr", {"job": job_id, "worker": worker}, _under_way)

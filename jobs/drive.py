@@ -18,6 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cluster.logs import LOG, log_as_text
+from jobs.bill import Bill
 from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult, results_key
 from jobs.places import opened
 from jobs.preview import findings_text, spec_of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cluster.shortage import Place
     from jobs.run import Job, Show
     from jobs.spec import ClusterSpec
+    from manifests.store import Store
 
 STATUSES = {TOOL: "error", USAGE: "usage", INVALID: "invalid", FAILED: "failed", UNREACHABLE: "unreachable"}
 
@@ -43,6 +45,7 @@ class Account:
         self.began, self.films, self.done, self.failed, self.invalid = time.monotonic(), 0, 0, 0, 0
         self.show: Show | None = None
         self.as_json = False  # whether lines are logged, rather than shown
+        self.bill = Bill()
 
     def begin(self, job: "Job") -> None:
         """Note what is asked."""
@@ -80,6 +83,7 @@ class Account:
             out=self.out,
             results="",
             report="",
+            gpu=self.bill,
         )
 
     def stopped(self, number: int) -> tuple[str, JobResult]:
@@ -150,6 +154,7 @@ def _to_an_end(arguments: argparse.Namespace, account: Account, stopping: Stoppi
         _say_end(result, account)
         return result
     except BaseException as error:
+        _note_bill(account)
         if stopping.number is not None:
             _, result = account.stopped(stopping.number)
             _leave_word(result)
@@ -295,9 +300,30 @@ def _closing(result: JobResult, command: list[str]) -> str:
     return closing_lines(result, rows, command)
 
 
+def _note_bill(account: Account) -> None:
+    """What the run took until it was cut short, if it left its bill."""
+    from jobs.books import bills
+    from manifests.store import StoreError
+
+    if not account.job_id:
+        return
+    with suppress(StoreError, OSError, ValueError, TypeError, Refused):
+        store = opened(account.out)
+        if epoch := _own_epoch(store, account.job_id):
+            account.bill = Bill(**(store.read_marker(f"{bills(account.job_id)}/{epoch:06}.json") or {}))
+
+
+def _own_epoch(store: "Store", job_id: str) -> int:
+    """The job's latest driver, if that is this process; else 0."""
+    from jobs.status import latest
+
+    epoch, _ = latest(store, job_id)
+    claim = store.read_marker(f"jobs/{job_id}/driver/epoch-{epoch:06}.json") or {}
+    return epoch if (claim.get("host"), claim.get("pid")) == (platform.node(), os.getpid()) else 0
+
+
 def _leave_word(result: JobResult) -> None:
     """Record the end of a job that was cut short, or `wait` would wait for ever; not if it never began."""
-    from jobs.status import latest
     from manifests.store import StoreError
 
     if not result.job_id:
@@ -305,9 +331,7 @@ def _leave_word(result: JobResult) -> None:
     # Trouble with the store may be the very reason for the end: the job is then left without a word.
     with suppress(StoreError, OSError, ValueError, Refused):
         store = opened(result.out)
-        epoch, _ = latest(store, result.job_id)
-        claim = store.read_marker(f"jobs/{result.job_id}/driver/epoch-{epoch:06}.json") or {}
-        if (claim.get("host"), claim.get("pid")) == (platform.node(), os.getpid()):
+        if epoch := _own_epoch(store, result.job_id):
             store.put_marker(f"jobs/{result.job_id}/ended/{epoch:06}.json", asdict(result))
 
 

@@ -1,4 +1,4 @@
-"""Claims about what leaves processes of a Ray cluster: a node's endpoint has the numbers, lines have fields."""
+"""Claims about what leaves processes of a Ray cluster: an endpoint has the numbers, lines have fields."""
 
 import io
 import json
@@ -80,7 +80,7 @@ def test_a_nodes_endpoint_has_what_a_job_counted_and_what_its_workers_stored(on_
     assert total(samples, "ray_longtake_window_step_seconds_count", job="counted") == steps
     assert total(samples, "ray_longtake_gangs", job="counted") == 0, "none is left"
     roles = {told["role"] for name, told, _ in samples if name == "ray_longtake_store_seconds_total"}
-    assert roles >= {"gang", "conduct", "decode", "encode", "finish"}
+    assert roles >= {"denoise", "conduct", "decode", "encode", "finish"}
     assert total(samples, "ray_longtake_store_written_bytes_total", role="decode") > 0
     exported = {metric.exported for metric in METRICS.values()}
     assert {re.sub(r"_(bucket|sum|count)$", "", name) for name, _, _ in samples} <= exported

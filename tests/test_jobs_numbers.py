@@ -130,6 +130,16 @@ def test_another_run_saves_what_the_first_took_and_logs_every_line_as_json(rende
     assert {line["row"] for line in lines} == {None, "water", "rain"}
 
 
+def test_a_job_that_is_cut_short_says_what_it_took_until_then(rendered, first, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jobs.run.publish", full)
+    rendered.films = [film("cut", shots=[shot("s7")], languages=[])]
+    result = rendered.run(*PRICED)
+    assert result["exit_code"] == 9 and result["gpu"]["used_s"] > 0 and result["gpu"]["cost"] > 0
+
+
 def test_a_wasted_window_is_on_the_bill_in_the_trace_and_in_the_log_with_its_fields(
     rendered, first, capsys, monkeypatch
 ):
