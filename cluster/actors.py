@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from cluster.conductor import Conductor
 from cluster.crew import Setup
 from cluster.events import Window
+from cluster.export import equip
 from cluster.rank import Rank
 from cluster.stages import Decoder, Encoder, Finisher
 from cluster.tasks import ShotTask, Task
@@ -66,7 +67,8 @@ RendezvousActor: Any = ray.remote(max_restarts=0, num_cpus=0)(Rendezvous)
 class StageHandle:
     """An encoder, decoder, finisher or conductor."""
 
-    def __init__(self, role: str, setup: Setup) -> None:
+    def __init__(self, worker: str, setup: Setup) -> None:
+        role = worker.rpartition("-")[0]
         arguments: dict[str, Any] = {"store_url": setup.store_url, "threads": setup.threads}
         gpus = 0.0
         if role != "finish":
@@ -80,6 +82,7 @@ class StageHandle:
             gpus = stage_needs(setup)
             arguments["device"] = "cuda" if gpus else "cpu"
         self.actor = StageActors[role].options(num_gpus=gpus).remote(**arguments)
+        self.actor.__ray_call__.remote(equip, worker, setup.job_id, setup.log)
 
     def ready(self) -> Ref:
         """The node on which the actor lives, once it does."""
@@ -94,10 +97,10 @@ class StageHandle:
         answer = self.actor.open.options(num_returns=1 + task.course.n_slots)
         return _listed(answer.remote(task, opening))
 
-    def advance(self, task: ShotTask, opening: int, predictions: list[Ref]) -> list[Ref]:
-        """A Turn, then as in `open`, of the next step."""
+    def advance(self, task: ShotTask, opening: int, predictions: list[Ref], gpu_s: float) -> list[Ref]:
+        """A Turn, then as in `open`, of the next step; gpu_s is what the predictions took."""
         answer = self.actor.advance.options(num_returns=1 + task.course.n_slots)
-        return _listed(answer.remote(task.key, opening, *predictions))
+        return _listed(answer.remote(task.key, opening, *predictions, gpu_s=gpu_s))
 
     def drop(self, key: str, opening: int, save: bool) -> None:
         """Nobody waits for this."""
@@ -111,7 +114,9 @@ class StageHandle:
 class RankHandle:
     """One rank of a gang, in its bundle of the gang's placement group."""
 
-    def __init__(self, setup: Setup, needs: dict[str, float], group: PlacementGroup, bundle: int) -> None:
+    def __init__(
+        self, gang: str, setup: Setup, needs: dict[str, float], group: PlacementGroup, bundle: int
+    ) -> None:
         place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
         options = {"num_cpus": needs.get("CPU", 0), "num_gpus": needs.get("GPU", 0)}
         self.actor = RankActor.options(**options, scheduling_strategy=place).remote(
@@ -123,6 +128,8 @@ class RankHandle:
             check_memory=setup.check_memory,
             loading_s=setup.step_timeout_s,
         )
+        name = f"{gang}/{bundle}" if setup.axes.ranks > 1 else gang
+        self.actor.__ray_call__.remote(equip, name, setup.job_id, setup.log)
 
     def ready(self) -> Ref:
         """The node on which the actor lives, once it does."""

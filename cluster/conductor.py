@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from cluster.copies import outlined
+from cluster.logs import reporting
 from cluster.once import claim, found, found_file
 from cluster.tasks import Model, Outcome, ShotTask
 from engine.batch import apart, timestep_of, together
@@ -68,6 +69,8 @@ class OpenShot:
     began: float
     saved_step: int
     sizes: tuple[int, ...] = ()  # windows of each request that is out
+    gpu_s: float = 0.0  # that its predictions took
+    n_predicted: int = 0
 
 
 class Conductor:
@@ -78,6 +81,7 @@ class Conductor:
         self.store, self.checkpoint_every, self.cache = open_store(store_url), checkpoint_every, cache
         self.shots: dict[str, OpenShot] = {}
 
+    @reporting
     def open(self, task: ShotTask, opening: int) -> Answer:
         """Put a shot on a canvas, where its last checkpoint left it, and lay out the step to come."""
         before = found(self.store, task.kind, task.key)
@@ -93,11 +97,16 @@ class Conductor:
         except StopIteration as end:  # a checkpoint of the last step
             return self._close(shot, end.value)
 
-    def advance(self, key: str, opening: int, *predictions: Packed) -> Answer:
-        """Take a step's predictions, in the order of its requests, and lay out the next step."""
+    @reporting
+    def advance(self, key: str, opening: int, *predictions: Packed, gpu_s: float = 0.0) -> Answer:
+        """Take a step's predictions, in the order of its requests, and lay out the next step.
+
+        gpu_s is what they took, of all ranks together.
+        """
         shot = self.shots[key]
         if shot.opening != opening:
             raise RuntimeError(f"shot {key} was opened again: {shot.opening}, not {opening}")
+        shot.gpu_s, shot.n_predicted = shot.gpu_s + gpu_s, shot.n_predicted + sum(shot.sizes)
         pairs = zip(predictions, shot.sizes, strict=True)
         windows = [window for prediction, n in pairs for window in apart(unpack(prediction), n)]
         try:
@@ -164,6 +173,7 @@ class Conductor:
             "steps": task.course.n_steps,
             "latent_frames": task.n_latent,
             "batch": task.batch,
+            **_taken(shot),
         }
         seconds = round(time.monotonic() - shot.began, 3)
         outcome = claim(self.store, task, Outcome(task.key, task.kind, stored, facts, seconds))
@@ -175,6 +185,13 @@ class Conductor:
         """A finished shot needs no checkpoints."""
         for name in self.store.list_keys(f"checkpoints/{key}"):
             self.store.remove(name)
+
+
+def _taken(shot: OpenShot) -> dict[str, float]:
+    """GPU-seconds of all of a shot's predictions; of those before a checkpoint, at the pace of the others."""
+    if not shot.n_predicted or not shot.gpu_s:
+        return {}
+    return {"gpu_s": round(shot.gpu_s * shot.task.course.n_predictions / shot.n_predicted, 6)}
 
 
 def _done(task: ShotTask, outcome: Outcome) -> Answer:

@@ -31,6 +31,7 @@ class Setup:
     change low bits. `group_timeout_s` bounds every collective of a gang, `step_timeout_s` a window's
     prediction and a turn of a conductor, `task_timeout_s` a whole task of any other worker. `check_memory`
     has workers refuse what would not fit. `cache` is where a node keeps copies of models (cluster.copies).
+    `job_id` and `log`, text or json, are for what workers tell of themselves (cluster.export).
     """
 
     store_url: str
@@ -51,6 +52,8 @@ class Setup:
     task_timeout_s: float = 7200.0
     check_memory: bool = True
     cache: str = "auto"
+    job_id: str = ""
+    log: str = "text"
 
 
 class Crew(Protocol):

@@ -93,8 +93,7 @@ def _predicted(state: State, event: Predicted) -> Step:
         return state, []
     state = loaded(replace(state, predicting=state.predicting.delete(window)), event.gang, -1)
     if event.fared is not None:
-        gpu_s = event.fared.seconds * event.fared.axes.ranks
-        state = replace(state, spent_gpu_s=state.spent_gpu_s + gpu_s)
+        state = replace(state, spent_gpu_s=state.spent_gpu_s + event.fared.gpu_s)
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
         return state, []

@@ -58,6 +58,11 @@ class Fared:
     device: str
     axes: Axes
 
+    @property
+    def gpu_s(self) -> float:
+        """GPU-seconds of all the gang's ranks."""
+        return self.seconds * self.axes.ranks
+
 
 @dataclass(frozen=True)
 class Predicted:

@@ -30,7 +30,9 @@ class Gang:
         """
         self.kill()
         axes, self.formed = self.setup.axes, self.formed + 1
-        self.ranks = [RankHandle(self.setup, self.needs, self.place, rank) for rank in range(axes.ranks)]
+        self.ranks = [
+            RankHandle(self.name, self.setup, self.needs, self.place, rank) for rank in range(axes.ranks)
+        ]
         host, port = self.rendezvous
         prefix, living = f"{self.name}/{self.formed}", [rank.ready() for rank in self.ranks]
         return [

@@ -23,6 +23,7 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.logs import AT
 from cluster.rank import Rank
 from cluster.stages import Decoder, Encoder, Finisher
 from cluster.tasks import ShotTask
@@ -46,7 +47,7 @@ class LocalCrew:
         self.conductor = Conductor(setup.store_url, setup.checkpoint_every, setup.threads, setup.cache)
         self.rank = Rank(*told, check_memory=check, cache=setup.cache)
         self.requests: dict[Window, Request] = {}
-        self.predictions: dict[Window, Packed] = {}
+        self.predictions: dict[Window, tuple[Packed, float]] = {}  # and the GPU-seconds that they took
         self.events: deque[Event] = deque(Hired(role, role) for role in [*self.stages, GANG])
         self.events.append(Hired("conduct", "conduct", setup.canvases_per_conductor))
 
@@ -80,10 +81,14 @@ class LocalCrew:
         """Nothing outlives the process."""
 
     def _try(self, key: str, worker: str, call: Callable[[], Event], window: Window | None = None) -> None:
+        at = {"worker": worker, "task": key[:8]}
+        token = AT.set(at | {"window": f"step {window.step} part {window.part}"} if window else at)
         try:
             event = call()
         except Exception as error:  # a film's trouble is data: dispatch decides what it means
             event = Raised(key, worker, judge(error), window)
+        finally:
+            AT.reset(token)
         self.events.append(event)
 
     def _open(self, task: ShotTask, opening: int) -> Event:
@@ -101,9 +106,11 @@ class LocalCrew:
 
     def _advance(self, task: ShotTask, opening: int, step: int) -> Event:
         windows = [Window(task.key, opening, step, part) for part in task.course.parts_at(step)]
-        predictions = [self.predictions.pop(window) for window in windows]
-        return self._turn(task, opening, self.conductor.advance(task.key, opening, *predictions))
+        predictions, took = zip(*(self.predictions.pop(window) for window in windows), strict=True)
+        answer = self.conductor.advance(task.key, opening, *predictions, gpu_s=sum(took))
+        return self._turn(task, opening, answer)
 
     def _predict(self, gang: str, window: Window) -> Event:
-        fared, self.predictions[window] = self.rank.predict(self.requests.pop(window))
+        fared, prediction = self.rank.predict(self.requests.pop(window))
+        self.predictions[window] = prediction, fared.gpu_s
         return Predicted(gang, window, fared)

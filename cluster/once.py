@@ -48,12 +48,17 @@ def found(store: Store, kind: str, key: str) -> Outcome | None:
     return outcome
 
 
-def found_file(store: Store, kind: str, key: str, name: str) -> str:
-    """The hash of a file that a needed task left. Raises FileNotFoundError if it was not done."""
+def found_task(store: Store, kind: str, key: str) -> Outcome:
+    """The outcome of a needed task. Raises FileNotFoundError if it was not done."""
     outcome = found(store, kind, key)
     if outcome is None:
         raise FileNotFoundError(f"the {kind} {key} has no marker in {store.url}")
-    return outcome.files[name]
+    return outcome
+
+
+def found_file(store: Store, kind: str, key: str, name: str) -> str:
+    """The hash of a file that a needed task left. Raises FileNotFoundError if it was not done."""
+    return found_task(store, kind, key).files[name]
 
 
 def done_once(store: Store, task: Task, make: Callable[[Path], Made]) -> Outcome:

@@ -10,6 +10,7 @@ from cluster.conductor import Request
 from cluster.copies import whole
 from cluster.cost import Shape
 from cluster.events import Fared
+from cluster.logs import reporting
 from cluster.once import found_file
 from cluster.shortage import Place, Shortage, Stage, cheaper, place_on, shortage
 from cluster.sketch import Sketch, sketch_of, window_shape
@@ -67,6 +68,7 @@ class Rank:
             load_ulysses()  # seconds of imports, which no peer should wait for in a collective
         return living[0] if living else ""
 
+    @reporting
     def predict(self, request: Request) -> tuple[Fared, Packed]:
         """How it went, and the prediction of a request's windows; a gang's ranks are all asked at once.
 

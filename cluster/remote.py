@@ -83,7 +83,7 @@ class RayCrew:
         self.pending: dict[Ref, Call] = {}
         self.causes: dict[Call, BaseException] = {}  # a rank's own error, while its peers are still at it
         self.requests: dict[Window, Ref] = {}
-        self.predictions: dict[Window, Ref] = {}
+        self.predictions: dict[Window, tuple[Ref, float]] = {}  # and the GPU-seconds that they took
         self.conductors: dict[str, str] = {}  # shot -> conductor
         self.openings: dict[str, int] = {}  # shot -> the newest opening of its canvas
         self.hires: dict[str, int] = {}
@@ -114,8 +114,9 @@ class RayCrew:
                 self._turn(worker, shot, opening, self.stages[worker].open(shot, opening))
             case Advance(worker, shot, opening, step):
                 windows = [Window(shot.key, opening, step, part) for part in shot.course.parts_at(step)]
-                predictions = [self.predictions.pop(window) for window in windows]
-                self._turn(worker, shot, opening, self.stages[worker].advance(shot, opening, predictions))
+                predictions, took = zip(*(self.predictions.pop(window) for window in windows), strict=True)
+                answer = self.stages[worker].advance(shot, opening, list(predictions), sum(took))
+                self._turn(worker, shot, opening, answer)
             case Predict(gang, shot, window):
                 self._predict(gang, shot, window)
             case Drop(worker, key, opening, save):
@@ -174,7 +175,7 @@ class RayCrew:
             refs, role, capacity = self.gangs[worker].form(), GANG, 1
         else:
             role = worker.rpartition("-")[0]
-            self.stages[worker] = StageHandle(role, self.setup)
+            self.stages[worker] = StageHandle(worker, self.setup)
             refs = [self.stages[worker].ready()]
             capacity = self.setup.canvases_per_conductor if role == "conduct" else 1
 
@@ -208,7 +209,7 @@ class RayCrew:
 
         def answer(fared: Fared) -> Event:
             if self.requests.pop(window, None) is not None:  # else its canvas was given up meanwhile
-                self.predictions[window] = prediction
+                self.predictions[window] = prediction, fared.gpu_s
             return Predicted(gang, window, fared)
 
         self._await(fared, Call(gang, shot.key, answer, window, self.setup.step_timeout_s))

@@ -5,7 +5,7 @@ A stage loads what it needs at its first task, inside its own process, so weight
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,8 @@ from threading import RLock, Timer
 from typing import Any
 
 from cluster.copies import whole
-from cluster.once import Made, done_once, found, found_file
+from cluster.logs import reporting
+from cluster.once import Made, done_once, found_file, found_task
 from cluster.shortage import Shortage, part_shortage, place_on
 from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
 from engine.families.compiled import compile_blocks, need_compiler
@@ -128,6 +129,7 @@ class Encoder:
         self.text = LoadedPart("text", device, threads, IDLE_S, check_memory, cache)
         self.given = LoadedPart("given", device, threads, IDLE_S, check_memory, cache)
 
+    @reporting
     def run(self, task: PromptTask | GivenTask) -> Outcome:
         """Encode one text, or one thing that is given."""
         if isinstance(task, GivenTask):
@@ -172,6 +174,7 @@ class Decoder:
         self.store = open_store(store_url)
         self.vae = LoadedPart("vae", device, threads, check_memory=check_memory, cache=cache)
 
+    @reporting
     def run(self, task: SegmentTask) -> Outcome:
         """Decode and encode one shot."""
         try:
@@ -180,12 +183,11 @@ class Decoder:
             give_memory_back()  # of a GPU, to the rank beside: torch would keep what pixels took
 
     def _segment(self, task: SegmentTask, folder: Path) -> Made:
-        latents = from_bytes(
-            self.store.read_artefact(found_file(self.store, "shot", task.source.key, "latents"))
-        )["latents"]
+        shot = found_task(self.store, "shot", task.source.key)
+        latents = from_bytes(self.store.read_artefact(shot.files["latents"]))["latents"]
         path, swatches = folder / "segment.mp4", _swatches(task)
         count = _encode(task, swatches.passing(self._frames(task, latents)), path)
-        facts = {"frame_count": count, "drift_de_per_min": swatches.de_per_min}
+        facts = {"frame_count": count, "drift_de_per_min": swatches.de_per_min} | _taken(shot)
         if task.hold.max_drift and (swatches.de_per_min or 0.0) > task.hold.max_drift:
             path, more = self._held(task, latents, swatches, path)
             facts |= more
@@ -235,6 +237,7 @@ class Finisher:
         set_threads(threads)
         self.store, self.identity_folder = open_store(store_url), Path(identity_folder)
 
+    @reporting
     def run(self, task: MasterTask | VersionTask) -> Outcome:
         """Do a master or a version."""
         if isinstance(task, MasterTask):
@@ -247,17 +250,10 @@ class Finisher:
         count = join_segments(segments, path)
         sheet = folder / "sheet.jpg"
         contact_sheet(segments, [segment.source.shot.shot_id for segment in task.segments], sheet)
-        return {"master": path, "sheet": sheet}, {"frame_count": count, "held": self._held(task.segments)}
-
-    def _held(self, tasks: Iterable[SegmentTask]) -> list[Facts]:
-        """Which shots had their colours held to their beginning, from which drift to which."""
-        told = []
-        for task in tasks:
-            outcome = found(self.store, "segment", task.key)
-            if outcome is not None and "held_de_per_min" in outcome.facts:
-                drifts = {name: outcome.facts[name] for name in ("drift_de_per_min", "held_de_per_min")}
-                told.append({"shot_id": task.source.shot.shot_id, **drifts})
-        return told
+        made = [(each, found_task(self.store, "segment", each.key)) for each in task.segments]
+        facts = {"frame_count": count, "held": _held(made)}
+        shots = {each.source.key: outcome for each, outcome in made}
+        return {"master": path, "sheet": sheet}, facts | _taken(*shots.values())
 
     def _version(self, task: VersionTask, folder: Path) -> Made:
         segments = self._segments(task.segments, folder)
@@ -292,6 +288,22 @@ class Finisher:
             self.store.fetch_artefact(found_file(self.store, "segment", task.key, "segment"), path)
             paths.append(path)
         return paths
+
+
+def _held(made: Sequence[tuple[SegmentTask, Outcome]]) -> list[Facts]:
+    """Which shots had their colours held to their beginning, from which drift to which."""
+    told = []
+    for task, outcome in made:
+        if "held_de_per_min" in outcome.facts:
+            drifts = {name: outcome.facts[name] for name in ("drift_de_per_min", "held_de_per_min")}
+            told.append({"shot_id": task.source.shot.shot_id, **drifts})
+    return told
+
+
+def _taken(*sources: Outcome) -> Facts:
+    """GPU-seconds of the shots that an artefact is made of, where their markers tell."""
+    gpu_s = sum(source.facts.get("gpu_s") or 0.0 for source in sources)
+    return {"gpu_s": round(gpu_s, 6)} if gpu_s else {}
 
 
 def _lines(task: VersionTask, counts: list[int]) -> tuple[Line, ...]:

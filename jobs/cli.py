@@ -177,6 +177,9 @@ def _add_status(verbs: Verbs) -> None:
     wait.add_argument(
         "--timeout", type=_seconds, metavar="S", help="give up after so many seconds, and exit 7"
     )
+    trace = _verb(verbs, "trace", "jobs.trace:trace", "write a job's night as a Chrome trace to stdout")
+    trace.add_argument("job", metavar="JOB")
+    trace.add_argument("--out", required=True, metavar="URL", help="where the job writes its films")
     for parser in (status, wait):
         parser.add_argument("--out", required=True, metavar="URL", help="where the job writes its films")
         _add_output(parser)

@@ -3,10 +3,10 @@
 Trouble with the store is no trouble of the job: orders that cannot be read now are read later.
 """
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from cluster.logs import LOG
 from cluster.orders import checked
 from cluster.tasks import FilmTasks
 from jobs.refusal import Refused
@@ -27,14 +27,14 @@ class JobDesk:
         self._orders, self._heart, self._plan, self._again = orders, heart, plan, again
 
     def orders(self) -> Sequence[dict[str, Any]]:
-        """Those that are none are told on stderr and left out.
+        """Those that are none are logged and left out.
 
         Raises Refused where another driver has taken the job over.
         """
         try:
             found = self._orders.new()
         except (OSError, ValueError) as error:
-            print(f"longtake: orders cannot be read now: {error}", file=sys.stderr)
+            LOG.warning("orders cannot be read now: %s", error)
             return ()
         if (successor := self._heart.successor) is not None:
             raise Refused(f"the job was taken over by {told(successor)}; this driver leaves it to that")
@@ -50,5 +50,5 @@ def _understood(order: dict[str, Any]) -> dict[str, Any] | None:
     try:
         return checked(order)
     except ValueError as error:
-        print(f"longtake: order {order.get('number')} is left out: {error}", file=sys.stderr)
+        LOG.warning("order %s is left out: %s", order.get("number"), error)
         return None

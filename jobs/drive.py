@@ -17,6 +17,8 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redi
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cluster.logs import LOG, log_as_text
+from jobs.bill import Bill
 from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult, results_key
 from jobs.places import opened
 from jobs.preview import findings_text, spec_of
@@ -26,9 +28,11 @@ from jobs.signals import STOPS, Stopped, Stopping, stoppable
 if TYPE_CHECKING:
     from cluster.dispatch import State
     from cluster.events import Event, FilmDone
+    from cluster.metrics import Sink
     from cluster.shortage import Place
     from jobs.run import Job, Show
     from jobs.spec import ClusterSpec
+    from manifests.store import Store
 
 STATUSES = {TOOL: "error", USAGE: "usage", INVALID: "invalid", FAILED: "failed", UNREACHABLE: "unreachable"}
 
@@ -40,6 +44,8 @@ class Account:
         self.job_id, self.out, self.command = arguments.job_id or "", arguments.out, arguments.command
         self.began, self.films, self.done, self.failed, self.invalid = time.monotonic(), 0, 0, 0, 0
         self.show: Show | None = None
+        self.as_json = False  # whether lines are logged, rather than shown
+        self.bill = Bill()
 
     def begin(self, job: "Job") -> None:
         """Note what is asked."""
@@ -77,6 +83,7 @@ class Account:
             out=self.out,
             results="",
             report="",
+            gpu=self.bill,
         )
 
     def stopped(self, number: int) -> tuple[str, JobResult]:
@@ -127,6 +134,7 @@ def drive(arguments: argparse.Namespace) -> int:
 
 def _drive(arguments: argparse.Namespace) -> int:
     account = Account(arguments)
+    log_as_text(work=os.environ.get("LONGTAKE_TRACEBACK") == "1")
     try:
         with stoppable(account.stopped) as stopping:
             result = _to_an_end(arguments, account, stopping)
@@ -143,9 +151,10 @@ def _to_an_end(arguments: argparse.Namespace, account: Account, stopping: Stoppi
     """The job's result, whatever error it meets. Raises Stopped."""
     try:
         result = _render(arguments, account, stopping)
-        print(_closing(result, account.command))
+        _say_end(result, account)
         return result
     except BaseException as error:
+        _note_bill(account)
         if stopping.number is not None:
             _, result = account.stopped(stopping.number)
             _leave_word(result)
@@ -162,8 +171,10 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
+    from cluster.logs import log_as_json
     from cluster.shortage import place_on
     from engine.numerics import default_device
+    from jobs.log import Journal
     from jobs.run import prepare, run
     from jobs.show import make_show
     from jobs.stock import check_models
@@ -171,8 +182,12 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     job = prepare(arguments.manifest, spec, account.job_id)
     check_models(job.stocked)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
+    account.as_json = spec.log == "json"
+    if account.as_json:
+        log_as_json("stdout", {"job": job.job_id, "worker": "driver"})
     with ExitStack() as stack:
         hire: Any = LocalCrew
+        sink: Sink | None = None
         place: Place | None
         if arguments.local:
             _refuse_gangs(spec.cluster)
@@ -180,9 +195,10 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             place = place_on(default_device() if device == "auto" else device)
         else:
             from cluster.connect import connect
+            from cluster.export import RaySink
             from cluster.remote import RayCrew
 
-            hire = RayCrew
+            hire, sink = RayCrew, RaySink()
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
             job = with_open_axes(job, arguments.out)
@@ -190,8 +206,9 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             place = place_on_ray(job)
         job = with_open_batch(job, arguments.out, arguments.local)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
-        account.show = stack.enter_context(closing(make_show(sys.stdout, where=where)))
-        return run(job, arguments.out, hire, account, place)
+        show = Journal(where, time.monotonic) if account.as_json else make_show(sys.stdout, where=where)
+        account.show = stack.enter_context(closing(show))
+        return run(job, arguments.out, hire, account, place, sink)
 
 
 def _refuse_gangs(cluster: "ClusterSpec") -> None:
@@ -236,7 +253,7 @@ def with_open_axes(job: "Job", out: str) -> "Job":
     store = opened(out)
     rehearse = Rehearsal(setup_of(job, store.url)) if job.spec.cluster.calibrate else None
     job, reason = with_axes(job, machine_of(living_nodes()), store, rehearse)
-    print(f"gangs  {reason}")
+    _remark("gangs", reason, job)
     return job
 
 
@@ -252,8 +269,26 @@ def with_open_batch(job: "Job", out: str, local: bool) -> "Job":
 
         nodes = living_nodes()
     job, reason = with_batch(job, nodes, opened(out))
-    print(f"batch  {reason}")
+    _remark("batch", reason, job)
     return job
+
+
+def _remark(what: str, reason: str, job: "Job") -> None:
+    """Say what was chosen for the job, and why."""
+    if job.spec.log == "json":
+        LOG.info("%s: %s", what, reason)
+    else:
+        print(f"{what}  {reason}")
+
+
+def _say_end(result: JobResult, account: Account) -> None:
+    """The last words before the last line."""
+    if account.as_json:
+        from jobs.log import ended
+
+        ended(result)
+    else:
+        print(_closing(result, account.command))
 
 
 def _closing(result: JobResult, command: list[str]) -> str:
@@ -269,9 +304,30 @@ def _closing(result: JobResult, command: list[str]) -> str:
     return closing_lines(result, rows, command)
 
 
+def _note_bill(account: Account) -> None:
+    """What the run took until it was cut short, if it left its bill."""
+    from jobs.books import bills
+    from manifests.store import StoreError
+
+    if not account.job_id:
+        return
+    with suppress(StoreError, OSError, ValueError, TypeError, Refused):
+        store = opened(account.out)
+        if epoch := _own_epoch(store, account.job_id):
+            account.bill = Bill(**(store.read_marker(f"{bills(account.job_id)}/{epoch:06}.json") or {}))
+
+
+def _own_epoch(store: "Store", job_id: str) -> int:
+    """The job's latest driver, if that is this process; else 0."""
+    from jobs.status import latest
+
+    epoch, _ = latest(store, job_id)
+    claim = store.read_marker(f"jobs/{job_id}/driver/epoch-{epoch:06}.json") or {}
+    return epoch if (claim.get("host"), claim.get("pid")) == (platform.node(), os.getpid()) else 0
+
+
 def _leave_word(result: JobResult) -> None:
     """Record the end of a job that was cut short, or `wait` would wait for ever; not if it never began."""
-    from jobs.status import latest
     from manifests.store import StoreError
 
     if not result.job_id:
@@ -279,9 +335,7 @@ def _leave_word(result: JobResult) -> None:
     # Trouble with the store may be the very reason for the end: the job is then left without a word.
     with suppress(StoreError, OSError, ValueError, Refused):
         store = opened(result.out)
-        epoch, _ = latest(store, result.job_id)
-        claim = store.read_marker(f"jobs/{result.job_id}/driver/epoch-{epoch:06}.json") or {}
-        if (claim.get("host"), claim.get("pid")) == (platform.node(), os.getpid()):
+        if epoch := _own_epoch(store, result.job_id):
             store.put_marker(f"jobs/{result.job_id}/ended/{epoch:06}.json", asdict(result))
 
 

@@ -4,13 +4,14 @@ Decides what is shown of a film. Does not decide which films a page holds, nor h
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from engine.film.languages import NATIVE_NAMES
+from jobs.bill import money
 from jobs.markup import Html, tag
 from jobs.outcome import sheet_key
 from manifests.store import Store
@@ -141,10 +142,21 @@ def _facts(row: Row) -> Html:
         ("shots", f"{row['shots']} in {row['windows']} windows"),
         ("seed", str(row["seed"])),
         ("model", row["model"][:12]),
+        *(("GPU", told) for told in _spent(row)),
         *(("colours held", _held(shot)) for shot in row.get("held") or ()),
     ]
     pairs = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
     return tag("dl", *pairs, class_="facts")
+
+
+def _spent(row: Row) -> Iterator[str]:
+    """What gangs took for the film, and what it cost; nothing where it was all there."""
+    if row.get("gpu_used_s"):
+        wasted = f", {row['gpu_wasted_s']:,.1f} wasted" if row["gpu_wasted_s"] else ""
+        cost = f", {money(row['cost'], row['currency'])}" if row.get("cost") is not None else ""
+        yield f"{row['gpu_used_s']:,.1f} s{wasted}{cost}"
+    if row.get("gpu_saved_s"):
+        yield f"{row['gpu_saved_s']:,.1f} s saved"
 
 
 def _held(shot: Row) -> str:

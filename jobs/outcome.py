@@ -5,11 +5,12 @@ Ray reports only success or failure, so the driver's last line carries the rest.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.events import FilmDone
 from cluster.tasks import VISUAL_ONLY, Failure, Outcome, VersionTask
+from jobs.bill import Bill
 
 DONE, TOOL, USAGE, INVALID, SOME_FAILED, FAILED, CANCELLED, TIMED_OUT, STOPPED = range(9)
 UNREACHABLE, INTERRUPTED = 9, 130
@@ -19,7 +20,7 @@ RESULTS_KEY = "results.parquet"
 
 @dataclass(frozen=True)
 class JobResult:
-    """A job's counts, in films, and where to look."""
+    """A job's counts, in films, where to look, and what this run of it took."""
 
     job_id: str
     status: str
@@ -35,6 +36,7 @@ class JobResult:
     report: str
     dropped: int = 0  # of the failed ones: those for which there was no time or money
     deadline: str = ""  # UTC
+    gpu: Bill = field(default_factory=Bill)
 
     @property
     def last_line(self) -> str:

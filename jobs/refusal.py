@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 
+from cluster.logs import LOG
 from jobs.outcome import FAILED, INVALID, TOOL, UNREACHABLE, USAGE
 
 # By name, because most commands never load these modules; an error of a module that is not loaded cannot be.
@@ -41,7 +42,7 @@ def code_of(error: Exception) -> int:
 
 
 def report(error: Exception) -> int:
-    """Print one message to stderr, after the traceback if LONGTAKE_TRACEBACK=1; returns the exit code."""
+    """Log one message, after the traceback if LONGTAKE_TRACEBACK=1; returns the exit code."""
     if os.environ.get("LONGTAKE_TRACEBACK") == "1":
         traceback.print_exception(error)
     code, message = code_of(error), str(error).strip()
@@ -50,5 +51,5 @@ def report(error: Exception) -> int:
     if code == TOOL:
         brief = " ".join(message.split())[:500]
         message = f"{type(error).__name__}: {brief} (LONGTAKE_TRACEBACK=1 shows where)"
-    print(f"longtake: {message}", file=sys.stderr)
+    LOG.error(message)
     return code

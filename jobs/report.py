@@ -9,12 +9,13 @@ is shown of one film (jobs/film_card.py), nor colours and lengths (page/style.cs
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
+from jobs.bill import spoken
 from jobs.film_card import Captions, Row, film_card, page_url, span, troubles_of
 from jobs.markup import Html, tag
 from jobs.outcome import JobResult
@@ -112,11 +113,13 @@ def _header(result: JobResult, count: Count) -> Html:
     times = tag(
         "p", f"took {span(result.seconds)}", f", finished {when}" if when else None, due, class_="quiet"
     )
+    spent = ", ".join(spoken(asdict(result.gpu)))
     return tag(
         "header",
         tag("p", result.job_id, class_="job"),
         tag("h1", VERDICTS.get(result.status, result.status), class_=_mood(result)),
         times,
+        tag("p", spent, class_="quiet") if spent else None,
         tag("dl", *(_tile(name, n) for name, n in tiles if n or name in ("films", "done")), class_="tiles"),
     )
 

@@ -18,9 +18,10 @@ from cluster.calibration import Stopwatch, keep, measured
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.dropping import ends_early
-from cluster.events import Done, Event, FilmDone, Lost, Raised
+from cluster.events import Event, FilmDone
 from cluster.leftovers import finished_checkpoints
 from cluster.loop import render
+from cluster.metrics import Nowhere, Sink
 from cluster.shortage import Place
 from cluster.sketch import refusal
 from cluster.tasks import Failure, FilmTasks, Outcome
@@ -29,6 +30,8 @@ from engine.numerics import versions
 from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.bill import Bill, Price
+from jobs.books import Books
 from jobs.budget import hard_gpu_s, soft_gpu_s
 from jobs.changes import leave_note
 from jobs.checks import check
@@ -165,6 +168,8 @@ def setup_of(job: Job, store_url: str) -> Setup:
         task_timeout_s=cluster.task_timeout_s,
         check_memory=cluster.check_memory,
         cache=cluster.cache,
+        job_id=job.job_id,
+        log=job.spec.log,
     )
 
 
@@ -182,10 +187,20 @@ def limits_of(cluster: ClusterSpec) -> Limits:
     )
 
 
+def price_of(cluster: ClusterSpec) -> Price:
+    """What a GPU costs."""
+    return Price(cluster.price_per_gpu_hour, cluster.currency)
+
+
 def run(
-    job: Job, out: str, hire: Callable[[Setup], Crew], show: Show, place: Place | None = None
+    job: Job,
+    out: str,
+    hire: Callable[[Setup], Crew],
+    show: Show,
+    place: Place | None = None,
+    sink: Sink | None = None,
 ) -> JobResult:
-    """Render a job into `out`. A film's trouble is only its own.
+    """Render a job into `out`. A film's trouble is only its own. Numbers go to the sink, None for nowhere.
 
     A film whose windows would not fit at `place`, where it is known, fails before anything of it is begun.
     Raises StoreError if `out` is no use, Refused if the job's id is taken by another manifest.
@@ -193,7 +208,7 @@ def run(
     store = open_store(out)
     store.probe(LEAST_ROOM)
     with _writing(store):
-        return _run(job, store, hire, show, place)
+        return _run(job, store, hire, show, place, sink or Nowhere())
 
 
 @contextmanager
@@ -206,7 +221,9 @@ def _writing(store: Store) -> Iterator[None]:
         raise StoreError(f"the job stopped: {error}", store.url, todo) from error
 
 
-def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None) -> JobResult:
+def _run(
+    job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None, sink: Sink
+) -> JobResult:
     began, deadline = time.monotonic(), DeadlineWatch.of(job, store)
     _enrol(store, job)
     _sweep(store)
@@ -215,10 +232,12 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         leave(store, job.job_id, epoch, rival)
         raise Refused(f"{job.job_id} is being rendered by {told(rival)}; this one leaves it to that")
     show.begin(job)
+    setup, cluster = setup_of(job, store.url), job.spec.cluster
     with (
         Heart(store, job.job_id, epoch) as heart,
         tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
         Ledger(store, job.job_id, epoch) as ledger,
+        Books(store, job.job_id, epoch, ledger, sink, setup.axes.ranks, price_of(cluster)) as books,
     ):
         spool = Spool(Path(folder, "results.jsonl"), job.job_id, epoch)
         for finding in job.findings:
@@ -230,7 +249,7 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
 
         def watch(event: Event, state: State) -> None:
             closing[:] = ends_early(state)
-            _note(ledger, event)
+            books.event(event, state)
             keep(store, stopwatch.watch(event, state))
             deadline.event(event, state)
             quarantine.event(event)
@@ -242,17 +261,17 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         facts = {"versions": versions(), "threads": job.spec.cluster.threads}
         quarantine = Quarantine(store, job.job_id, epoch, facts)
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
-        setup = setup_of(job, store.url)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
-        rendered = render(films(), partial(hire, setup), store, limits, watch, desk, refuse, job.awaited)
-        for film in rendered:
+        crew = books.hired(partial(hire, setup))
+        for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited):
             publish(store, film)
-            spool.add(list(rows_of(film)))
+            spool.add(books.film(film, list(rows_of(film))))
             deadline.film(film)
             quarantine.film(film)
             show.film(film)
         keep(store, stopwatch.table())
-        result = _conclude(job, store, spool, closing, time.monotonic() - began, deadline.text)
+        took = time.monotonic() - began
+        result = _conclude(job, store, spool, closing, took, books.close(), deadline.text)
         ledger.close()
         store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
@@ -294,7 +313,13 @@ def publish(store: Store, film: FilmDone) -> None:
 
 
 def _conclude(
-    job: Job, store: Store, spool: Spool, closing: Sequence[Failure], seconds: float, deadline: str
+    job: Job,
+    store: Store,
+    spool: Spool,
+    closing: Sequence[Failure],
+    seconds: float,
+    bill: Bill,
+    deadline: str,
 ) -> JobResult:
     """Write results and report, and count; `closing` is why the job ended early, if it did."""
     films = spool.films
@@ -318,6 +343,7 @@ def _conclude(
         out=store.url,
         results=f"{store.url.rstrip('/')}/{own}",
         report=f"{store.url.rstrip('/')}/{REPORT_KEY}",
+        gpu=bill,
     )
     write_report(store, REPORT_KEY, result, spool.rows)
     return result
@@ -336,21 +362,6 @@ def _invalid(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _note(ledger: Ledger, event: Event) -> None:
-    """Record what a later reader will ask for."""
-    match event:
-        case Done(key, worker, outcome):
-            name = "cached" if outcome.reused else "done"
-            ledger.record(event=name, task_key=key, kind=outcome.kind, worker=worker, seconds=outcome.seconds)
-        case Raised(key, worker, failure):
-            ledger.record(
-                event="failed", task_key=key, worker=worker, code=failure.code, message=failure.message
-            )
-        case Lost(worker, failure):
-            told = {"code": failure.code, "message": failure.message} if failure else {}
-            ledger.record(event="lost", worker=worker, **told)
-
-
 def _record(job: Job) -> dict[str, Any]:
     """What the job is, for `status` and for whoever asks next year how a film was made."""
     return {
@@ -364,7 +375,12 @@ def _record(job: Job) -> dict[str, Any]:
 
 
 def job_id_of(source: str, manifest: Manifest, spec: JobSpec) -> str:
-    """The manifest's name and a hash of what is asked: the same command is the same job."""
-    text = json.dumps([manifest.digest, as_plain(spec)], sort_keys=True)
+    """The manifest's name and a hash of what is asked: the same command is the same job.
+
+    What only changes how it is told, such as a price, is no part of it.
+    """
+    plain = as_plain(spec)
+    del plain["log"], plain["cluster"]["price_per_gpu_hour"], plain["cluster"]["currency"]
+    text = json.dumps([manifest.digest, plain], sort_keys=True)
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(source).stem)[:60]
     return f"{stem}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

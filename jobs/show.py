@@ -11,7 +11,7 @@ import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -23,6 +23,7 @@ from cluster.dispatch import GANG, State
 from cluster.events import Event, FilmDone, Lost, Raised
 from cluster.progress import Progress, Work, advance, clock, eta_s, line, work_of
 from cluster.tasks import Failure, Outcome
+from jobs.bill import spoken
 from jobs.outcome import JobResult
 from jobs.run import Job
 
@@ -221,10 +222,12 @@ def closing_lines(result: JobResult, rows: Iterable[Mapping[str, Any]], command:
     notes = [(result.reused, "reused"), (result.failed, "failed"), (result.dropped, "of them dropped")]
     notes.append((result.invalid, "invalid"))
     head += "".join(f", {n:,} {word}" for n, word in notes if n) + f", in {clock(result.seconds)}"
+    spent = ", ".join(spoken(asdict(result.gpu)))
     again = shlex.join(command) or "the same command"
     lines = [*_failures(groups), one_line(head, FIELD_CHARS * 2), ""]
     lines += [f"  films    {result.out.rstrip('/')}/films/" if result.done else "  films    none"]
     lines += [f"  results  {result.results}", f"  report   {result.report}"]
+    lines += [one_line(f"  spent    {spent}", FIELD_CHARS * 2)] if spent else []
     if result.failed:
         lines += ["", "To go on, run again; what is done stays done:", f"  {again}"]
     elif result.invalid:

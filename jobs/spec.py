@@ -46,6 +46,7 @@ class ClusterSpec:
     loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
     a finisher. check_memory=false begins also what would not fit by arithmetic, and finds out.
     How long errors are waited out (cluster.classes) is multiplied by patience; with 0 each try comes at once.
+    price_per_gpu_hour is what an hour of one GPU costs, 0 where it is not known, in currency, any word.
     """
 
     gangs: int = 0
@@ -78,6 +79,7 @@ class ClusterSpec:
     soft_money: float = 0.0
     price_per_gpu_hour: float = 0.0
     cache: str = "auto"
+    currency: str = ""
 
     def __post_init__(self) -> None:
         counts = ("conductors", "decoders", "finishers", "threads")
@@ -115,6 +117,7 @@ class JobSpec:
     """Everything but the manifest. `roots` are the folders that given files and adapters may come from.
 
     `deadline` is when all films are to be done, such as "06:00 Asia/Kolkata" (jobs.moment); empty is never.
+    log is text for people, or json for a line of JSON for every event of the driver and its workers.
     """
 
     profiles: dict[str, Profile] = field(default_factory=lambda: {"chalk": Profile()})
@@ -123,6 +126,7 @@ class JobSpec:
     roots: tuple[str, ...] = ()
     identity: str = "~/.local/share/longtake"
     deadline: str = ""
+    log: str = "text"
 
     def __post_init__(self) -> None:
         try:
@@ -131,6 +135,8 @@ class JobSpec:
             raise SpecError(str(error)) from error
         if self.on_invalid not in ("reject", "skip"):
             raise SpecError(f"on_invalid={self.on_invalid!r} must be reject or skip")
+        if self.log not in ("text", "json"):
+            raise SpecError(f"log={self.log!r} must be text or json")
 
     def done_by(self, now: datetime) -> datetime | None:
         """The moment of the deadline, in UTC; None without one."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from jobs.bill import added, spoken
 from jobs.moment import told
 from jobs.outcome import DONE, LAST_LINE, TIMED_OUT
 from jobs.places import opened, reading
@@ -43,6 +44,7 @@ class Standing:
     tasks: dict[str, dict[str, int]]
     lost_workers: int
     errors: list[dict[str, Any]]
+    gpu: dict[str, Any]  # the bills of its drivers; before the end only what gangs have answered so far
     result: dict[str, Any] | None
     manifest: str
     forecast: dict[str, Any] | None = None  # when it may end, of a job with a deadline
@@ -134,6 +136,7 @@ def standing(store: "Store", job: str) -> Standing:
         tasks=_tasks(folded.tasks),
         lost_workers=folded.totals.events["lost"],
         errors=_errors(folded.tasks),
+        gpu=spent_of(store, job) if result else {"used_s": round(folded.totals.gpu_s, 3)},
         result=result,
         manifest=str(record.get("manifest", "")),
         forecast=None if result else store.read_marker(f"jobs/{job}/forecast.json"),
@@ -145,6 +148,15 @@ def _timed(segments: Iterable[Any], times: list[datetime]) -> Iterator[Any]:
     for segment in segments:
         times += [max(segment["ts"].to_pylist())] if len(segment) else []
         yield segment
+
+
+def spent_of(store: "Store", job: str) -> dict[str, Any]:
+    """The bills of a job's drivers as one, and how many of them left none, as killed ones do."""
+    from jobs.books import bills
+
+    keys = store.list_keys(bills(job))
+    told = [bill for key in keys if (bill := store.read_marker(key)) is not None]
+    return added(told) | {"unbilled": latest(store, job)[0] - len(told)}
 
 
 def _tasks(tasks: Any) -> dict[str, dict[str, int]]:
@@ -197,6 +209,9 @@ def _lines(one: Standing) -> Iterator[str]:
     if one.forecast:
         end, deadline = (datetime.fromisoformat(one.forecast[name]) for name in ("predicted_end", "deadline"))
         yield f"  deadline  {told(end, deadline)}"
+    if words := spoken(one.gpu):
+        more = f"; {n} drivers were killed and left no bill" if (n := one.gpu.get("unbilled")) else ""
+        yield f"  spent     {', '.join(words)}{more}"
     if one.lost_workers:
         yield f"  workers   {one.lost_workers} lost and replaced"
     for error in one.errors[:TOP]:

@@ -3,6 +3,11 @@
 Every driver has an epoch, claimed by put-if-absent, and writes only below its own prefix. A segment is never
 rewritten, so no two writers meet. Killing a driver loses its last unflushed events, never an earlier one.
 The ledger is for people and statistics; whether a task is done, its marker decides.
+
+    done, cached, failed   an attempt at a task has ended; of a window that failed, the task is its shot
+    cut                    an attempt came to nothing, as its worker is gone or its shot is opened anew
+    ran                    a gang was at windows, one after another: many of them in one row
+    hired, lost            a worker has come, is gone
 """
 
 import io
@@ -28,7 +33,7 @@ from manifests.sealed import seal, unseal
 from manifests.store import Store
 
 MESSAGE_CHARS = 500
-KINDS = ("started", "done", "cached", "lost", "failed")
+KINDS = ("started", "done", "cached", "lost", "failed", "hired", "ran", "cut")
 FINAL = ("done", "cached")  # nothing that is reported later undoes these
 EVENTS = pa.schema(
     [
@@ -36,18 +41,23 @@ EVENTS = pa.schema(
         column("driver_epoch", pa.int64(), "none", "Which driver; a later one has a higher number."),
         column("seq", pa.int64(), "none", "Place among the driver's events, from 1, without gaps."),
         column("task_key", pa.string(), "none", "The task; null for an event of a worker alone."),
-        column("kind", pa.string(), "none", "What the task makes, such as shot or master."),
+        column("kind", pa.string(), "none", "What the task makes, such as shot; of a worker, its role."),
         column("row_id", pa.string(), "none", "The film that the task was run for."),
         column("attempt", pa.int32(), "none", "Which execution of the task, from 1."),
-        column("event", pa.string(), "none", "One of started, done, cached, lost, failed."),
+        column("event", pa.string(), "none", "One of KINDS."),
         column("worker", pa.string(), "none", "Who ran it."),
+        column("host", pa.string(), "none", "Where a worker that was hired lives."),
+        column("began", pa.timestamp("us", tz="UTC"), "UTC", "When it was given out."),
+        column("shot", pa.string(), "none", "The shot that a gang was at; null where there were several."),
+        column("windows", pa.int64(), "none", "How many window predictions a gang made."),
+        column("gpu_s", pa.float64(), "GPU-s", "What they took of all its ranks together."),
         column("seconds", pa.float64(), "s", "Time that the attempt took on its worker or gang."),
         column("artefact", pa.string(), "none", "BLAKE2b-256 hex of what was made."),
         column("bytes", pa.int64(), "B", "Size of what was made."),
         column("code", pa.string(), "none", "Stable code of what went wrong."),
         column("message", pa.string(), "none", f"What went wrong, at most {MESSAGE_CHARS} characters."),
     ],
-    metadata={VERSION_KEY: b"ledger/1.0"},
+    metadata={VERSION_KEY: b"ledger/1.1"},
 )
 _OURS = ("driver_epoch", "seq")
 _GIVEN = {field.name: field.type for field in EVENTS if field.name not in _OURS}
@@ -173,11 +183,12 @@ def read_events(store: Store, job_id: str) -> pa.Table:
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts by event, and seconds of attempts that made something and that did not."""
+    """Counts by event, seconds of attempts that made something and that did not, GPU-seconds of gangs."""
 
     events: Mapping[str, int]
     rendered_s: float
     wasted_s: float
+    gpu_s: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,17 +206,20 @@ def fold(events: pa.Table | Iterable[pa.Table]) -> Folded:
     after another has finished. Events without a task_key count in the totals only.
     """
     tasks, pending, counts = EVENTS.empty_table(), [], Counter(dict.fromkeys(KINDS, 0))
-    seconds = dict.fromkeys(KINDS, 0.0)
+    seconds, gpu_s = dict.fromkeys(KINDS, 0.0), 0.0
     for piece in [events] if isinstance(events, pa.Table) else events:
         pending.append(piece.filter(pc.is_valid(piece["task_key"])))
         if sum(map(len, pending)) >= max(_COMPACT_ROWS, len(tasks)):
             tasks, pending = _latest(pa.concat_tables([tasks, *pending])), []
-        sums = piece.group_by("event").aggregate([("event", "count"), ("seconds", "sum")])
+        columns = [("event", "count"), ("seconds", "sum"), ("gpu_s", "sum")]
+        sums = piece.group_by("event").aggregate(columns)
         for row in sums.to_pylist():
             counts[row["event"]] += row["event_count"]
             seconds[row["event"]] += row["seconds_sum"] or 0.0
+            gpu_s += row["gpu_s_sum"] or 0.0 if row["event"] == "ran" else 0.0
     tasks = _latest(pa.concat_tables([tasks, *pending])).sort_by("task_key")
-    return Folded(tasks, Totals(dict(counts), seconds["done"], seconds["lost"] + seconds["failed"]))
+    wasted_s = seconds["lost"] + seconds["failed"] + seconds["cut"]
+    return Folded(tasks, Totals(dict(counts), seconds["done"], wasted_s, gpu_s))
 
 
 def _latest(events: pa.Table) -> pa.Table:

@@ -35,7 +35,7 @@ class Lying:
 
 def files(store: Store, prefix: str) -> Iterator[Lying]:
     """The files in a folder of the store, `cas` too, in no order. Raises OSError."""
-    place = store._place
+    place = store.place
     if isinstance(place, Disk):
         yield from _on_disk(place, prefix)
         return
@@ -62,14 +62,14 @@ def _on_disk(place: Disk, prefix: str) -> Iterator[Lying]:
 def unfinished(store: Store) -> Iterator[Lying]:
     """What writers staged or began to upload and have not finished. Raises OSError."""
     now = time.time()
-    for path in sorted(store._place.staging.glob("*.tmp")):
+    for path in sorted(store.place.staging.glob("*.tmp")):
         try:
             facts = path.stat()
         except FileNotFoundError:
             continue
         yield Lying(path.name, facts.st_size, now - facts.st_mtime, staged=path)
-    if isinstance(store._place, Bucket):
-        yield from _uploads(store._place)
+    if isinstance(store.place, Bucket):
+        yield from _uploads(store.place)
 
 
 def _uploads(place: Bucket) -> Iterator[Lying]:
@@ -87,7 +87,7 @@ def _uploads(place: Bucket) -> Iterator[Lying]:
 
 def take_away(store: Store, lying: Lying) -> None:
     """Nothing lies there any more. Raises OSError."""
-    place = store._place
+    place = store.place
     if lying.staged is not None:
         lying.staged.unlink(missing_ok=True)
     elif lying.upload and isinstance(place, Bucket):

@@ -1,4 +1,4 @@
-"""Results, `results/1.1`: what became of every film in every language, as one Parquet file in the store."""
+"""Results, `results/1.2`: what became of every film in every language, as one Parquet file in the store."""
 
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -50,12 +50,17 @@ RESULTS = pa.schema(
         column("held", HELD, "none", "Shots whose colours drifted, and were held to their beginning."),
         column("reused", pa.bool_(), "none", "Whether the version was there already."),
         column("render_s", pa.float64(), "s", "Time that workers spent on the film in this run."),
+        column("gpu_used_s", pa.float64(), "GPU-s", "What gangs spent on the film in this run."),
+        column("gpu_wasted_s", pa.float64(), "GPU-s", "Of that, what went into none of its artefacts."),
+        column("gpu_saved_s", pa.float64(), "GPU-s", "What artefacts that were found had taken."),
+        column("cost", pa.float64(), "currency", "Of gpu_used_s, where a price is set."),
+        column("currency", pa.string(), "none", "Of the cost, as cluster.currency says."),
         column("model", pa.string(), "none", "Digest of the model."),
         column("seed", pa.int64(), "none", "Noise seed of the first shot."),
         column("finished_at", pa.timestamp("us", tz="UTC"), "UTC", "When the row was decided."),
         column("driver_epoch", pa.int64(), "none", "Which driver of the job decided it."),
     ],
-    metadata={VERSION_KEY: b"results/1.1"},
+    metadata={VERSION_KEY: b"results/1.2"},
 )
 
 

@@ -14,12 +14,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from manifests.bucket import Bucket
 from manifests.full import writing
+from manifests.measured import Measured, Told
 from manifests.opening import place_of
 from manifests.patience import PATIENT_S
 from manifests.places import Disk, StoreError
@@ -57,11 +58,20 @@ class Store:
     """One tree of artefacts and keys; make it with ``open_store``. It can be sent to other processes."""
 
     url: str
-    _place: Disk | Bucket
+    _place: Disk | Bucket | Measured
+
+    def measured(self, told: Told) -> "Store":
+        """The same store, in this process: `told` is called after every call of its place."""
+        return replace(self, _place=Measured(self.place, told))
+
+    @property
+    def place(self) -> Disk | Bucket:
+        """Where it is, of which nobody is told."""
+        return self._place.place if isinstance(self._place, Measured) else self._place
 
     def __reduce__(self) -> tuple[object, ...]:
         """Opened anew where it arrives: a client's connections, and what it was told, stay behind."""
-        patience_s = self._place.patience_s if isinstance(self._place, Bucket) else PATIENT_S
+        patience_s = self.place.patience_s if isinstance(self.place, Bucket) else PATIENT_S
         return open_store, (self.url, patience_s)
 
     def put_artefact(self, data: bytes | Path) -> str:
@@ -132,7 +142,7 @@ class Store:
         Raises FileNotFoundError (no such artefact; ``key`` is as before), ValueError (bad key), OSError.
         """
         _check_key(key)
-        with writing(self._place):
+        with writing(self.place):
             self._place.show(_artefact_key(hash), key)
 
     def put_new(self, key: str, data: bytes) -> bool:
@@ -202,7 +212,7 @@ class Store:
         Call it before rendering starts. Returns how many seconds its clock is ahead of this machine's.
         Raises StoreError with what is wrong, where, and what to do; of a store that lies, Lying.
         """
-        return probe(self._place, need_bytes)
+        return probe(self.place, need_bytes)
 
     def sweep_staging(self, older_than_s: float) -> int:
         """How many leftovers of killed writers, untouched for so many seconds, were removed. Raises OSError.
@@ -227,7 +237,7 @@ class Store:
         """
         path = self._place.staging / f"{uuid.uuid4().hex}.tmp"
         try:
-            with writing(self._place):
+            with writing(self.place):
                 self._place.staging.mkdir(parents=True, exist_ok=True)
                 with path.open("xb") as out:
                     yield out

@@ -67,7 +67,7 @@ def played(monkeypatch):
         def open(self, task, opening):
             return [play.ref(Turn(0)), *slots(task)]
 
-        def advance(self, task, opening, predictions):
+        def advance(self, task, opening, predictions, gpu_s):
             return [play.ref(remote.errors.RayActorError()), *slots(task)]
 
         def ready(self):

@@ -210,7 +210,7 @@ def test_segment_of_another_version_is_named(three_segments: Store, tmp_path: Pa
     table = pq.read_table(path, partitioning=None)
     pq.write_table(table.replace_schema_metadata({b"longtake.schema": b"ledger/9.0"}), out)
     path.write_bytes(out.getvalue())
-    with pytest.raises(StoreError, match=r"ledger/9\.0, expected ledger/1\.0 .*seg-000000001"):
+    with pytest.raises(StoreError, match=r"ledger/9\.0, expected ledger/1\.1 .*seg-000000001"):
         read_events(three_segments, "night")
 
 
@@ -288,6 +288,7 @@ EVENT = st.fixed_dictionaries(
         "task_key": st.sampled_from(["a", "b", "c", None]),
         "event": st.sampled_from(KINDS),
         "seconds": st.none() | st.integers(0, 9).map(float),
+        "gpu_s": st.none() | st.integers(0, 9).map(float),
     }
 )
 
@@ -321,7 +322,8 @@ def test_fold_is_the_same_in_any_order_and_any_pieces(
 
     assert folded.totals.events == {kind: sum(row["event"] == kind for row in rows) for kind in KINDS}
     assert folded.totals.rendered_s == seconds("done")
-    assert folded.totals.wasted_s == seconds("lost", "failed")
+    assert folded.totals.wasted_s == seconds("lost", "failed", "cut")
+    assert folded.totals.gpu_s == sum(row["gpu_s"] or 0.0 for row in rows if row["event"] == "ran")
     assert fold(pa.Table.from_pylist(rows, schema=EVENTS)).tasks.equals(folded.tasks)
 
 

@@ -37,6 +37,11 @@ FULL = {
     "held": [{"shot_id": "river", "drift_de_per_min": 12.5, "held_de_per_min": 0.75}],
     "reused": False,
     "render_s": 812.5,
+    "gpu_used_s": 6400.0,
+    "gpu_wasted_s": 12.5,
+    "gpu_saved_s": 0.0,
+    "cost": 4.25,
+    "currency": "EUR",
     "model": "chalk",
     "seed": (1 << 63) - 1,
     "finished_at": datetime(2026, 3, 1, 4, 5, 6, 7, UTC),
@@ -64,7 +69,7 @@ def test_rows_come_back_with_every_value(store: Store) -> None:
 def test_every_column_carries_unit_and_doc_and_the_file_its_version() -> None:
     for field in RESULTS:
         assert field.metadata[b"unit"] and field.metadata[b"doc"]
-    assert RESULTS.metadata == {b"longtake.schema": b"results/1.1"}
+    assert RESULTS.metadata == {b"longtake.schema": b"results/1.2"}
     assert set(FULL) == set(RESULTS.names)
 
 
@@ -101,7 +106,7 @@ def test_results_of_a_resumed_job_replace_the_older_ones(store: Store) -> None:
 @pytest.mark.parametrize(
     ("row", "match"),
     [
-        (FULL | {"cost": 3}, "row 1 has unknown columns cost"),
+        (FULL | {"costs": 3}, "row 1 has unknown columns costs"),
         (FULL | {"lang": None}, "row 1 has no lang"),
         (FULL | {"status": "ok"}, "row 1 has status 'ok'"),
         (FULL | {"width_px": 1 << 40}, "row 1: width_px does not fit int32"),
