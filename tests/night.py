@@ -305,10 +305,12 @@ class Night:
         match event:
             case Done(key, _, _) if self.wants(key):
                 self.known.add(key)
-            case Admitted(_, results):
-                self.known |= results.keys() - self.refused.keys()
         begun = {row for row, film in self.state.films.items() if film.begun}
         self.state, actions = decide(self.state, event)
+        if (
+            isinstance(event, Admitted) and event.film.row_id not in self.state.later
+        ):  # who waits is drawn again
+            self.known |= event.results.keys() - self.refused.keys()
         self.check_dropped(begun, actions)
         for action in actions:
             self.check(action)

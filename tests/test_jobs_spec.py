@@ -1,5 +1,6 @@
 """A job's configuration: what is unknown or out of range is refused by its key, the rest is frozen."""
 
+import json
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -162,7 +163,11 @@ def test_the_plain_form_gives_the_same_spec_again(steps: int, gangs: int, crf: i
     spec = load_spec(None, [*told, f"profiles.chalk.picture.crf={crf}"])
     flat = as_plain(spec)
     assert flat["profiles"]["chalk"]["sampling"]["n_steps"] == steps
-    again = [f"{section}.{key}={value}" for section in ("cluster",) for key, value in flat[section].items()]
+    again = [
+        f"{section}.{key}={json.dumps(value)}"
+        for section in ("cluster",)
+        for key, value in flat[section].items()
+    ]
     assert load_spec(None, again).cluster == spec.cluster
 
 
