@@ -307,9 +307,7 @@ class Night:
                 self.known.add(key)
         begun = {row for row, film in self.state.films.items() if film.begun}
         self.state, actions = decide(self.state, event)
-        if (
-            isinstance(event, Admitted) and event.film.row_id not in self.state.later
-        ):  # who waits is drawn again
+        if isinstance(event, Admitted) and event.film.row_id not in self.state.later:  # drawn again then
             self.known |= event.results.keys() - self.refused.keys()
         self.check_dropped(begun, actions)
         for action in actions:
