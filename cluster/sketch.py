@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster.cost import Shape, precision
+from cluster.decoding import decode_shortage
 from cluster.shortage import Place, shortage
 from cluster.tasks import Failure, Model, ShotTask, Task
 from engine.families.denoiser import Denoiser, read_denoiser
-from engine.families.facts import read_facts
+from engine.families.facts import read_decoding, read_facts
 from engine.families.parameters import denoising, linear_layers, read_weights
 from engine.parallel.axes import Axes
 from engine.phases import Course
@@ -59,6 +60,7 @@ class Sketch:
     text_tokens: int
     linear: int = 0
     rows: int = 0
+    decoding: int = 0  # numbers a pixel
 
 
 def sketch_of(folder: Path) -> Sketch:
@@ -72,6 +74,7 @@ def sketch_of(folder: Path) -> Sketch:
         facts.spatial_compression,
         facts.max_text_tokens,
         *linear_layers(weights),
+        read_decoding(folder),
     )
 
 
@@ -119,7 +122,13 @@ def refusal(
         if place is None:
             return None
         together = min(load.course.batch, max(n for _, n in load.course.legs))
-        return shortage(replace(shape_of(load, sketches[load.model]), batch=together), axes, place)
+        sketch = sketches[load.model]
+        size_px = load.width_px, load.height_px
+        return shortage(replace(shape_of(load, sketch), batch=together), axes, place) or (
+            None
+            if place.gpus
+            else decode_shortage(sketch.name, sketch.decoding, load.model.dtype, size_px, place)
+        )
 
     def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
         loads = {task.key: load_of(task) for task in tasks if isinstance(task, ShotTask)} if place else {}

@@ -13,10 +13,22 @@ from threading import RLock, Timer
 from typing import Any
 
 from cluster.copies import whole
+from cluster.decoding import decode_shortage
 from cluster.once import Made, done_once, found, found_file
 from cluster.shortage import Shortage, part_shortage, place_on
-from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
+from cluster.tasks import (
+    Asset,
+    GivenTask,
+    MasterTask,
+    Model,
+    Outcome,
+    PromptTask,
+    SegmentTask,
+    ShotTask,
+    VersionTask,
+)
 from engine.families.compiled import compile_blocks, need_compiler
+from engine.families.facts import read_decoding
 from engine.families.loading import LEFT_OUT, give_memory_back, load_part
 from engine.families.offload import offload
 from engine.families.parameters import read_weights
@@ -203,9 +215,20 @@ class Decoder:
 
     def _frames(self, task: SegmentTask, latents: Any) -> Iterator[Picture]:
         """The frames that are shown, as the model drew them."""
-        hidden = task.source.hidden_frames
-        shown = self.vae.of(task.source.model).frames(latents)
+        hidden, family = task.source.hidden_frames, self.vae.of(task.source.model)
+        self._check(task.source)
+        shown = family.frames(latents)
         return islice(shown, hidden, hidden + task.source.shot.n_frames)
+
+    def _check(self, shot: ShotTask) -> None:
+        """Raise Shortage where there is no memory to decode in, now that the weights are here."""
+        if not self.vae.check_memory:
+            return
+        model, size_px = shot.model, (shot.width_px, shot.height_px)
+        held = read_decoding(whole(model, self.vae.cache))
+        name = Path(model.folder).name
+        if failure := decode_shortage(name, held, model.dtype, size_px, place_on(self.vae.device)):
+            raise Shortage(failure)
 
 
 def _swatches(task: SegmentTask) -> Swatches:

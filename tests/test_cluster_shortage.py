@@ -117,7 +117,7 @@ def test_weights_that_wait_in_memory_are_those_of_all_ranks_of_a_node():
     short = shortage(waits, ALONE, place)
     assert "needs 212.9 GiB of main memory for the 8 ranks of a node (weights 212.9;" in short.message
     assert "its node has 160.0 GiB: 52.9 GiB short" in short.message
-    assert short.hint == "use model.offload=disk (35.4 GiB) or cluster.gangs=6"
+    assert short.hint == "use model.offload=disk (36.0 GiB) or cluster.gangs=6"
     assert shortage(waits, ALONE, replace(place, sharing=6)) is None
     assert shortage(shape_of("Wan2.1-14B"), ALONE, place) is None  # they only pass through main memory
 
