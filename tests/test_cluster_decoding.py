@@ -11,6 +11,8 @@ from cluster.decoding import decode_gib, decode_shortage
 from cluster.shortage import CODE, Place, Shortage
 from cluster.sketch import refusal, sketch_of
 from cluster.stages import Decoder
+from engine.families.entry import number
+from engine.families.known import FAMILIES
 from engine.memory import Free
 from engine.parallel.axes import ALONE
 
@@ -42,8 +44,8 @@ def test_a_decoder_refuses_a_shot_before_it_begins(tiny_folder, make_film, tmp_p
     (tmp_path / "store").mkdir()
     decoder = Decoder(str(tmp_path / "store"))
     shot = make_film("a").master.segments[0].source
-    needs = decode_gib(sketch_of(tiny_folder).decoding, "float32", (64, 64))
-    assert needs > 0
+    monkeypatch.setattr("cluster.stages.read_decoding", lambda folder: 1000)
+    needs = decode_gib(1000, "float32", (64, 64))
     for free, fits in ((needs * 1.01, True), (needs * 0.99, False)):
         place = Place(Free(free, "this machine"))
         monkeypatch.setattr("cluster.stages.place_on", lambda device, place=place: place)
@@ -66,3 +68,12 @@ def test_a_shot_that_could_not_be_decoded_fails_before_it_is_drawn(tiny_folder, 
         failures = refuse(film.tasks.values())
         assert bool(failures) is refused
         assert not refused or "decoding" in failures[shot.key].message
+
+
+def test_what_a_decode_holds_is_that_of_the_published_count_and_scales_with_its_width():
+    facts = FAMILIES["HunyuanVideo15Pipeline"]
+    published = number(facts.decoding, {"vae": {}})
+    assert decode_gib(published, "bfloat16", (848, 480)) == pytest.approx(5.4, rel=1e-3)
+    narrow = number(facts.decoding, {"vae": {"block_out_channels": [64, 128]}})
+    assert narrow == pytest.approx(published / 2, rel=1e-3)
+    assert number(FAMILIES["WanPipeline"].decoding, {"vae": {}}) == 0

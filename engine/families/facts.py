@@ -80,10 +80,10 @@ def facts_of(family: str, parts: Parts) -> ModelFacts:
 
 
 def read_decoding(folder: Path) -> int:
-    """Numbers that a decode holds for each pixel of a frame. Raises ValueError for a broken folder.
+    """Numbers that a decode holds for each pixel of a frame, beside weights; 0 where nobody counted them.
 
-    In the autoencoder's dtype, beside its weights; measured where a shot is decoded as a stream, so that they
-    do not grow with its length, or hardly.
+    Of a shot that is decoded as a stream: they do not grow with its length, or hardly. Raises ValueError for
+    a broken folder.
     """
     known = FAMILIES[family_name(folder)]
     return number(known.decoding, _parts(folder, known))

@@ -63,6 +63,8 @@ _HUNYUAN_15 = Known(
     latent_channels="transformer.out_channels",
     spatial_compression=either("vae.spatial_compression_ratio", 16),
     temporal_compression=either("vae.temporal_compression_ratio", 4),
+    # 5.4 GiB at 848 x 480 px in bfloat16, at the published 128 channels
+    decoding=variants.decoding("block_out_channels", 128, 5.4 * (1 << 29) / (848 * 480) / 128),
     guided=variants.hunyuan15_guided,
     refuse=variants.refuse_hunyuan15,
     more=(("guider", "guider_config.json"),),
