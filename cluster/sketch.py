@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster.cost import Shape, precision
+from cluster.decoding import decode_shortage
 from cluster.shortage import Place, shortage
-from cluster.tasks import Failure, Model, ShotTask, Task
+from cluster.tasks import Failure, Model, SegmentTask, ShotTask, Task
 from engine.families.denoiser import Denoiser, read_denoiser
-from engine.families.facts import read_facts
+from engine.families.facts import read_decoding, read_facts
+from engine.families.known import FAMILIES
 from engine.families.parameters import denoising, linear_layers, read_weights
 from engine.parallel.axes import Axes
 from engine.phases import Course
@@ -59,6 +61,8 @@ class Sketch:
     text_tokens: int
     linear: int = 0
     rows: int = 0
+    decoding: int = 0  # numbers a pixel
+    tiles: bool = False  # whether it could decode in tiles
 
 
 def sketch_of(folder: Path) -> Sketch:
@@ -72,6 +76,8 @@ def sketch_of(folder: Path) -> Sketch:
         facts.spatial_compression,
         facts.max_text_tokens,
         *linear_layers(weights),
+        read_decoding(folder),
+        FAMILIES[facts.family].tiles,
     )
 
 
@@ -115,15 +121,23 @@ def refusal(
     """What says which tasks cannot be done at a place: shots whose windows would not fit a rank there."""
 
     @lru_cache(maxsize=256)
-    def short(load: Load) -> Failure | None:
+    def short(load: Load, tiled: bool) -> Failure | None:
         if place is None:
             return None
         together = min(load.course.batch, max(n for _, n in load.course.legs))
-        return shortage(replace(shape_of(load, sketches[load.model]), batch=together), axes, place)
+        sketch = sketches[load.model]
+        size_px = load.width_px, load.height_px
+        return shortage(replace(shape_of(load, sketch), batch=together), axes, place) or (
+            None
+            if place.gpus or tiled
+            else decode_shortage(sketch.name, sketch.decoding, load.model.dtype, size_px, place, sketch.tiles)
+        )
 
     def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
-        loads = {task.key: load_of(task) for task in tasks if isinstance(task, ShotTask)} if place else {}
-        found = {key: short(load) for key, load in loads.items()}
+        tasks = list(tasks) if place else []
+        tiled = {task.source.key for task in tasks if isinstance(task, SegmentTask) and task.tiles}
+        loads = {task.key: load_of(task) for task in tasks if isinstance(task, ShotTask)}
+        found = {key: short(load, key in tiled) for key, load in loads.items()}
         return {key: failure for key, failure in found.items() if failure is not None}
 
     return refuse

@@ -13,11 +13,24 @@ from threading import RLock, Timer
 from typing import Any
 
 from cluster.copies import whole
+from cluster.decoding import decode_shortage
 from cluster.logs import reporting
 from cluster.once import Made, done_once, found_file, found_task
 from cluster.shortage import Shortage, part_shortage, place_on
-from cluster.tasks import Asset, GivenTask, MasterTask, Model, Outcome, PromptTask, SegmentTask, VersionTask
+from cluster.tasks import (
+    Asset,
+    GivenTask,
+    MasterTask,
+    Model,
+    Outcome,
+    PromptTask,
+    SegmentTask,
+    ShotTask,
+    VersionTask,
+)
 from engine.families.compiled import compile_blocks, need_compiler
+from engine.families.facts import family_name, read_decoding
+from engine.families.known import FAMILIES
 from engine.families.loading import LEFT_OUT, give_memory_back, load_part
 from engine.families.offload import offload
 from engine.families.parameters import read_weights
@@ -210,7 +223,20 @@ class Decoder:
         """The frames that are shown, as the model drew them."""
         hidden, family = task.source.hidden_frames, self.vae.of(task.source.model)
         family.tile_pixels(task.tiles)
+        if not task.tiles:
+            self._check(task.source)
         return islice(family.frames(latents), hidden, hidden + task.source.shot.n_frames)
+
+    def _check(self, shot: ShotTask) -> None:
+        """Raise Shortage where there is no memory to decode in, now that the weights are here."""
+        if not self.vae.check_memory:
+            return
+        model, size_px = shot.model, (shot.width_px, shot.height_px)
+        held = read_decoding(whole(model, self.vae.cache))
+        name = Path(model.folder).name
+        place, tiles = place_on(self.vae.device), FAMILIES[family_name(whole(model, self.vae.cache))].tiles
+        if failure := decode_shortage(name, held, model.dtype, size_px, place, tiles):
+            raise Shortage(failure)
 
 
 def _swatches(task: SegmentTask) -> Swatches:

@@ -12,7 +12,7 @@ from cluster.causes import of_node
 from cluster.crew import judge
 from cluster.shortage import Shortage
 from cluster.tasks import Failure
-from engine.canvas import NotFinite
+from engine.blending import NotFinite
 from engine.faults import gpu_failed
 from engine.memory import ran_out
 from manifests.full import disk_full

@@ -79,6 +79,16 @@ def facts_of(family: str, parts: Parts) -> ModelFacts:
     return ModelFacts(family, **numbers, takes=known.takes(parts))
 
 
+def read_decoding(folder: Path) -> int:
+    """Numbers that a decode holds for each pixel of a frame, beside weights; 0 where nobody counted them.
+
+    Of a shot that is decoded as a stream: they do not grow with its length, or hardly. Raises ValueError for
+    a broken folder.
+    """
+    known = FAMILIES[family_name(folder)]
+    return number(known.decoding, _parts(folder, known))
+
+
 def read_card(folder: Path) -> Card:
     """What the folder's world.json, or else its family, recommends. Raises ValueError for a broken folder."""
     family = family_name(folder)

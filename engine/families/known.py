@@ -22,6 +22,8 @@ _HUNYUAN_CAMERA = Idiom(
 _COGVIDEOX = Known(
     "engine.families.cogvideox:CogVideoX",
     tiles=True,
+    # as tests/bench/bench_gpu.py counted on an H100, beside weights: 14.8 GiB at 720 x 480 px in bfloat16
+    decoding=variants.decoding("block_out_channels", 128, 14.8 * (1 << 29) / (720 * 480) / 128),
     schedulers=("ddim", "dpm"),
     window_frames=variants.cogvideox_window,
     max_text_tokens="transformer.max_text_seq_length",
@@ -35,6 +37,7 @@ _COGVIDEOX = Known(
 )
 _WAN = Known(
     "engine.families.wan:Wan",
+    decoding=variants.decoding("base_dim", 96, 4.2 * (1 << 29) / (832 * 480) / 96),  # as CogVideoX's
     schedulers=("unipc", "euler"),
     window_frames=21,  # trained on 81 pixel frames
     max_text_tokens=512,
@@ -64,6 +67,8 @@ _HUNYUAN_15 = Known(
     latent_channels="transformer.out_channels",
     spatial_compression=either("vae.spatial_compression_ratio", 16),
     temporal_compression=either("vae.temporal_compression_ratio", 4),
+    # 5.4 GiB at 848 x 480 px in bfloat16, at the published 128 channels
+    decoding=variants.decoding("block_out_channels", 128, 5.4 * (1 << 29) / (848 * 480) / 128),
     guided=variants.hunyuan15_guided,
     refuse=variants.refuse_hunyuan15,
     more=(("guider", "guider_config.json"),),

@@ -19,6 +19,16 @@ UNTAUGHT = Takes(frozenset({SOURCE}))  # of any model whose family encodes: no w
 PICTURE = Takes(frozenset({FIRST}), frozenset({FIRST}), together=True, one_window=True)
 
 
+def decoding(key: str, published: int, held: float) -> Callable[[Parts], int]:
+    """So many numbers a pixel for each channel of the decoder's last level, which a folder may leave out."""
+
+    def read(parts: Parts) -> int:
+        width = parts["vae"].get(key, published)
+        return int(held * (width[0] if isinstance(width, list) else width))
+
+    return read
+
+
 def cogvideox_window(parts: Parts) -> int:
     """Latent frames of the clips that it was trained on, in whole patches."""
     frames, patch = number("transformer.sample_frames", parts), cogvideox_patch(parts)

@@ -1,0 +1,98 @@
+"""Claims about memory to decode in: numbers that add up, settings that would fit, and a decoder that asks."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.decoding import decode_gib, decode_shortage
+from cluster.shortage import CODE, Place, Shortage
+from cluster.sketch import refusal, sketch_of
+from cluster.stages import Decoder
+from engine.families.entry import number
+from engine.families.known import FAMILIES
+from engine.memory import Free
+from engine.parallel.axes import ALONE
+
+sides = st.integers(4, 120).map(lambda n: 16 * n)
+dtypes = st.sampled_from(["float32", "bfloat16"])
+NUMBERS = re.compile(r"needs ([\d.e-]+) GiB .* has ([\d.e-]+) GiB: ([\d.e-]+) GiB short")
+
+
+@given(st.integers(1, 40_000), dtypes, sides, sides, st.floats(0.01, 90), st.integers(0, 8))
+@settings(deadline=None)
+def test_a_decode_is_refused_exactly_where_it_does_not_fit_and_what_is_named_would(
+    held, dtype, width, height, free, gpus
+):
+    place = Place(Free(free, "this machine"), gpus)
+    short = decode_shortage("m", held, dtype, (width, height), place)
+    assert (short is None) == (decode_gib(held, dtype, (width, height)) <= free)
+    if short is None:
+        return
+    needs, has, missing = map(float, NUMBERS.search(short.message).groups())
+    assert short.code == CODE and missing == pytest.approx(needs - has, abs=0.11 + 0.02 * has)
+    for words in short.hint.removeprefix("use ").split(" or "):
+        if size := re.fullmatch(r"a picture of (\d+)x(\d+) px", words):
+            assert decode_gib(held, dtype, tuple(map(int, size.groups()))) <= free
+        if words.startswith("model.dtype"):
+            assert dtype == "float32" and decode_gib(held, "bfloat16", (width, height)) <= free
+
+
+def test_a_decoder_refuses_a_shot_before_it_begins(tiny_folder, make_film, tmp_path, monkeypatch):
+    (tmp_path / "store").mkdir()
+    decoder = Decoder(str(tmp_path / "store"))
+    shot = make_film("a").master.segments[0].source
+    monkeypatch.setattr("cluster.stages.read_decoding", lambda folder: 1000)
+    needs = decode_gib(1000, "float32", (64, 64))
+    for free, fits in ((needs * 1.01, True), (needs * 0.99, False)):
+        place = Place(Free(free, "this machine"))
+        monkeypatch.setattr("cluster.stages.place_on", lambda device, place=place: place)
+        if fits:
+            decoder._check(shot)
+            continue
+        with pytest.raises(Shortage, match=r"decoding .* in float32 at 64x64 px needs"):
+            decoder._check(shot)
+        decoder.vae.check_memory = False
+        decoder._check(shot)
+
+
+def test_a_shot_that_could_not_be_decoded_fails_before_it_is_drawn(tiny_folder, make_film):
+    film = make_film("a")
+    shot = film.master.segments[0].source
+    sketch = replace(sketch_of(tiny_folder), decoding=10**6)
+    needs = decode_gib(sketch.decoding, "float32", (64, 64))
+    for gpus, free, refused in ((0, needs / 2, True), (0, needs * 2, False), (1, needs / 2, False)):
+        refuse = refusal({shot.model: sketch}, ALONE, Place(Free(free, "this machine"), gpus))
+        failures = refuse(film.tasks.values())
+        assert bool(failures) is refused
+        assert not refused or "decoding" in failures[shot.key].message
+
+
+def test_what_a_decode_holds_is_that_of_the_published_count_and_scales_with_its_width():
+    facts = FAMILIES["HunyuanVideo15Pipeline"]
+    published = number(facts.decoding, {"vae": {}})
+    assert decode_gib(published, "bfloat16", (848, 480)) == pytest.approx(5.4, rel=1e-3)
+    narrow = number(facts.decoding, {"vae": {"block_out_channels": [64, 128]}})
+    assert narrow == pytest.approx(published / 2, rel=1e-3)
+    assert number(FAMILIES["MochiPipeline"].decoding, {"vae": {}}) == 0  # nobody counted
+
+
+@pytest.mark.parametrize(
+    ("family", "size_px", "gib"),
+    [("CogVideoXPipeline", (720, 480), 14.8), ("WanPipeline", (832, 480), 4.2)],
+)
+def test_what_an_h100_held_for_pixels_is_foretold(family, size_px, gib):
+    held = number(FAMILIES[family].decoding, {"vae": {}})
+    assert decode_gib(held, "bfloat16", size_px) == pytest.approx(gib, rel=1e-3)
+
+
+def test_a_shot_in_tiles_is_not_refused_for_its_whole_picture(tiny_folder, make_film):
+    film = make_film("a")
+    segment = film.master.segments[0]
+    sketch = replace(sketch_of(tiny_folder), decoding=10**6)
+    refuse = refusal({segment.source.model: sketch}, ALONE, Place(Free(1.0, "this machine")))
+    (failure,) = refuse([segment.source, segment]).values()
+    assert failure.hint.startswith("use model.tiles=true or ")
+    assert not refuse([segment.source, replace(segment, tiles=True)])
