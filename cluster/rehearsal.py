@@ -64,7 +64,7 @@ class Rehearsal:
         conductor = StageHandle("conduct", setup)
         stack.callback(conductor.kill)
         head, *requests = conductor.open(shot, 0)
-        turn = ray.get(head, timeout=_left(ends_s))
+        turn: Any = ray.get(head, timeout=_left(ends_s))
         return None if turn.outcome else requests[0]
 
     def _timed(self, trial: Trial, shot: ShotTask, request: Ref, ends_s: float) -> dict[str, Any]:

@@ -190,7 +190,8 @@ class OpenSora(Family):
         """Latents (1, t, C, H, W) of 4 t - 3 frames: the posterior's means."""
         vae = self.pipeline.vae
         z_1CTHW = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode()
-        return (z_1CTHW * vae.config.scaling_factor).transpose(1, 2).contiguous()
+        scaled: Tensor = z_1CTHW * vae.config.scaling_factor
+        return scaled.transpose(1, 2).contiguous()
 
     def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
         """The latent of each picture, encoded by itself."""
