@@ -25,7 +25,7 @@ test: setup
 # The tests of recovery with many more moments of death; slow.
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
-	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_manifests_faults.py tests/test_jobs_faults.py
+	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_manifests_faults.py tests/test_jobs_faults.py tests/slow_drivers.py
 
 # A film on four hosts in network namespaces that lose power and links; root, about five minutes.
 hosts: setup
