@@ -27,6 +27,7 @@ test: setup
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=$(or $(LONGTAKE_CHAOS_SEEDS),200) $(PY) -m pytest -s tests/test_storm.py tests/test_poison.py
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/test_jobs_crash.py
+	$(PY) -m pytest tests/slow_node_lost.py
 
 # Writes README's tables: how closely gangs agree with one rank, and streams with whole decodes.
 contract: setup
