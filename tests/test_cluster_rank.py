@@ -99,5 +99,5 @@ def test_a_large_window_is_refused_before_it_is_begun_and_what_runs_out_in_truth
     assert "the process's limit (ulimit -v)" in foreseen[1].message and "GiB short" in foreseen[1].message
     assert issubclass(true[0], (RuntimeError, MemoryError)) and true[1].code == "E922_HOST_OOM"
     for _, failure in (foreseen, true):
-        assert "a picture of " in failure.hint and "model.dtype=bfloat16" in failure.hint
+        assert "a picture of " in failure.hint
         assert failure.error_class == "HOST_OOM"
