@@ -84,15 +84,15 @@ def render(
     watch: Watch,
     desk: Desk | None = None,
     refuse: Refuse = _nothing,
-    awaited: Mapping[str, bool] = Map(),
+    awaited: Mapping[str, str | None] = Map(),
 ) -> Iterator[FilmDone]:
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
     A crew is hired when a film needs one and let go at the end: what was done before needs none.
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
     told each event and the state that follows from it; `refuse` is asked of what is left to do of a film. A
-    film that is ordered again is yielded again. `awaited` are the rows that others depend on, and whether
-    they are among the films.
+    film that is ordered again is yielded again. `awaited` are the rows that others depend on, each with
+    its fate (cluster.upstream), None if it is among the films.
     """
     state, source = upstream.first(State(limits), awaited), Source(films, desk or Unattended())
     began = time.monotonic()

@@ -169,3 +169,10 @@ def load_spec(
 def as_plain(spec: JobSpec) -> Any:
     """The spec as plain JSON values, for the record."""
     return OmegaConf.to_container(OmegaConf.structured(spec))
+
+
+def as_asked(spec: JobSpec) -> Any:
+    """The same without what only changes how a job is told, such as a price."""
+    plain = as_plain(spec)
+    del plain["log"], plain["cluster"]["price_per_gpu_hour"], plain["cluster"]["currency"]
+    return plain

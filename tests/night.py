@@ -91,7 +91,9 @@ class Night:
 
     def __init__(self, films, staff, limits, tape=b"", troubles=0):
         films = list(films)
-        awaited = {row: any(row == each.row_id for each in films) for f in films for row in f.depends_on}
+        named = {film.row_id for film in films}
+        waited = {row for film in films for row in film.depends_on}
+        awaited = {row: None if row in named else upstream.ABSENT for row in waited}
         self.limits, self.state, self.log = limits, upstream.first(State(limits), awaited), []
         self.films, self.hires, self.staff = deque(films), deque(staff), {h.worker: h for h in staff}
         self.tape, self.troubles = deque(tape), troubles

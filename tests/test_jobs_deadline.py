@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cluster.dispatch import Limits, State, decide
 from cluster.events import Admitted, Ticked
 from cluster.pace import Pace
+from cluster.progress import Progress
 from jobs import deadline as deadline_module
 from jobs.budget import hard_gpu_s, ordered_gpu_s, soft_gpu_s
 from jobs.cli import main
@@ -95,7 +96,10 @@ def watched(store, minutes, n_films=2):
     """A job of so many films of 6 predictions, of which none is done, with a pace of one a minute."""
     films = [film(str(k), shot_task(str(k), 3)) for k in range(n_films)]
     watch = DeadlineWatch(
-        store, "night", datetime.now(UTC) + timedelta(minutes=minutes), 6 * n_films, n_films
+        store,
+        "night",
+        datetime.now(UTC) + timedelta(minutes=minutes),
+        Progress(films=n_films, windows=6 * n_films),
     )
     state = State(Limits())
     for each in films:
