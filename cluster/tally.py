@@ -68,6 +68,7 @@ class Paid:
 
 
 def us_of(seconds: float, ranks: int) -> int:
+    """GPU-microseconds of so many ranks; a clock that goes back counts nothing."""
     return max(0, round(seconds * US)) * ranks
 
 
