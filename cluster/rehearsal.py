@@ -5,6 +5,7 @@ may depend on axes, so the shot is begun anew by the gangs that are settled for.
 Decides: how a trial is timed. Does not decide: which are worth it (trials).
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,9 +22,12 @@ from cluster.crew import Setup
 from cluster.events import Fared, Window
 from cluster.gang import Gang
 from cluster.remote import living_nodes
+from cluster.sharing import named
 from cluster.tasks import ShotTask
 from cluster.topology import fit
 from cluster.trials import MOST_S, WARM, Trial
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,22 @@ class Rehearsal:
     def __call__(self, trials: Sequence[Trial], shot: ShotTask) -> dict[str, Any]:
         """What was measured, as `calibration.keep` takes it: nothing of a gang that fails or takes too long.
 
-        What a worker raises is not told here: the job meets it again, and tells it of the film it befalls.
+        Why is logged; what a worker raises befalls the job again, which tells it of the film.
         """
         ends_s, table = time.monotonic() + self.most_s, dict[str, Any]()
         shot = replace(shot, batch=1)  # a window alone, as the cost model counts
         with ExitStack() as stack:
             try:
                 request = self._request(shot, stack, ends_s)
-            except RayError:
+            except RayError as error:
+                LOG.warning("no gang was tried: %s", " ".join(str(error).split())[:300])
                 return table
             for trial in trials if request is not None else ():
                 try:
                     table |= self._timed(trial, shot, request, ends_s)
-                except RayError:
-                    continue
+                except RayError as error:
+                    told = " ".join(str(error).split())[:300]
+                    LOG.warning("%s was not measured: %s", named(trial.axes), told)
         return table
 
     def _request(self, shot: ShotTask, stack: ExitStack, ends_s: float) -> Ref | None:

@@ -44,7 +44,7 @@ def test_gangs_of_one_and_two_ranks_are_timed_kept_and_told_as_measured(
 
     def rehearse(trials, shot):
         asked.extend(trials)
-        return Rehearsal(Setup(out, str(tmp_path / "identity"), device="cpu"), most_s=300.0)(trials, shot)
+        return Rehearsal(Setup(out, str(tmp_path / "identity"), device="cpu"), most_s=900.0)(trials, shot)
 
     settled, reason = with_axes(job, machine, open_store(out), rehearse)
     known = measured(open_store(out))

@@ -44,9 +44,7 @@ class Known:
     longest_window: Read = 0  # 0 where it is window_frames
     experts: Read = 1  # each of which predicts at noise levels of its own
     given_latents: Read = 0  # that every checkpoint was taught to go on from, at most
-    decoding: Read = (
-        0  # numbers that its autoencoder holds a pixel while it decodes; 0 where none counted them
-    )
+    decoding: Read = 0  # numbers that a decode holds for each pixel; 0 where nobody counted them
     guided: Read = 1  # 0 of a model that no scale of guidance changes
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught

@@ -189,9 +189,9 @@ class OpenSora(Family):
     def encode(self, f_THWC: Frames) -> Tensor:
         """Latents (1, t, C, H, W) of 4 t - 3 frames: the posterior's means."""
         vae = self.pipeline.vae
-        z_1CTHW: Tensor = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode()
-        z_1tCHW: Tensor = (z_1CTHW * vae.config.scaling_factor).transpose(1, 2)
-        return z_1tCHW.contiguous()
+        z_1CTHW = vae.encode(unit_frames(f_THWC).to(self.device, vae.dtype)).latent_dist.mode()
+        scaled: Tensor = z_1CTHW * vae.config.scaling_factor
+        return scaled.transpose(1, 2).contiguous()
 
     def give(self, given: Mapping[str, Frames], n_frames: int) -> Conditioning:
         """The latent of each picture, encoded by itself."""
