@@ -84,9 +84,9 @@ class Heart:
         if last:
             self._store.remove(self._key(last))
         self._next_s = self._clock() + EVERY_S
-        epoch, (_, who) = max(beats(self._store, self._job_id).items())
-        if epoch > self._epoch:
-            self.successor = who
+        found = beats(self._store, self._job_id)
+        if (latest := max(found, default=0)) > self._epoch:
+            _, self.successor = found[latest]
 
     def stop(self) -> None:
         """As if it had never beaten. Raises OSError, StoreError."""

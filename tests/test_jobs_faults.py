@@ -25,12 +25,12 @@ from manifests.ledger import iter_events
 from manifests.store import Store, open_store
 from tests.fault_proxy import FAULTS, fault_proxy
 from tests.s3_server import ask_moto, s3_environment
-from tests.test_jobs_crash import CRASH, FILM, PROFILE, TASKS
+from tests.test_jobs_crash import CRASH, FILM, PROFILE
 
 ALL = "LONGTAKE_CHAOS_SEEDS" in os.environ
 N_FILMS, RATE = (12, 0.15) if ALL else (2, 0.08)
-RACES = 10 if ALL else 2
-READ_TIMEOUT_S = 1.0  # so that a silent server costs a test no more
+RACES = 10 if ALL else 1
+READ_TIMEOUT_S = 2.0  # so that a silent server costs a test no more
 JOB = "night"
 
 
@@ -39,6 +39,7 @@ def s3(moto: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of an S3 server that the environment names, emptied, with the bucket `films`."""
     for name, value in s3_environment(moto).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3" if ALL else "1")  # of botocore, which waits longer than we do
     monkeypatch.setattr(S3FileSystem, "read_timeout", READ_TIMEOUT_S)
     S3FileSystem.clear_instance_cache()
     ask_moto(moto, "reset")
@@ -150,21 +151,3 @@ def test_of_two_drivers_that_race_for_a_job_on_s3_one_renders_and_the_other_leav
         check(store)
         assert len(pictures(store)) == 4
         assert len(store.list_keys(f"jobs/{JOB}/driver")) == 2
-
-
-def test_a_driver_that_is_killed_is_followed_by_one_of_another_host_and_by_no_second_one(
-    drivers: Drivers,
-) -> None:
-    out = "s3://films/night"
-    first, *others = drivers.race(
-        out, ("marker-after", 4, "a", 0.0), ("never", 1, "b", 2.0), ("never", 1, "c", 3.0)
-    )
-    assert first == -9 and set(others) <= {0, 2} and 0 in others, [drivers.said(n) for n in range(3)]
-    store = open_store(out)
-    check(store)
-    assert sum(len(store.list_keys(f"done/{kind}")) for kind in ("shot", "segment", "version")) == 6
-    assert len(list(store.list_keys("done"))) == TASKS
-    rendered = {
-        e["driver_epoch"] for t in iter_events(store, JOB) for e in t.to_pylist() if e["event"] == "done"
-    }
-    assert len(rendered - {1}) == 1, "two drivers went on where one had died"
