@@ -45,6 +45,7 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
+from jobs.picked import picked
 from jobs.plan import plan
 from jobs.quarantine import Quarantine
 from jobs.refusal import Refused
@@ -53,6 +54,7 @@ from jobs.sketch import sketches
 from jobs.spec import ClusterSpec, JobSpec, as_plain
 from jobs.spool import Spool
 from jobs.stock import Stock, settled, stock, stock_published
+from jobs.takes import note_takes
 from manifests.control import Orders
 from manifests.drivers import Heart, leave, rival_of, told
 from manifests.findings import Finding, faulty_rows
@@ -234,18 +236,21 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
             quarantine.event(event)
             show.event(event, state)
 
+        picks = dict[tuple[str, str], int]()
+
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
-            return with_adapters(with_assets(job.films_of(rows), store), store)
+            return with_adapters(with_assets(picked(job.films_of(rows), picks), store), store)
 
         heart = Heart(store, job.job_id, epoch)
         facts = {"versions": versions(), "threads": job.spec.cluster.threads}
         quarantine = Quarantine(store, job.job_id, epoch, facts)
-        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
+        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks)
         setup = setup_of(job, store.url)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
         rendered = render(films(), partial(hire, setup), store, limits, watch, desk, refuse, job.awaited)
         for film in rendered:
             publish(store, film)
+            note_takes(store, job.job_id, film, picks)
             spool.add(list(rows_of(film)))
             deadline.film(film)
             quarantine.film(film)
