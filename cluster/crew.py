@@ -27,6 +27,7 @@ class Setup:
     change low bits. `group_timeout_s` bounds every collective of a gang, `step_timeout_s` a window's
     prediction and a turn of a conductor, `task_timeout_s` a whole task of any other worker. `check_memory`
     has workers refuse what would not fit. `cache` is where a node keeps copies of models (cluster.copies).
+    `job` and `share` are its name and weight where gangs are shared out (shares); no name, no sharing.
     """
 
     store_url: str
@@ -47,6 +48,8 @@ class Setup:
     task_timeout_s: float = 7200.0
     check_memory: bool = True
     cache: str = "auto"
+    job: str = ""
+    share: float = 1.0
 
 
 class Crew(Protocol):

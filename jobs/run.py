@@ -167,6 +167,8 @@ def setup_of(job: Job, store_url: str) -> Setup:
         task_timeout_s=cluster.task_timeout_s,
         check_memory=cluster.check_memory,
         cache=cluster.cache,
+        job=job.job_id,
+        share=cluster.share,
     )
 
 
