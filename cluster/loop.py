@@ -48,16 +48,36 @@ class Unattended:
 
 
 class Source:
-    """The films to come, and those that failed and may be asked for again."""
+    """The films to come, those under way, and those that failed and may be asked for again.
+
+    A film of which another take is picked is made again: now, or if it is under way when it has ended. One
+    that has not come yet is made now, and not when it comes.
+    """
 
     def __init__(self, films: Iterable[FilmTasks], desk: Desk) -> None:
         self.films, self.desk = iter(films), desk
         self.failed: dict[str, Failure] = {}
+        self.begun, self.under_way, self.picked = False, set[str](), set[str]()
+
+    def draw(self, n: int) -> Iterator[FilmTasks]:
+        """At most n films more."""
+        again = self.picked - self.under_way
+        if again:
+            self.picked -= again
+            self.failed = {row: failure for row, failure in self.failed.items() if row not in again}
+            self.films = chain(self.desk.again(again), (f for f in self.films if f.row_id not in again))
+        self.begun |= n > 0
+        for film in islice(self.films, max(n, 0)):
+            self.under_way.add(film.row_id)
+            yield film
 
     def ordered(self) -> list[Event]:
         """What people have ordered since the last call."""
         events = list[Event]()
         for order in self.desk.orders():
+            if order["order"] == "pick":
+                self.picked |= set(order["rows"]) if self.begun else set()  # before that, it is planned so
+                continue
             event = event_of(order)
             events.append(self._again(order) if event is None else event)
         return events
@@ -70,6 +90,7 @@ class Source:
 
     def ended(self, film: FilmDone) -> None:
         """Remember a film that failed."""
+        self.under_way.discard(film.film.row_id)
         results = [film.results[task.key] for task in film.film.wanted]
         failures = [result for result in results if isinstance(result, Failure)]
         if failures:
@@ -100,8 +121,7 @@ def render(
         crew: Crew | None = None
         while True:
             events = source.ordered()
-            drawn = islice(source.films, max(state.room, 0))
-            events += [_admitted(film, store, refuse) for film in drawn]
+            events += [_admitted(film, store, refuse) for film in source.draw(state.room)]
             if not events:
                 if not state.films and not state.later:
                     return

@@ -45,6 +45,7 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
+from jobs.picked import picked
 from jobs.quarantine import Quarantine
 from jobs.refusal import Refused
 from jobs.report import write_report
@@ -52,6 +53,7 @@ from jobs.sketch import sketches
 from jobs.spec import as_plain
 from jobs.spool import Spool
 from jobs.takeover import Known, finished, record
+from jobs.takes import note_takes
 from jobs.terms import limits_of, price_of, setup_of
 from manifests.control import Orders
 from manifests.drivers import Heart, leave, rival_of, told
@@ -149,16 +151,22 @@ def _run(
             quarantine.event(event)
             show.event(event, state)
 
+        picks = dict[tuple[str, str], int]()
+
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
-            return with_adapters(with_assets(journal.drawn(job.placed(rows)), store), store)
+            if picks and job.listed:
+                spool.forget(job.manifest.named({row for row, _ in picks}))
+            planned = picked(journal.drawn(job.placed(rows)), picks)
+            yield from with_adapters(with_assets(planned, store), store)
 
         facts = {"versions": versions(), "threads": job.spec.cluster.threads}
         quarantine = Quarantine(store, job.job_id, epoch, facts)
-        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
+        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
         crew = books.hired(partial(hire, setup))
         for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited):
             publish(store, film)
+            note_takes(store, job.job_id, film, picks)
             journal.ended(film, spool.add(books.film(film, list(rows_of(film)))))
             deadline.film(film)
             quarantine.film(film)

@@ -22,6 +22,7 @@ from rich.progress import Progress as RichProgress
 from cluster.dispatch import GANG, State
 from cluster.events import Event, FilmDone, Lost, Raised
 from cluster.progress import Progress, advance, clock, eta_s, line
+from cluster.shares import GIVEN_UP
 from cluster.tasks import Failure, Outcome
 from jobs.bill import spoken
 from jobs.job import Job, before, whole
@@ -171,6 +172,8 @@ def opening(job: Job, where: str) -> str:
 def trouble(event: Event, state: State, before: Progress) -> str | None:
     """An event worth a warning; a task's last error is left out, as its films say it at once."""
     match event:
+        case Lost(worker, failure) if worker in before.workers and failure and failure.code == GIVEN_UP:
+            return f"gave up {worker} ({before.workers[worker]}): {failure.message}"
         case Lost(worker, failure) if worker in before.workers:
             why = f": {failure.code} {failure.message}" if failure else ""
             lost = f"lost {worker} ({before.workers[worker]}); another takes its place and its work{why}"

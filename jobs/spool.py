@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class Spool:
         self.films: Counter[str] = Counter()
         self._lines = 0
         self._void: dict[str, int] = {}  # row -> lines before this one do not count
-        self._before: Callable[[], Iterator[dict[str, Any]]] = lambda: iter(())
+        self._adopted: Finished | None = None
         path.touch()
 
     def add(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -37,7 +37,12 @@ class Spool:
         """Count films that earlier drivers finished; their rows come before all others."""
         self.films["done"] += finished.n_films
         self.films["reused"] += finished.n_films
-        self._before = finished.rows
+        self._adopted = finished
+
+    def forget(self, places: Any) -> None:
+        """Rows of the manifest (numpy bool) are made again: of adopted films theirs do not count any more."""
+        n = self._adopted.forget(places) if self._adopted else 0
+        self.films.subtract({"done": n, "reused": n})
 
     def void(self, row_ids: Collection[str]) -> None:
         """Films are made again: what was added of them does not count any more."""
@@ -51,7 +56,7 @@ class Spool:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows again, in the order of their addition."""
-        yield from self._before()
+        yield from self._adopted.rows() if self._adopted else ()
         yield from self._own()
 
     def _own(self) -> Iterator[dict[str, Any]]:

@@ -119,6 +119,12 @@ class Finished:
         """How many films are listed."""
         return int(self.there.sum())
 
+    def forget(self, places: Any) -> int:
+        """Films at these places (numpy bool) are to be made again: how many of them were listed."""
+        n = int((self.there & places).sum())
+        self.there &= ~places
+        return n
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Their rows of results, as a driver that found them has them: made before. Raises as __init__."""
         told = np.zeros(len(self.there), bool)

@@ -58,12 +58,12 @@ FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows
 
 
 @cache
-def shot_task(name, n_windows=1, prompt="a prompt", mode="blend"):
+def shot_task(name, n_windows=1, prompt="a prompt", mode="blend", model="m"):
     shot = Shot(name, FRAMES[n_windows], (PromptSpan(prompt),), "a negative prompt", seed=1)
     layout = Layout(size=5, overlap=2, lead_in=1)
     stitch = Stitch(mode, first_step=int(mode == "skeleton"))  # else a clip is redrawn
-    model, sampling = Model("/m", "float32", "m"), Sampling(N_STEPS, 6.0)
-    return ShotTask(model, shot, sampling, layout, 16, 16, 8, stitch=stitch)
+    weights, sampling = Model(f"/{model}", "float32", model), Sampling(N_STEPS, 6.0)
+    return ShotTask(weights, shot, sampling, layout, 16, 16, 8, stitch=stitch)
 
 
 @cache
@@ -435,7 +435,7 @@ class Night:
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
         kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "closing", "ruin")
-        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s")
+        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s", "loaded", "yielding")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.dispatch import Limits, State, decide
@@ -51,6 +51,7 @@ def test_six_o_clock_is_six_o_clock_also_in_the_night_in_which_clocks_change(day
     assert abs((found - now).total_seconds() / 3600 - 16.5) <= 1.0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 10**8))
 def test_the_next_such_time_is_to_come_and_no_more_than_a_day_and_a_change_of_clocks_away(
     hour, minute, later_s

@@ -18,6 +18,7 @@ from cluster.upstream import MADE
 from jobs.job import before, prepare
 from jobs.run import run
 from jobs.spec import JobSpec, load_spec
+from manifests.control import give_order
 from manifests.results import read_results
 from manifests.store import Store, open_store
 
@@ -220,3 +221,18 @@ def test_other_prices_and_logs_of_the_same_job_find_what_was_listed(manifest, tm
     priced = replace(spec, log="json", cluster=replace(spec.cluster, price_per_gpu_hour=2.0, currency="EUR"))
     _, show, _ = drive(manifest, tmp_path / "out", priced)
     assert show.jobs[0].listed.n_films > 0
+
+
+def test_a_take_that_is_picked_of_a_finished_film_is_made_by_the_driver_that_takes_over(
+    manifest, tmp_path, spec
+):
+    _, first, _ = drive(manifest, tmp_path / "out", spec, 20)
+    store = open_store(str(tmp_path / "out"))
+    row, job_id = first.films[0], one_id(store)
+    give_order(store, job_id, {"order": "pick", "rows": [row], "shot": "a", "take": 2})
+    result, second, _ = drive(manifest, tmp_path / "out", spec)
+    assert (result.status, result.done) == ("done", 12)
+    assert row in second.films and not set(first.films[1:]) & set(second.films)
+    (found,) = (one for one in read_results(store).to_pylist() if one["row_id"] == row)
+    assert not found["reused"] and result.reused < 12
+    assert store.list_keys(f"jobs/{job_id}/takes/{row}") == [f"jobs/{job_id}/takes/{row}/a/002.json"]

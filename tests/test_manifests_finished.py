@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from manifests.finished import MAX_AGE_S, Finished, Finishing
@@ -47,6 +48,16 @@ def test_what_a_film_took_before_is_saved_now(store):
     first, *_, last = ({name: row[name] for name in took} for row in found.rows())
     saved = {"gpu_used_s": 0.0, "gpu_wasted_s": 0.0, "gpu_saved_s": 6.0, "cost": 0.0, "currency": "EUR"}
     assert first == saved and last == saved | {"gpu_saved_s": 0.0, "cost": None, "currency": None}
+
+
+def test_films_that_are_made_again_are_listed_no_more(store):
+    with Finishing(store, JOB, ASKED, 1) as finishing:
+        for place in range(3):
+            finishing.add(place, 1, rows(f"r{place}", "hi-IN", "ta-IN"))
+    found = Finished(store, JOB, ASKED, 2, 4)
+    asked = np.array([False, True, False, True])
+    assert (found.forget(asked), found.forget(asked), found.n_films) == (1, 0, 2)
+    assert [row["row_id"] for row in found.rows()] == ["r0", "r0", "r2", "r2"]
 
 
 def test_the_own_epoch_later_ones_and_other_settings_are_not_read(store):

@@ -100,6 +100,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_the_order_is_that_of_always_making_the_most_urgent_row_whose_needs_are_made(rows):
     made = table(*({"priority": p, "depends_on": [f"r{k}" for k in sorted(d)]} for p, d in rows))
@@ -116,6 +117,7 @@ def test_the_order_is_that_of_always_making_the_most_urgent_row_whose_needs_are_
     assert ordered(made, bad) == [f"r{k}" for k in plain]
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_what_is_told_as_a_circle_is_one_and_every_circle_loses_a_row(rows):
     needs = {k: sorted(d) for k, (_, d) in enumerate(rows) if d}
