@@ -61,13 +61,13 @@ class Rehearsal:
     def _request(self, shot: ShotTask, stack: ExitStack, ends_s: float) -> Ref | None:
         """The shot's first window; None of a shot that is done. Its conductor ends with the stack."""
         setup = fit(replace(self.setup, gangs=0), living_nodes())
-        encoder = StageHandle("encode", setup)
+        encoder = StageHandle("encode-trial", setup)
         try:  # it may have a share of a GPU, which a gang then takes whole
             for task in shot.sources:
                 ray.get(encoder.run(task), timeout=_left(ends_s))
         finally:
             encoder.kill()
-        conductor = StageHandle("conduct", setup)
+        conductor = StageHandle("conduct-trial", setup)
         stack.callback(conductor.kill)
         head, *requests = conductor.open(shot, 0)
         turn: Any = ray.get(head, timeout=_left(ends_s))

@@ -58,7 +58,7 @@ class Painted:
     """In a VAE's place: shows the same clip whatever the latents are."""
 
     def __init__(self, f_THWC):
-        self.f_THWC, self.shown = f_THWC, 0
+        self.f_THWC, self.shown, self.check_memory = f_THWC, 0, False
 
     def of(self, model):
         return self

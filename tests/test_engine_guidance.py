@@ -119,7 +119,9 @@ def test_a_canvas_of_windows_is_rescaled_as_one():
     """With windows that agree where they overlap, the canvas is what one long window would have given."""
 
     class Linear:
-        """A canvas whose steps keep the prediction."""
+        """A scheduler that is never asked to step."""
+
+        timesteps = (1,)
 
     from engine.canvas import Canvas
     from engine.denoise import blended
