@@ -45,6 +45,7 @@ class Account:
         """Note what is asked."""
         self.job_id, self.films = job.job_id, job.manifest.n_rows
         self.invalid = job.manifest.n_rows - job.n_films
+        self.done = job.listed.n_films if job.listed else 0
         if self.show:
             self.show.begin(job)
 
@@ -159,7 +160,7 @@ def _to_an_end(arguments: argparse.Namespace, account: Account, stopping: Stoppi
 
 def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping) -> JobResult:
     """Check the job, find the workers, render."""
-    opened(arguments.out)  # a place that cannot be one is told before anything is read
+    store = opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
     from cluster.shortage import place_on
@@ -168,7 +169,7 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     from jobs.show import make_show
     from jobs.stock import check_models
 
-    job = prepare(arguments.manifest, spec, account.job_id)
+    job = prepare(arguments.manifest, spec, account.job_id, store=store)
     check_models(job.stocked)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
     with ExitStack() as stack:
@@ -255,13 +256,9 @@ def with_open_batch(job: "Job", out: str, local: bool) -> "Job":
 def _closing(result: JobResult, command: list[str]) -> str:
     """The last words to people."""
     from jobs.show import closing_lines
-    from manifests.results import read_results
+    from manifests.results import iter_results
 
-    rows = (
-        row
-        for batch in read_results(opened(result.out), results_key(result.job_id)).to_batches()
-        for row in batch.to_pylist()
-    )
+    rows = iter_results(opened(result.out), results_key(result.job_id))
     return closing_lines(result, rows, command)
 
 

@@ -110,7 +110,7 @@ def plan(arguments: argparse.Namespace) -> int:
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
     warnings = [] if checkpoint else _warnings(job)
-    size = forecast(job.films, store)
+    size = forecast(job.films, store) if store else job.census()
     explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None
     if arguments.output == "json":
         facts = _facts(job, arguments.out, size) | {"warnings": [as_json(warning) for warning in warnings]}
@@ -161,7 +161,7 @@ def _warnings(job: "Job") -> "list[Outside]":
     from jobs.world import outside, worlds
 
     idioms = {name: one.idiom for name, one in job.stocked.items()}
-    return outside(job.rows, worlds(job.stocked), idioms)
+    return outside(job.levels, worlds(job.stocked), idioms)
 
 
 def _refuse(findings: Sequence["Finding"], n_rows: int, output: str) -> int:
@@ -184,6 +184,7 @@ class Size:
     loads: "Counter[Load]" = field(default_factory=Counter)  # shots to do, by what their cost depends on
     longest: "Counter[Load]" = field(default_factory=Counter)  # those of the film with most to do
     stitched: "Counter[tuple[str, str]]" = field(default_factory=Counter)  # shots by mode and reason
+    given: int = 0  # films with a shot that is given a file
     edited: dict[str, dict[str, str]] = field(default_factory=dict)  # row -> shots to render, and why
 
 
@@ -198,6 +199,7 @@ def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
         done = known(store, film) if store else {}
         left = {key for key in film.unfinished(done) if key not in done}
         own = _film(film)
+        size.given += any(segment.source.given for segment in film.master.segments)
         size.total.update(own)
         size.to_do.update(own if left else {})
         if store and left and len(size.edited) < EDITED:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.calibration import Stopwatch, keep
 from cluster.crew import Crew, Setup
@@ -25,13 +25,15 @@ from cluster.shortage import Place
 from cluster.sketch import refusal
 from cluster.tasks import Failure, FilmTasks, Outcome
 from engine.families.published import Published
-from engine.numerics import versions
 from engine.parallel.axes import Axes
+from engine.versions import versions
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.census import census, work_of_size
 from jobs.changes import leave_note
 from jobs.checks import check
 from jobs.desk import JobDesk
+from jobs.journal import Journal
 from jobs.outcome import (
     RESULTS_KEY,
     JobResult,
@@ -43,20 +45,25 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
-from jobs.plan import plan
+from jobs.plan import film_tasks
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.sketch import sketches
 from jobs.spec import ClusterSpec, JobSpec, as_plain
 from jobs.spool import Spool
 from jobs.stock import Stock, settled, stock, stock_published
+from jobs.takeover import Known, asked_of, finished, record, recorded
 from manifests.control import Orders
 from manifests.drivers import Heart, leave, rival_of, told
-from manifests.findings import Finding, faulty_rows
+from manifests.findings import Finding, Levels, faulty_rows
+from manifests.finished import Finished, Finishing
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
 from manifests.source import Manifest, read_source
 from manifests.store import Store, StoreError, open_store
+
+if TYPE_CHECKING:
+    from jobs.preview import Size
 
 REPORT_KEY = "report/index.html"
 MIB = 1 << 20
@@ -95,21 +102,39 @@ class Job:
     stocked: dict[str, Stock]
     findings: tuple[Finding, ...]
 
-    @property
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows without findings."""
-        bad = faulty_rows(self.findings)
-        return (row for index, row in enumerate(self.manifest.rows()) if index not in bad)
+    known: Known | None = None  # what was found out of the manifest
+    listed: Finished | None = None  # films that earlier drivers finished
+    asked: str = ""  # as in jobs.takeover
 
     @property
     def films(self) -> Iterator[FilmTasks]:
         """The films to make."""
-        return self.films_of(None)
+        return (film for _, film in self.placed())
 
-    def films_of(self, rows: Collection[str] | None) -> Iterator[FilmTasks]:
-        """The films of these rows, None for all."""
-        chosen = (row for row in self.rows if rows is None or row["row_id"] in rows)
-        return plan(chosen, self.stocked, self.spec.cluster.batch or 1)
+    def placed(self, rows: Collection[str] | None = None) -> Iterator[tuple[int, FilmTasks]]:
+        """The films to make, each with its place in the manifest; of these rows only, None for all."""
+        todo = self._todo(rows)
+        for start, batch in self.manifest.batches(lambda some: bool(todo[some.start : some.stop].any())):
+            levels = Levels.of_batch(start, batch)
+            for place, row in levels.pairs(todo[levels.rows.index]):
+                yield place, film_tasks(row, self.stocked, self.spec.cluster.batch or 1)
+
+    def _todo(self, rows: Collection[str] | None) -> Any:
+        """Which rows of the manifest are to be made, numpy bool."""
+        todo = self.manifest.named(rows)
+        todo[[index for index in faulty_rows(self.findings) if index >= 0]] = False
+        return todo & ~self.listed.there if self.listed else todo
+
+    def census(self) -> "Size":
+        """How much there is to render, if nothing of it was done before; no film becomes tasks for it."""
+        return census(self.levels, self.stocked, self.spec.cluster.batch or 1)
+
+    @property
+    def levels(self) -> Iterator[Levels]:
+        """The same rows by columns, many at a time."""
+        bad = faulty_rows(self.findings)
+        for start, batch in self.manifest.batches():
+            yield Levels.of_batch(start, batch).without(bad)
 
     @property
     def n_films(self) -> int:
@@ -118,22 +143,32 @@ class Job:
 
 
 def prepare(
-    source: str, spec: JobSpec, job_id: str = "", checkpoint: Published | None = None, *, exact: bool = True
+    source: str,
+    spec: JobSpec,
+    job_id: str = "",
+    checkpoint: Published | None = None,
+    *,
+    exact: bool = True,
+    store: Store | None = None,
 ) -> Job:
     """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left.
+
+    What an earlier driver of the job found out of it is taken from `store`.
 
     With a published checkpoint, that stands in for every model: such a job can be planned only. So can one
     that is not `exact`, and not against what a store holds.
     """
     spec = settled(spec)
-    manifest = read_source(source)
+    manifest = read_source(source, keep=store is not None)  # a job may take days
     stocked = stock_published(spec, checkpoint) if checkpoint else stock(spec, exact=exact)
     spec = replace(spec, profiles={name: one.profile for name, one in stocked.items()})  # as it is recorded
-    findings = check(manifest, stocked, spec)
+    job_id, asked = job_id or job_id_of(source, manifest, spec), asked_of(manifest, spec, stocked)
+    known = recorded(store, job_id, asked) if store else None
+    findings = list(known.findings) if known else check(manifest, stocked, spec)
     bad = faulty_rows(findings)
     if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):
         raise Invalid(findings, manifest.n_rows)
-    return Job(job_id or job_id_of(source, manifest, spec), manifest, spec, stocked, tuple(findings))
+    return Job(job_id, manifest, spec, stocked, tuple(findings), known, asked=asked)
 
 
 def setup_of(job: Job, store_url: str) -> Setup:
@@ -204,12 +239,16 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
     if (rival := rival_of(store, job.job_id, epoch)) is not None:
         leave(store, job.job_id, epoch, rival)
         raise Refused(f"{job.job_id} is being rendered by {told(rival)}; this one leaves it to that")
+    job, listing = _informed(job, store, epoch)
     show.begin(job)
     with (
         tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
         Ledger(store, job.job_id, epoch) as ledger,
+        listing,
     ):
-        spool = Spool(Path(folder, "results.jsonl"), job.job_id, epoch)
+        spool, journal = Spool(Path(folder, "results.jsonl"), job.job_id, epoch), Journal(listing)
+        if job.listed:
+            spool.adopt(job.listed)
         for finding in job.findings:
             spool.add([_invalid(finding)])
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
@@ -219,13 +258,14 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         def watch(event: Event, state: State) -> None:
             closing[:] = [state.closing] if state.closing else []
             _note(ledger, event)
+            journal.tick()
             stopwatch.watch(event, state)
             show.event(event, state)
 
         limits = limits_of(job.spec.cluster)
 
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
-            return with_adapters(with_assets(job.films_of(rows), store), store)
+            return with_adapters(with_assets(journal.drawn(job.placed(rows)), store), store)
 
         heart = Heart(store, job.job_id, epoch)
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
@@ -233,13 +273,26 @@ def _run(job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, plac
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
         for film in render(films(), partial(hire, setup), store, limits, watch, desk, refuse):
             publish(store, film)
-            spool.add(list(rows_of(film)))
+            journal.ended(film, spool.add(list(rows_of(film))))
             show.film(film)
         keep(store, stopwatch.table())
         result = _conclude(job, store, spool, closing, time.monotonic() - began)
     store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     heart.stop()
     return result
+
+
+def _informed(job: Job, store: Store, epoch: int) -> tuple[Job, Finishing]:
+    """The job with what is known of it, which is left to later drivers, and where to list its films."""
+    known = job.known
+    if known is None:
+        size = job.census()
+        known = Known(job.findings, work_of_size(size), size.given > 0)
+        record(store, job.job_id, job.asked, known)
+    # Of films with files the list says nothing: they may be others by now.
+    asked = f"{job.asked}-files" if known.files else job.asked
+    listed = None if known.files else finished(store, job.job_id, asked, epoch, job.manifest.n_rows)
+    return replace(job, known=known, listed=listed), Finishing(store, job.job_id, asked, epoch)
 
 
 def _enrol(store: Store, job: Job) -> None:

@@ -21,7 +21,7 @@ from rich.progress import Progress as RichProgress
 
 from cluster.dispatch import GANG, State
 from cluster.events import Event, FilmDone, Lost, Raised
-from cluster.progress import Progress, Work, advance, clock, eta_s, line, work_of
+from cluster.progress import Progress, Work, advance, clock, eta_s, line
 from cluster.tasks import Failure, Outcome
 from jobs.outcome import JobResult
 from jobs.run import Job
@@ -61,8 +61,8 @@ class Lines:
 
     def begin(self, job: Job) -> None:
         """Say what will be rendered."""
-        work = work_of(job.films)
-        self.progress = Progress(films=job.n_films, windows=work.window_steps)
+        assert job.known, "it was counted before it begins"
+        work, self.progress = job.known.work, _before(job)
         self._say("run", opening(work, self.where))
 
     def event(self, event: Event, state: State) -> None:
@@ -118,8 +118,8 @@ class Bars:
 
     def begin(self, job: Job) -> None:
         """Say what will be rendered, and draw the bars."""
-        work = work_of(job.films)
-        self.progress = Progress(films=job.n_films, windows=work.window_steps)
+        assert job.known, "it was counted before it begins"
+        work, self.progress = job.known.work, _before(job)
         self.console.print(opening(work, self.where))
         self.films = self.bars.add_task("films", total=job.n_films, note="")
         self.windows = self.bars.add_task("windows", total=work.window_steps, note="")
@@ -158,6 +158,16 @@ class Bars:
             self.films, completed=ended, note=", ".join(f"{n} {word}" for n, word in counts if n)
         )
         self.bars.update(self.windows, completed=progress.windows_done, note=", ".join(notes))
+
+
+def _before(job: Job) -> Progress:
+    """How far a job is before its first event: films that earlier drivers finished are behind."""
+    assert job.known
+    total, listed = job.known.work.window_steps, job.listed
+    if listed is None:
+        return Progress(films=job.n_films, windows=total)
+    n, behind = listed.n_films, min(listed.predictions, total)  # shots that they share are counted for each
+    return Progress(films=job.n_films, windows=total, films_done=n, films_reused=n, behind=behind)
 
 
 def opening(work: Work, where: str) -> str:

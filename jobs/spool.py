@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from manifests.finished import Finished
 
 
 class Spool:
@@ -16,17 +18,26 @@ class Spool:
         self.films: Counter[str] = Counter()
         self._lines = 0
         self._void: dict[str, int] = {}  # row -> lines before this one do not count
+        self._before: Callable[[], Iterator[dict[str, Any]]] = lambda: iter(())
         path.touch()
 
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append one film's rows and count the film: it is done only in all its languages."""
-        common = self.common | {"finished_at": datetime.now(UTC).isoformat()}
+    def add(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Append one film's rows and count the film: it is done only in all its languages; the whole rows."""
+        now = datetime.now(UTC)
+        common = self.common | {"finished_at": now.isoformat()}
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row | common, ensure_ascii=False) + "\n" for row in rows)
         self._lines += len(rows)
         statuses = {row["status"] for row in rows}
         self.films[statuses.pop() if len(statuses) == 1 else "failed"] += 1
         self.films["reused"] += all(row.get("reused") for row in rows)
+        return [row | self.common | {"finished_at": now} for row in rows]
+
+    def adopt(self, finished: Finished) -> None:
+        """Count films that earlier drivers finished; their rows come before all others."""
+        self.films["done"] += finished.n_films
+        self.films["reused"] += finished.n_films
+        self._before = finished.rows
 
     def void(self, row_ids: Collection[str]) -> None:
         """Films that failed are made again: what was added of them does not count any more."""
@@ -35,6 +46,7 @@ class Spool:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows again, in the order of their addition."""
+        yield from self._before()
         with self.path.open(encoding="utf-8") as file:
             for number, line in enumerate(file):
                 row = json.loads(line)

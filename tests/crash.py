@@ -136,9 +136,9 @@ def _from_staging(source: Any, _: Any) -> bool:
 
 
 POINTS: dict[str, Patch] = {
-    "validation": before("jobs.checks:validate"),
+    "validation": before("jobs.checks:validated"),
     "epoch-claimed": after("jobs.run:claim_epoch"),
-    "plan": before("jobs.plan:film_tasks"),
+    "plan": before("jobs.run:film_tasks"),
     "prediction": before("cluster.rank:Rank.predict"),
     "checkpoint-half": before("manifests.places:Disk.create", _key("checkpoints/")),
     "checkpoint": after("manifests.store:Store.put_new", _key("checkpoints/")),
