@@ -96,7 +96,7 @@ def test_results_are_read_row_by_row_and_a_damaged_group_is_told(store: Store, t
     path.unlink()
     path.write_bytes(bytes(data))
     rows = iter_results(store)
-    assert sum(1 for _ in zip(rows, range(GROUP_ROWS), strict=False)) == GROUP_ROWS
+    assert sum(1 for _ in zip(range(GROUP_ROWS), rows, strict=False)) == GROUP_ROWS
     with pytest.raises(StoreError, match="not a sound Parquet file"):
         list(rows)
 
