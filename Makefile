@@ -53,6 +53,8 @@ bench: setup
 	$(PY) tests/bench/bench_batch.py
 	$(PY) tests/bench/bench_memory.py
 	$(PY) tests/bench/bench_pool.py
+	$(PY) tests/bench/bench_plan.py
+	$(PY) tests/bench/bench_restart.py
 	$(PY) tests/bench/bench_farm.py --plot docs/farm.png
 	$(PY) tests/bench/bench_cache.py
 	$(PY) tests/bench/bench_precision.py

@@ -32,6 +32,7 @@ class Setup:
     prediction and a turn of a conductor, `task_timeout_s` a whole task of any other worker. `check_memory`
     has workers refuse what would not fit. `cache` is where a node keeps copies of models (cluster.copies).
     `job_id` and `log`, text or json, are for what workers tell of themselves (cluster.export).
+    `share` is its weight where gangs are shared out among jobs (shares); no name, no sharing.
     """
 
     store_url: str
@@ -54,6 +55,7 @@ class Setup:
     cache: str = "auto"
     job_id: str = ""
     log: str = "text"
+    share: float = 1.0
 
 
 class Crew(Protocol):

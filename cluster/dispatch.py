@@ -16,6 +16,7 @@ from functools import partial
 
 from immutables import Map
 
+from cluster.affinity import AHEAD, opened, pairing, with_model
 from cluster.dropping import SOFT, closed, overspent, pressed
 from cluster.events import (
     Action,
@@ -39,12 +40,13 @@ from cluster.events import (
     Run,
     Ticked,
     Turned,
+    Yielding,
 )
 from cluster.films import begun, ended, put_back, reranked, with_begun, with_result
 from cluster.hosts import did_well, forgiven, pair
 from cluster.ladder import eased
 from cluster.orders import CANCELLED
-from cluster.staff import bench, hired, loaded
+from cluster.staff import bench, hired, loaded, yielding
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.tasks import Failure, ShotTask
 from cluster.trouble import lost, raised, woken
@@ -180,6 +182,10 @@ def _drain(state: State, event: Draining) -> Step:
     return state, actions
 
 
+def _yield(state: State, event: Yielding) -> Step:
+    return yielding(state, event.worker), []
+
+
 def _overrun(state: State) -> Step:
     """The job ends early if it should."""
     if state.closing is not None or (failure := _why(state)) is None:
@@ -233,24 +239,23 @@ _HANDLERS: dict[type, Callable[..., Step]] = {
     Reprieved: _reprieve,
     Ranked: _rank,
     Draining: _drain,
+    Yielding: _yield,
 }
 
 
 # Giving out work: the first in line to the least busy, on another host where one may be to blame.
 
-_AHEAD = 8  # of a line are looked at
-
 
 def _assign_windows(state: State) -> Step:
     actions: list[Action] = []
     while state.windows and (gangs := state.idle.get(GANG)):
-        keys = [window.shot for _, window in state.windows[:_AHEAD]]
-        at, gang = pair(state, keys, gangs)
+        at, gang = pairing(state, gangs)
         _, window = state.windows[at]
         windows = state.windows[:at] + state.windows[at + 1 :]
         state = replace(state, windows=windows, predicting=state.predicting.set(window, gang))
-        state = loaded(state, gang, +1)
-        actions.append(Predict(gang, state.canvases[window.shot].task, window))
+        task = state.canvases[window.shot].task
+        state = with_model(loaded(state, gang, +1), gang, task.model)
+        actions.append(Predict(gang, task, window))
     return state, actions
 
 
@@ -260,7 +265,7 @@ def _assign_tasks(state: State) -> Step:
         while (line := state.ready.get(role)) and (idle := state.idle.get(role)):
             if role == "conduct" and not _has_room(state):
                 break
-            keys = [key for _, key in line[:_AHEAD]]
+            keys = [key for _, key in line[:AHEAD]]
             at, worker = pair(state, keys, idle)
             state, begin = _begin(state, keys[at], worker)
             actions.append(begin)
@@ -278,6 +283,7 @@ def _begin(state: State, key: str, worker: str) -> tuple[State, Action]:
         return state, Run(worker, task)
     state, opening = with_begun(state, key), state.openings + 1
     canvas = Canvas(task, worker, opening, state.ranks[key])
+    state = opened(state, task.model)
     return (
         replace(state, openings=opening, canvases=state.canvases.set(key, canvas)),
         Open(worker, task, opening),

@@ -102,6 +102,8 @@ def ends_early(state: State) -> list[Failure]:
 
 def _dropped(state: State, rows: Sequence[str], standing: tuple[float, int], failure: Failure) -> Step:
     """These films end, and all to come that stand behind."""
+    if state.cut is not None:
+        standing = min(standing, state.cut.standing)
     state, actions = replace(state, cut=Cut(standing, failure)), list[Action]()
     for row in rows:
         state, more = ended(state, row, failure)
@@ -111,7 +113,7 @@ def _dropped(state: State, rows: Sequence[str], standing: tuple[float, int], fai
 
 def _late(late_s: float) -> Failure:
     message = f"dropped for the deadline: with all films under way the job would end {_span(late_s)} late"
-    hint = "the same command makes it with a later deadline, or longtake priority sooner than others"
+    hint = "give the same command again with a later deadline, or raise its priority and retry it"
     return Failure(DEADLINE, message, hint, "DROPPED")
 
 

@@ -152,6 +152,13 @@ class Draining:
 
 
 @dataclass(frozen=True)
+class Yielding:
+    """A gang is to be given up once it is idle: it gets nothing new to do."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class Budgeted:
     """This run of the job may take so many GPU-seconds from its beginning, or begin no film after those."""
 
@@ -160,7 +167,7 @@ class Budgeted:
 
 
 Order = Held | Resumed | Ended | Reprieved | Ranked | Budgeted
-Event = Admitted | Hired | Turned | Predicted | Done | Raised | Lost | Ticked | Draining | Order
+Event = Admitted | Hired | Turned | Predicted | Done | Raised | Lost | Ticked | Draining | Yielding | Order
 
 # Actions.
 

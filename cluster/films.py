@@ -31,7 +31,9 @@ def put_back(state: State, key: str, save: bool = False) -> Step:
     if key in state.canvases:
         canvas = state.canvases[key]
         actions.append(Drop(canvas.conductor, key, canvas.opening, save))
-        state = replace(state, canvases=state.canvases.delete(key), windows=_less(state, canvas))
+        models = kept(state.models, canvas.task.model, state.models[canvas.task.model] - 1)
+        canvases, windows = state.canvases.delete(key), _less(state, canvas)
+        state = replace(state, canvases=canvases, windows=windows, models=models)
     if key in state.running:
         worker = state.running[key]
         state = loaded(replace(state, running=state.running.delete(key)), worker, -1)

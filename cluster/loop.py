@@ -48,16 +48,36 @@ class Unattended:
 
 
 class Source:
-    """The films to come, and those that failed and may be asked for again."""
+    """The films to come, those under way, and those that failed and may be asked for again.
+
+    A film of which another take is picked is made again: now, or if it is under way when it has ended. One
+    that has not come yet is made now, and not when it comes.
+    """
 
     def __init__(self, films: Iterable[FilmTasks], desk: Desk) -> None:
         self.films, self.desk = iter(films), desk
         self.failed: dict[str, Failure] = {}
+        self.begun, self.under_way, self.picked = False, set[str](), set[str]()
+
+    def draw(self, n: int) -> Iterator[FilmTasks]:
+        """At most n films more."""
+        again = self.picked - self.under_way
+        if again:
+            self.picked -= again
+            self.failed = {row: failure for row, failure in self.failed.items() if row not in again}
+            self.films = chain(self.desk.again(again), (f for f in self.films if f.row_id not in again))
+        self.begun |= n > 0
+        for film in islice(self.films, max(n, 0)):
+            self.under_way.add(film.row_id)
+            yield film
 
     def ordered(self) -> list[Event]:
         """What people have ordered since the last call."""
         events = list[Event]()
         for order in self.desk.orders():
+            if order["order"] == "pick":
+                self.picked |= set(order["rows"]) if self.begun else set()  # before that, it is planned so
+                continue
             event = event_of(order)
             events.append(self._again(order) if event is None else event)
         return events
@@ -70,6 +90,7 @@ class Source:
 
     def ended(self, film: FilmDone) -> None:
         """Remember a film that failed."""
+        self.under_way.discard(film.film.row_id)
         results = [film.results[task.key] for task in film.film.wanted]
         failures = [result for result in results if isinstance(result, Failure)]
         if failures:
@@ -84,15 +105,15 @@ def render(
     watch: Watch,
     desk: Desk | None = None,
     refuse: Refuse = _nothing,
-    awaited: Mapping[str, bool] = Map(),
+    awaited: Mapping[str, str | None] = Map(),
 ) -> Iterator[FilmDone]:
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
     A crew is hired when a film needs one and let go at the end: what was done before needs none.
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
     told each event and the state that follows from it; `refuse` is asked of what is left to do of a film. A
-    film that is ordered again is yielded again. `awaited` are the rows that others depend on, and whether
-    they are among the films.
+    film that is ordered again is yielded again. `awaited` are the rows that others depend on, each with
+    its fate (cluster.upstream), None if it is among the films.
     """
     state, source = upstream.first(State(limits), awaited), Source(films, desk or Unattended())
     began = time.monotonic()
@@ -100,8 +121,7 @@ def render(
         crew: Crew | None = None
         while True:
             events = source.ordered()
-            drawn = islice(source.films, max(state.room, 0))
-            events += [_admitted(film, store, refuse) for film in drawn]
+            events += [_admitted(film, store, refuse) for film in source.draw(state.room)]
             if not events:
                 if not state.films and not state.later:
                     return

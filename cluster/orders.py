@@ -7,6 +7,8 @@
     budget   gpu_s, soft    the GPU-seconds that a run of the job may take, from its beginning; or, if soft,
                             after which no film is begun
     retry    rows, where    films that failed are made once more
+    pick     rows, shot,    a film is made with another take of a shot, drawn before or not (picks)
+             take
 
 Decides: which orders there are, and the events they become. Does not decide: what follows (dispatch), nor how
 an order reaches the driver (manifests.control).
@@ -17,13 +19,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.events import Budgeted, Ended, Held, Order, Ranked, Resumed
+from cluster.picks import MOST as MOST_TAKES
 from cluster.tasks import Failure
 
 PERSON = "a person"
 CANCELLED, SKIPPED = "E930_CANCELLED", "E931_SKIPPED"
 WHERE = ("code", "error_class")  # what of a failure an order may select by
 MOST = 100  # the highest priority, and the lowest below 0
-KINDS = ("pause", "resume", "cancel", "skip", "priority", "budget", "retry")
+KINDS = ("pause", "resume", "cancel", "skip", "priority", "budget", "retry", "pick")
 
 
 def checked(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,11 +50,21 @@ def checked(order: Mapping[str, Any]) -> dict[str, Any]:
         )
     if kind == "budget" and not isinstance(order.get("soft", False), bool):
         raise ValueError(f"soft {order['soft']!r} of the order budget must be true or false")
+    if kind == "pick":
+        _check_pick(order, rows)
     return dict(order)
 
 
+def _check_pick(order: Mapping[str, Any], rows: list[str]) -> None:
+    shot, take = order.get("shot"), order.get("take")
+    if len(rows) != 1 or not isinstance(shot, str) or not shot:
+        raise ValueError("the order pick names one row and one shot of it")
+    if isinstance(take, bool) or not isinstance(take, int) or not 0 <= take <= MOST_TAKES:
+        raise ValueError(f"take {take!r} of the order pick must be a number from 0 to {MOST_TAKES}")
+
+
 def event_of(order: Mapping[str, Any]) -> Order | None:
-    """The event of a checked order; None for retry, which only the loop can answer."""
+    """The event of a checked order; None for retry and pick, which only the loop can answer."""
     rows = frozenset(order.get("rows", []))
     by = f"by order {order.get('number', 0)}" + (f" of {order['by']}" if order.get("by") else "")
     again = "longtake resume takes it back; then the same command goes on"

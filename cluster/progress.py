@@ -2,13 +2,13 @@
 
 A shot's place is the furthest that any opening of its canvas came, so what a lost worker makes the crew do
 again is not counted twice. A shot that films share is counted with the first of them, as long as no more than
-RECENT other shots lie between: planning and rendering forget alike, so the two always agree.
+RECENT other shots lie between; further apart it is counted again, and never beyond the whole.
 
 Decides: how much there is, how much of it is behind, and when it may end. Does not decide what a person sees
 of it, or when.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -70,7 +70,7 @@ class Progress:
     @property
     def windows_done(self) -> int:
         """Window predictions that need not be made any more: made, found in the store, or given up."""
-        return self.behind + sum(place.at for place in self.places.values())
+        return min(self.windows, self.behind + sum(place.at for place in self.places.values()))
 
     def alive(self, role: str) -> int:
         """Workers of a role."""
@@ -80,20 +80,6 @@ class Progress:
     def over(self) -> bool:
         """Whether every film has ended."""
         return self.films_done + self.films_failed >= self.films
-
-
-def work_of(films: Iterable[FilmTasks]) -> Work:
-    """Add up a job."""
-    work, seen = Work(), Progress().seen
-    for film in films:
-        fresh, seen = _fresh(seen, film)
-        work = _and(work, [_place(shot) for shot in fresh])
-    return work
-
-
-def window_steps(films: Iterable[FilmTasks]) -> int:
-    """All window predictions of a job's distinct shots."""
-    return work_of(films).window_steps
 
 
 def advance(progress: Progress, event: Event | FilmDone) -> Progress:
@@ -169,17 +155,6 @@ def _place(task: ShotTask) -> Place:
 @lru_cache(maxsize=256)
 def _course(task: ShotTask) -> Course:
     return task.course
-
-
-def _and(work: Work, shots: Sequence[Place]) -> Work:
-    """The work with one film more."""
-    return Work(
-        work.films + 1,
-        work.shots + len(shots),
-        work.windows + sum(shot.course.n_windows for shot in shots),
-        work.window_steps + sum(shot.end for shot in shots),
-        tuple(sorted({*work.n_steps, *(n for shot in shots for n, _ in shot.course.legs)})),
-    )
 
 
 def _admit(progress: Progress, event: Admitted) -> Progress:

@@ -39,10 +39,12 @@ from cluster.events import (
     Run,
     Turned,
     Window,
+    Yielding,
 )
 from cluster.gang import Gang
 from cluster.tasks import Failure, ShotTask
 from cluster.topology import fit
+from cluster.yielding import GIVEN, Part
 from engine.faults import gpu_failed
 from engine.memory import ran_out
 
@@ -91,12 +93,11 @@ class RayCrew:
         self.events: deque[Event] = deque()
         self.draining: set[str] = set()  # nodes of which dispatch knows
         self.next_look_s = 0.0
+        self.part = Part(self.setup) if setup.job_id else None
         self.rendezvous = RendezvousActor.remote() if setup.axes.ranks > 1 else None
-        place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
+        self.place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
         for number in range(self.setup.gangs):
-            name = f"gang-{number}"
-            self.gangs[name] = Gang(name, self.setup, place)
-            self._hire(name)
+            self._found(f"gang-{number}")
         counts = {"encode": 1, "conduct": setup.conductors, "decode": setup.decoders}
         for role, count in (counts | {"finish": setup.finishers}).items():
             for number in range(count):
@@ -127,10 +128,12 @@ class RayCrew:
                 # Only now: until dispatch knew of the loss it went on asking for what lay there.
                 for key in [key for key, conductor in self.conductors.items() if conductor == worker]:
                     self._close(key)
-                self._hire(worker)
+                if self.part is None or worker not in self.part.holding.parked:
+                    self._hire(worker)
 
     def wait(self) -> Sequence[Event]:
         """What has happened, once something has or a second has passed."""
+        self._give_up()
         self._notice()
         if not self.events and not self.pending:  # every task waits to be tried again
             time.sleep(WAIT_S)
@@ -155,6 +158,8 @@ class RayCrew:
             stage.kill()
         if self.rendezvous is not None:
             ray.kill(self.rendezvous)
+        if self.part is not None:
+            self.part.leave()
 
     def _notice(self) -> None:
         """Tell once of each node that is about to go, looking every few seconds."""
@@ -164,6 +169,27 @@ class RayCrew:
         gone = draining_nodes() - self.draining
         self.draining |= gone
         self.events += [Draining(host) for host in sorted(gone)]
+        if self.part is not None:
+            busy = self._busy_gangs()
+            hired = self.gangs.keys() - self.hires.keys() - self.part.holding.parked
+            go, come = self.part.look(hired, busy)
+            self.events += [Yielding(gang) for gang in sorted(go)]
+            for gang in sorted(come):
+                self._found(gang)
+
+    def _busy_gangs(self) -> set[str]:
+        return {call.worker for call in self.pending.values() if call.worker in self.gangs}
+
+    def _give_up(self) -> None:
+        """Let gangs go that were to and are idle. Dispatch knew of it a turn ago, and gives them nothing."""
+        for gang in self.part.emptied(self._busy_gangs()) if self.part is not None else ():
+            self.gangs[gang].disband()
+            self.events.append(Lost(gang, GIVEN))
+
+    def _found(self, gang: str) -> None:
+        """Form a gang in a place of its own."""
+        self.gangs[gang] = Gang(gang, self.setup, self.place)
+        self._hire(gang)
 
     def _hire(self, worker: str) -> None:
         """Start a worker, in its predecessor's place if it had one."""

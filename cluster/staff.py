@@ -5,7 +5,7 @@ Decides: how busy each is. Does not decide: what they are given (dispatch).
 
 from dataclasses import replace
 
-from cluster.state import State, Worker, kept, put, taken
+from cluster.state import State, Worker, kept, put, taken, without
 
 
 def loaded(state: State, name: str, change: int) -> State:
@@ -15,7 +15,8 @@ def loaded(state: State, name: str, change: int) -> State:
         return state
     now = replace(worker, load=worker.load + change)
     idle = taken(state.idle.get(worker.role, ()), (worker.load, name))
-    if now.load < now.capacity and worker.host not in state.blocked and worker.host not in state.draining:
+    benched = worker.host in state.blocked or worker.host in state.draining or name in state.yielding
+    if now.load < now.capacity and not benched:
         idle = put(idle, [(now.load, name)])
     return replace(
         state,
@@ -36,6 +37,8 @@ def dismissed(state: State, name: str) -> State:
     return replace(
         state,
         workers=state.workers.delete(name),
+        loaded=without(state.loaded, name),
+        yielding=state.yielding - {name},
         idle=kept(state.idle, worker.role, taken(state.idle.get(worker.role, ()), (worker.load, name))),
         busy=kept(state.busy, worker.role, state.busy.get(worker.role, 0) - worker.load),
     )
@@ -48,6 +51,13 @@ def bench(state: State, host: str) -> State:
             line = taken(state.idle.get(worker.role, ()), (worker.load, name))
             state = replace(state, idle=kept(state.idle, worker.role, line))
     return state
+
+
+def yielding(state: State, name: str) -> State:
+    """A worker gets no new calls, as it is to be given up; nothing for one that is gone."""
+    if name not in state.workers:
+        return state
+    return loaded(replace(state, yielding=state.yielding | {name}), name, 0)
 
 
 def unbench(state: State, host: str) -> State:

@@ -17,7 +17,7 @@ from immutables import Map
 
 from cluster.events import Action, Window
 from cluster.pace import Pace
-from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
+from cluster.tasks import Failure, FilmTasks, Model, Outcome, ShotTask, Task
 
 GANG = "denoise"
 ROLES = {
@@ -132,6 +132,8 @@ class State:
     canvases: Map[str, Canvas] = Map()
     windows: tuple[tuple[Rank, Window], ...] = ()  # those that wait for a gang
     predicting: Map[Window, str] = Map()  # window -> gang
+    models: Map[Model, int] = Map()  # model -> its open canvases
+    loaded: Map[str, tuple[Model, int]] = Map()  # gang -> its model, and windows of it since that was loaded
     workers: Map[str, Worker] = Map()
     idle: Map[str, tuple[tuple[int, str], ...]] = Map()  # role -> load and name of who can take a call
     busy: Map[str, int] = Map()  # role -> calls under way
@@ -142,6 +144,7 @@ class State:
     blamed: Map[str, Map[str, int]] = Map()  # host -> errors by task that may be its fault
     blocked: Map[str, float] = Map()  # host -> when it is forgiven
     draining: frozenset[str] = frozenset()  # hosts that are about to go
+    yielding: frozenset[str] = frozenset()  # gangs that are about to be given up
     holds: frozenset[str] = frozenset()  # why no work is given out
     paused_until_s: float = 0.0  # until then none is given out either
     ruin: Failure | None = None  # what makes it pointless to go on with any film
@@ -211,7 +214,7 @@ def taken(line: tuple[Any, ...], entry: Any) -> tuple[Any, ...]:
     return line[:at] + line[at + 1 :] if line[at : at + 1] == (entry,) else line
 
 
-def kept(mapping: Map[str, Any], key: str, value: Any) -> Map[str, Any]:
+def kept(mapping: Map[Any, Any], key: Any, value: Any) -> Map[Any, Any]:
     """The mapping with a value, or without one that says nothing."""
     return mapping.set(key, value) if value else without(mapping, key)
 

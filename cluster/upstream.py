@@ -17,12 +17,13 @@ from cluster.state import State, Step, without
 from cluster.tasks import Failure, FilmTasks, Outcome
 
 UPSTREAM = "E932_UPSTREAM"
-ABSENT = "invalid"  # the fate of a row that is not among the job's films
+MADE = ""  # the fate of a row that is done
+ABSENT = "invalid"  # and of one that is not among the job's films
 
 
-def first(state: State, awaited: Mapping[str, bool]) -> State:
-    """The state before any film: the rows that others depend on, and whether they are among the films."""
-    fates = Map({row: ABSENT for row, made in awaited.items() if not made})
+def first(state: State, awaited: Mapping[str, str | None]) -> State:
+    """The state before any film: the rows that others depend on, and their fates, None of films to come."""
+    fates = Map({row: fate for row, fate in awaited.items() if fate is not None})
     return replace(state, awaited=frozenset(awaited), fates=fates)
 
 
@@ -86,6 +87,6 @@ def _failure(state: State, made: FilmTasks) -> Failure | None:
 
 
 def _fate(end: FilmDone) -> str:
-    """The code of what kept a film from being done, "" if nothing did."""
+    """The code of what kept a film from being done, MADE if nothing did."""
     results = (end.results[task.key] for task in end.film.wanted)
-    return next((result.code for result in results if isinstance(result, Failure)), "")
+    return next((result.code for result in results if isinstance(result, Failure)), MADE)

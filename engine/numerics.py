@@ -1,10 +1,6 @@
-"""What may change low bits without being wrong: it is set the same everywhere, and recorded with a job."""
-
-from importlib.metadata import version
+"""What may change low bits without being wrong: it is set the same everywhere."""
 
 import torch
-
-NUMERICS = ("torch", "diffusers", "deepspeed", "transformers", "torchao")
 
 
 def set_threads(threads: int) -> None:
@@ -31,8 +27,3 @@ def gpus() -> list[str]:
 def device_name(device: str) -> str:
     """What a device is called by its maker, "cpu" for the processor."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries whose kernels and loops decide the bits."""
-    return {name: version(name) for name in NUMERICS}

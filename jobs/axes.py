@@ -21,8 +21,8 @@ from cluster.trials import Trial, trials
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
 from jobs.explain import open_shots
+from jobs.job import Job
 from jobs.preview import forecast
-from jobs.run import Job
 from jobs.sketch import sketches, work_of
 from manifests.store import Store
 

@@ -12,9 +12,10 @@ from cluster.calibration import measured
 from cluster.topology import Resources, fit, machine_of
 from engine.parallel.axes import ALONE
 from jobs.explain import open_shots
+from jobs.job import Job
 from jobs.preview import forecast
-from jobs.run import Job, setup_of
 from jobs.sketch import sketches, work_of
+from jobs.terms import setup_of
 from manifests.store import Store
 
 

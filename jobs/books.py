@@ -8,7 +8,7 @@ sleeps: it is set by the wall's when the books are opened.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,9 @@ from cluster.diary import Diary
 from cluster.dispatch import State
 from cluster.events import Action, Event, FilmDone
 from cluster.metrics import Meter, Sink
+from cluster.tally import US
 from jobs.bill import Bill, Price, bill_of, columns_of
+from manifests.finished import Finished
 from manifests.ledger import Ledger
 from manifests.store import Store, StoreError
 
@@ -88,6 +90,12 @@ class Books:
         self.film_s += sum(row["duration_s"] for row in done)
         columns = columns_of(tally, self.price)
         return [row | columns for row in rows]
+
+    def adopt(self, finished: Finished) -> None:
+        """Count what films need not take that earlier drivers finished."""
+        job = self.account.job
+        saved_us = job.saved_us + round(finished.saved_s * US)
+        self.account = replace(self.account, job=replace(job, saved_us=saved_us))
 
     def close(self) -> Bill:
         """The bill, when nothing happens any more; a second call gives the same."""

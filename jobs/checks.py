@@ -20,12 +20,13 @@ from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long
 from jobs.plan import fps_of, frames_of, size_of
 from jobs.profile import Profile
+from jobs.sifting import unsure, with_files
 from jobs.spec import JobSpec
-from jobs.stitching import DRAFTED, refusal, unending
+from jobs.stitching import DRAFTED, blends_only, refusal, unending
 from jobs.stock import Stock, limits_of, roots_of
-from manifests.findings import Finding, faulty_rows, short
+from manifests.findings import Finding, Levels, faulty_rows, short
 from manifests.source import Manifest
-from manifests.validate import validate
+from manifests.validate import validated
 
 Row = Mapping[str, Any]
 Fault = tuple[str, str, str]  # code, message, hint
@@ -34,24 +35,33 @@ CACHED = 65_536  # answers; equal narrations of a series' opening and closing ar
 
 def check(manifest: Manifest, stocked: dict[str, Stock], spec: JobSpec) -> list[Finding]:
     """All findings: those of the table, then, where it is sound, those that need voice and typefaces."""
-    findings = validate(manifest.table, limits_of(stocked))
-    bad = faulty_rows(findings)
-    if -1 in bad:
-        return findings
+    found: list[Finding] = []
+    for levels, findings in validated(manifest.links, manifest.batches(), limits_of(stocked)):
+        sound = levels.without(faulty_rows(findings))
+        deep = _deep(sound, stocked, spec) if len(sound.rows.data) else ()
+        found += sorted([*findings, *deep], key=lambda finding: finding.row_index)
+    return found
 
-    def sound() -> Iterator[tuple[int, Row]]:
-        return ((i, row) for i, row in enumerate(manifest.rows()) if i not in bad)
+
+def _deep(levels: Levels, stocked: dict[str, Stock], spec: JobSpec) -> Iterator[Finding]:
+    """The findings of sound rows that need voice, typefaces or files; most rows need no look."""
 
     def profile(row: Row) -> Profile:
         return stocked[row["profile"]].profile
 
-    deep = deep_findings(
-        sound(), lambda row: fps_of(row, profile(row)), lambda row: size_of(row, profile(row)), roots_of(spec)
+    doubt = unsure(levels, {name: one.profile for name, one in stocked.items()})
+    yield from deep_findings(
+        levels.pairs(doubt),
+        lambda row: fps_of(row, profile(row)),
+        lambda row: size_of(row, profile(row)),
+        roots_of(spec),
     )
-    drafted = any(one.profile.window.mode in DRAFTED for one in stocked.values())
-    stitched = _stitched(sound(), stocked) if drafted else ()
-    ended = _ended(sound(), stocked) if any(LAST in one.takes.may for one in stocked.values()) else ()
-    return sorted([*findings, *deep, *stitched, *ended], key=lambda finding: finding.row_index)
+    given = with_files(levels)
+    if any(one.profile.window.mode in DRAFTED for one in stocked.values()):
+        only = any(blends_only(one, ()) for one in stocked.values())
+        yield from _stitched(levels.pairs(given | only), stocked)
+    if any(LAST in one.takes.may for one in stocked.values()):
+        yield from _ended(levels.pairs(given), stocked)
 
 
 def _stitched(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ TOLD = {
     "budget": "may take {gpu_s:,.0f} GPU-seconds",
     "soft": "begins no film after {gpu_s:,.0f} GPU-seconds",
     "retry": "makes {rows} once more",
+    "pick": "makes {rows} with take {take} of shot {shot}",
 }
 
 
@@ -55,7 +56,7 @@ def _asked(arguments: argparse.Namespace, record: Mapping[str, Any]) -> dict[str
     """The order as it is put. Raises ValueError, Refused."""
     at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
     asked: dict[str, Any] = {"order": arguments.order, "by": _who(), "at": at}
-    names = {"rows": "row", "value": "value"}
+    names = {"rows": "row", "value": "value", "shot": "shot", "take": "take"}
     asked |= {name: given for name, a in names.items() if (given := getattr(arguments, a, None)) is not None}
     if arguments.order == "budget":
         gpu_s = ordered_gpu_s(arguments.gpu_s, arguments.gpu_hours, arguments.money, record)
@@ -87,6 +88,6 @@ def _confirmed(job: str, number: int, asked: dict[str, Any], ended: bool) -> str
     conditions = " and ".join(f"{name}={value}" for name, value in asked.get("where", {}).items())
     which = which or (f"what failed with {conditions}" if conditions else "what failed")
     kind = "soft" if asked.get("soft") else asked["order"]
-    told = TOLD[kind].format(**({"value": 0, "gpu_s": 0.0} | asked | {"rows": which}))
+    told = TOLD[kind].format(**({"value": 0, "gpu_s": 0.0, "shot": "", "take": 0} | asked | {"rows": which}))
     then = "; it has ended, so give its run command again" if ended else " within seconds"
     return f"order {number}: {job} {told}{then}"

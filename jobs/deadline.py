@@ -12,17 +12,26 @@ from typing import TYPE_CHECKING
 
 from cluster.events import Event, FilmDone
 from cluster.pace import Pace
-from cluster.progress import Progress, advance, window_steps
+from cluster.progress import Progress, advance
 from cluster.state import State
 from jobs.moment import told
 from jobs.refusal import Refused
 from manifests.store import Store, StoreError
 
 if TYPE_CHECKING:
-    from jobs.run import Job
+    from jobs.job import Job
 
 SAY_S = 600.0  # between two warnings, unless what they say has changed
 NOTE_S = 30.0  # between two notes for status
+
+
+def due(job: "Job") -> datetime | None:
+    """When a job that is about to begin is to be done. Raises Refused for a deadline that has passed."""
+    now = datetime.now(UTC)
+    deadline = job.spec.done_by(now)
+    if deadline is not None and deadline <= now:
+        raise Refused(f"deadline={job.spec.deadline!r} has passed: give a later one, or none")
+    return deadline
 
 
 def forecast(progress: Progress, pace: Pace) -> float | None:
@@ -35,24 +44,14 @@ def forecast(progress: Progress, pace: Pace) -> float | None:
 class DeadlineWatch:
     """Holds a job against its deadline as it goes on, warns on stderr, and notes for status how it stands.
 
-    Without a deadline it does nothing.
+    It begins with how far the job is. Without a deadline it does nothing.
     """
 
-    def __init__(self, store: Store, job_id: str, deadline: datetime | None, work: int, films: int) -> None:
+    def __init__(self, store: Store, job_id: str, deadline: datetime | None, progress: Progress) -> None:
         self._store, self._key, self._deadline = store, f"jobs/{job_id}/forecast.json", deadline
-        self._progress = Progress(films=films, windows=work)
+        self._progress = progress
         self._next_note = self._next_warning = datetime.min.replace(tzinfo=UTC)
         self._late = False
-
-    @classmethod
-    def of(cls, job: "Job", store: Store) -> "DeadlineWatch":
-        """Of a job that is about to begin. Raises Refused for a deadline that has passed."""
-        now = datetime.now(UTC)
-        deadline = job.spec.done_by(now)
-        if deadline is not None and deadline <= now:
-            raise Refused(f"deadline={job.spec.deadline!r} has passed: give a later one, or none")
-        work = window_steps(job.films) if deadline is not None else 0
-        return cls(store, job.job_id, deadline, work, job.n_films)
 
     @property
     def text(self) -> str:

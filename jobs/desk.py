@@ -9,13 +9,17 @@ from typing import Any
 from cluster.logs import LOG
 from cluster.orders import checked
 from cluster.tasks import FilmTasks
+from jobs.picked import all_of
 from jobs.refusal import Refused
 from manifests.control import Orders
 from manifests.drivers import Heart, told
 
 
 class JobDesk:
-    """A Desk of the loop; `again` is told each order of a retry with its rows before they are planned."""
+    """A Desk of the loop; `again` is told the rows that are made once more before they are planned.
+
+    `picks` are the takes that people picked, which planning looks up.
+    """
 
     def __init__(
         self,
@@ -23,8 +27,9 @@ class JobDesk:
         heart: Heart,
         plan: Callable[[Collection[str]], Iterable[FilmTasks]],
         again: Callable[[Collection[str]], None],
+        picks: dict[tuple[str, str], int],
     ) -> None:
-        self._orders, self._heart, self._plan, self._again = orders, heart, plan, again
+        self._orders, self._heart, self._plan, self._again, self._picks = orders, heart, plan, again, picks
 
     def orders(self) -> Sequence[dict[str, Any]]:
         """Those that are none are logged and left out.
@@ -38,12 +43,16 @@ class JobDesk:
             return ()
         if (successor := self._heart.successor) is not None:
             raise Refused(f"the job was taken over by {told(successor)}; this driver leaves it to that")
-        return [order for each in found if (order := _understood(each))]
+        understood = [order for each in found if (order := _understood(each))]
+        for order in understood:
+            if order["order"] == "pick":
+                self._picks[order["rows"][0], order["shot"]] = order["take"]
+        return understood
 
     def again(self, rows: Collection[str]) -> Iterable[FilmTasks]:
         """The films of these rows, planned when they are drawn."""
         self._again(rows)
-        return self._plan(rows)
+        return all_of(rows, self._plan(rows))
 
 
 def _understood(order: dict[str, Any]) -> dict[str, Any] | None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from cluster.events import Event, FilmDone
     from cluster.metrics import Sink
     from cluster.shortage import Place
-    from jobs.run import Job, Show
+    from jobs.job import Job
+    from jobs.run import Show
     from jobs.spec import ClusterSpec
     from manifests.store import Store
 
@@ -51,6 +52,7 @@ class Account:
         """Note what is asked."""
         self.job_id, self.films = job.job_id, job.manifest.n_rows
         self.invalid = job.manifest.n_rows - job.n_films
+        self.done = job.listed.n_films if job.listed else 0
         if self.show:
             self.show.begin(job)
 
@@ -168,18 +170,19 @@ def _to_an_end(arguments: argparse.Namespace, account: Account, stopping: Stoppi
 
 def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping) -> JobResult:
     """Check the job, find the workers, render."""
-    opened(arguments.out)  # a place that cannot be one is told before anything is read
+    store = opened(arguments.out)  # a place that cannot be one is told before anything is read
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
     from cluster.logs import log_as_json
     from cluster.shortage import place_on
     from engine.numerics import default_device
-    from jobs.log import Journal
-    from jobs.run import prepare, run
+    from jobs.job import prepare
+    from jobs.log import Entries
+    from jobs.run import run
     from jobs.show import make_show
     from jobs.stock import check_models
 
-    job = prepare(arguments.manifest, spec, account.job_id)
+    job = prepare(arguments.manifest, spec, account.job_id, store=store)
     check_models(job.stocked)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
     account.as_json = spec.log == "json"
@@ -206,7 +209,7 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             place = place_on_ray(job)
         job = with_open_batch(job, arguments.out, arguments.local)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
-        show = Journal(where, time.monotonic) if account.as_json else make_show(sys.stdout, where=where)
+        show = Entries(where, time.monotonic) if account.as_json else make_show(sys.stdout, where=where)
         account.show = stack.enter_context(closing(show))
         return run(job, arguments.out, hire, account, place, sink)
 
@@ -232,7 +235,7 @@ def place_on_ray(job: "Job") -> "Place | None":
     """Where the job's ranks compute on the cluster, as far as Ray tells; what finds no room, hiring tells."""
     from cluster.remote import living_nodes
     from cluster.topology import TooSmall, fit, place_of
-    from jobs.run import setup_of
+    from jobs.terms import setup_of
 
     nodes = living_nodes()
     with suppress(TooSmall):
@@ -248,7 +251,7 @@ def with_open_axes(job: "Job", out: str) -> "Job":
     from cluster.remote import living_nodes
     from cluster.topology import machine_of
     from jobs.axes import with_axes
-    from jobs.run import setup_of
+    from jobs.terms import setup_of
 
     store = opened(out)
     rehearse = Rehearsal(setup_of(job, store.url)) if job.spec.cluster.calibrate else None
@@ -294,13 +297,9 @@ def _say_end(result: JobResult, account: Account) -> None:
 def _closing(result: JobResult, command: list[str]) -> str:
     """The last words to people."""
     from jobs.show import closing_lines
-    from manifests.results import read_results
+    from manifests.results import iter_results
 
-    rows = (
-        row
-        for batch in read_results(opened(result.out), results_key(result.job_id)).to_batches()
-        for row in batch.to_pylist()
-    )
+    rows = iter_results(opened(result.out), results_key(result.job_id))
     return closing_lines(result, rows, command)
 
 
@@ -341,7 +340,7 @@ def _leave_word(result: JobResult) -> None:
 
 def _explain(error: Exception, account: Account) -> JobResult:
     """Say what went wrong, and call it by its name."""
-    from jobs.run import Invalid
+    from jobs.job import Invalid
     from manifests.findings import faulty_rows
 
     if isinstance(error, Invalid):

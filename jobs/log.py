@@ -11,14 +11,14 @@ from typing import Any
 from cluster.dispatch import State
 from cluster.events import Event, FilmDone, Lost, Raised, Window
 from cluster.logs import LOG, about
-from cluster.progress import Progress, advance, line, work_of
+from cluster.progress import Progress, advance, line
 from cluster.tasks import Failure
+from jobs.job import Job, before
 from jobs.outcome import JobResult
-from jobs.run import Job
 from jobs.show import EVERY_S, film_lines, opening, trouble
 
 
-class Journal:
+class Entries:
     """A Show that logs; it tells how far the job is every EVERY_S seconds."""
 
     def __init__(self, where: str, now_s: Callable[[], float]) -> None:
@@ -28,9 +28,8 @@ class Journal:
 
     def begin(self, job: Job) -> None:
         """Say what will be rendered."""
-        work = work_of(job.films)
-        self.progress = Progress(films=job.n_films, windows=work.window_steps)
-        LOG.info(opening(work, self.where))
+        self.progress = before(job)
+        LOG.info(opening(job, self.where))
 
     def event(self, event: Event, state: State) -> None:
         """Say what went wrong, and now and then how far the job is."""

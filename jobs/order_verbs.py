@@ -12,6 +12,7 @@ HELP = {
     "skip": "leave films out of a running job",
     "priority": "have films made sooner or later than others",
     "budget": "change how much a running job may take",
+    "pick": "have a film made with another take of a shot, drawn before or not",
 }
 
 
@@ -33,6 +34,11 @@ def _add_what(verb: argparse.ArgumentParser, name: str) -> None:
     if name in ("retry", "skip", "priority"):
         whole = name == "retry"
         verb.add_argument("--row", action="append", metavar="ID", required=not whole, help="a film's")
+    if name == "pick":
+        verb.add_argument("--row", action="append", metavar="ID", required=True, help="the film's")
+        verb.add_argument("--shot", metavar="ID", required=True, help="its shot's")
+        told = "0 is the one of the manifest's seed, any other has a seed of its own"
+        verb.add_argument("--take", type=int, metavar="K", required=True, help=told)
     if name == "retry":
         told = "only films whose failure has this code or error_class"
         verb.add_argument("--where", action="append", metavar="NAME=VALUE", help=told)

@@ -5,7 +5,7 @@ Durations become frames here, and nowhere else: seconds times an exact frame rat
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import partial
@@ -52,12 +52,6 @@ def film_tasks(row: Row, stocked: Mapping[str, Stock], batch: int = 1) -> FilmTa
     return FilmTasks(row["row_id"], MasterTask(segments), versions, row.get("priority") or 0, waits_for)
 
 
-def plan(rows: Iterable[Row], stocked: Mapping[str, Stock], batch: int = 1) -> Iterator[FilmTasks]:
-    """The films of a manifest, one at a time."""
-    for row in rows:
-        yield film_tasks(row, stocked, batch)
-
-
 def frames_of(seconds: float, fps: Fraction) -> int:
     """Frames in a time, rounded half up."""
     return math.floor(Fraction(seconds) * fps + Fraction(1, 2))
@@ -83,25 +77,36 @@ def _picture(row: Row, profile: Profile) -> Picture:
 
 
 def _shots(row: Row, fps: Fraction, idiom: Idiom) -> Iterator[Shot]:
-    """The row's shots, with what they leave out taken from the row."""
+    """The row's shots."""
     for shot in row["shots"]:
-        frames, camera = shot.get("duration_frames"), _text(shot, "camera")
-        move = partial(idiom.directed, camera=parse_camera(camera)) if camera else str
-        later = [
-            PromptSpan(
-                move(span["prompt"]),
-                frames_of(span["start_s"], fps),
-                frames_of(span.get("blend_s") or 0, fps),
-            )
-            for span in shot.get("prompts") or []
-        ]
-        yield Shot(
-            shot_id=shot["shot_id"],
-            n_frames=frames if frames is not None else frames_of(shot["duration_s"], fps),
-            prompts=(PromptSpan(move(_text(shot, "prompt") or _text(row, "prompt"))), *later),
-            negative_prompt=_text(shot, "negative_prompt") or _text(row, "negative_prompt"),
-            seed=_seed(row, shot),
+        yield shot_of(row, shot, fps, idiom)
+
+
+def shot_of(row: Row, shot: Row, fps: Fraction, idiom: Idiom) -> Shot:
+    """A shot, with what it leaves out taken from its row."""
+    frames, camera = shot.get("duration_frames"), _text(shot, "camera")
+    move = partial(idiom.directed, camera=parse_camera(camera)) if camera else str
+    later = [
+        PromptSpan(
+            move(span["prompt"]),
+            frames_of(span["start_s"], fps),
+            frames_of(span.get("blend_s") or 0, fps),
         )
+        for span in shot.get("prompts") or []
+    ]
+    return Shot(
+        shot_id=shot["shot_id"],
+        n_frames=frames if frames is not None else frames_of(shot["duration_s"], fps),
+        prompts=(PromptSpan(move(_text(shot, "prompt") or _text(row, "prompt"))), *later),
+        negative_prompt=_text(shot, "negative_prompt") or _text(row, "negative_prompt"),
+        seed=seed_of(row, shot),
+    )
+
+
+def segment_task(row: Row, asked: Row, one: Stock, batch: int = 1) -> SegmentTask:
+    """The tasks of one shot of a validated row."""
+    picture = _picture(row, one.profile)
+    return _segment(row, asked, shot_of(row, asked, picture.fps, one.idiom), one, picture, batch)
 
 
 def _text(row: Row, name: str) -> str:
@@ -109,7 +114,7 @@ def _text(row: Row, name: str) -> str:
     return (row.get(name) or "").strip()
 
 
-def _seed(row: Row, shot: Row) -> int:
+def seed_of(row: Row, shot: Row) -> int:
     """The shot's seed, the row's, or one that the row's name gives: never the time of day."""
     for given in (shot.get("seed"), row.get("seed")):
         if given is not None:

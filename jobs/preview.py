@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what a command loads, it loads when it is called
     from cluster.tasks import FilmTasks, Outcome, Task
     from engine.families.published import Published
     from jobs.explain import Explanation
-    from jobs.run import Job
+    from jobs.job import Job
     from jobs.spec import JobSpec
     from jobs.world import Outside
     from manifests.findings import Finding
@@ -98,8 +98,8 @@ def plan(arguments: argparse.Namespace) -> int:
 
     With --explain also which gangs pay on a farm, with --model for a checkpoint that is not here.
     """
+    from jobs.job import Invalid, prepare
     from jobs.models import PUBLISHED_PROFILE, checkpoint_of
-    from jobs.run import Invalid, prepare
     from jobs.spec import load_spec
     from jobs.world import as_json, as_text
 
@@ -112,7 +112,7 @@ def plan(arguments: argparse.Namespace) -> int:
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
     warnings = [] if checkpoint else _warnings(job)
-    size = forecast(job.films, store)
+    size = forecast(job.films, store) if store else job.census()
     explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None
     if arguments.output == "json":
         facts = _facts(job, arguments.out, size) | {"warnings": [as_json(warning) for warning in warnings]}
@@ -163,7 +163,7 @@ def _warnings(job: "Job") -> "list[Outside]":
     from jobs.world import outside, worlds
 
     idioms = {name: one.idiom for name, one in job.stocked.items()}
-    return outside(job.rows, worlds(job.stocked), idioms)
+    return outside(job.levels, worlds(job.stocked), idioms)
 
 
 def _refuse(findings: Sequence["Finding"], n_rows: int, output: str) -> int:
@@ -186,6 +186,7 @@ class Size:
     loads: "Counter[Load]" = field(default_factory=Counter)  # shots to do, by what their cost depends on
     longest: "Counter[Load]" = field(default_factory=Counter)  # those of the film with most to do
     stitched: "Counter[tuple[str, str]]" = field(default_factory=Counter)  # shots by mode and reason
+    given: int = 0  # films with a shot that is given a file
     edited: dict[str, dict[str, str]] = field(default_factory=dict)  # row -> shots to render, and why
 
 
@@ -200,6 +201,7 @@ def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
         done = known(store, film) if store else {}
         left = {key for key in film.unfinished(done) if key not in done}
         own = _film(film)
+        size.given += any(segment.source.given for segment in film.master.segments)
         size.total.update(own)
         size.to_do.update(own if left else {})
         if store and left and len(size.edited) < EDITED:
@@ -289,10 +291,7 @@ def _facts(job: "Job", out: str | None, size: Size) -> dict[str, Any]:
 
 def _order_facts(job: "Job") -> dict[str, Any]:
     """The order in which films are begun, of a manifest that asks for one."""
-    if not job.manifest.has_order:
-        return {}
-    names = ("row_id", "priority", "depends_on")
-    return {"order": [{name: row[name] for name in names} for row in job.rows]}
+    return {"order": list(job.manifest.ordered(job.order))} if job.order else {}
 
 
 def _print_plan(job: "Job", out: str | None, size: Size) -> None:
@@ -324,9 +323,9 @@ def _print_plan(job: "Job", out: str | None, size: Size) -> None:
 
 def _order_lines(job: "Job") -> Iterator[str]:
     """The first films in the order in which they are begun, of a manifest that asks for one."""
-    if not job.manifest.has_order:
+    if job.order is None:
         return
-    for place, row in enumerate(islice(job.rows, ORDERED), 1):
+    for place, row in enumerate(islice(job.manifest.ordered(job.order), ORDERED), 1):
         waits = f" after {', '.join(row['depends_on'])}" if row["depends_on"] else ""
         yield f"order      {place:,} {row['row_id']}, priority {row['priority']}{waits}"
     if job.n_films > ORDERED:

@@ -176,8 +176,8 @@ def spans_of(segments: "Sequence[SegmentTask]") -> "tuple[Span, ...]":
 
 def _film_of(arguments: argparse.Namespace) -> "FilmTasks":
     """The film's tasks: of the row that is named, else that of the file's name, else the only one."""
+    from jobs.job import Invalid, prepare
     from jobs.preview import findings_text, spec_of
-    from jobs.run import Invalid, prepare
 
     try:
         job = prepare(arguments.manifest, spec_of(arguments), exact=False)

@@ -3,20 +3,18 @@
 Nothing is written before the whole manifest is known to be sound and the store to be usable.
 """
 
-import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from cluster.calibration import Stopwatch, keep, measured
 from cluster.crew import Crew, Setup
-from cluster.dispatch import Limits, State
+from cluster.dispatch import State
 from cluster.dropping import ends_early
 from cluster.events import Event, FilmDone
 from cluster.leftovers import finished_checkpoints
@@ -25,18 +23,17 @@ from cluster.metrics import Nowhere, Sink
 from cluster.shortage import Place
 from cluster.sketch import refusal
 from cluster.tasks import Failure, FilmTasks, Outcome
-from engine.families.published import Published
-from engine.numerics import versions
-from engine.parallel.axes import Axes
+from engine.versions import versions
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
-from jobs.bill import Bill, Price
+from jobs.bill import Bill
 from jobs.books import Books
-from jobs.budget import hard_gpu_s, soft_gpu_s
+from jobs.census import work_of_size
 from jobs.changes import leave_note
-from jobs.checks import check
-from jobs.deadline import DeadlineWatch
+from jobs.deadline import DeadlineWatch, due
 from jobs.desk import JobDesk
+from jobs.job import Job, before
+from jobs.journal import Journal
 from jobs.outcome import (
     RESULTS_KEY,
     JobResult,
@@ -48,21 +45,22 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
-from jobs.plan import plan
+from jobs.picked import picked
 from jobs.quarantine import Quarantine
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.sketch import sketches
-from jobs.spec import ClusterSpec, JobSpec, as_plain
+from jobs.spec import as_plain
 from jobs.spool import Spool
-from jobs.stock import Stock, settled, stock, stock_published
+from jobs.takeover import Known, finished, record
+from jobs.takes import note_takes
+from jobs.terms import limits_of, price_of, setup_of
 from manifests.control import Orders
 from manifests.drivers import Heart, leave, rival_of, told
-from manifests.findings import Finding, faulty_rows
+from manifests.findings import Finding
+from manifests.finished import Finishing
 from manifests.ledger import Ledger, claim_epoch
-from manifests.links import awaited
 from manifests.results import write_results
-from manifests.source import Manifest, read_source
 from manifests.store import Store, StoreError, open_store
 
 REPORT_KEY = "report/index.html"
@@ -71,18 +69,10 @@ STALE_S = 86_400  # age at which a staged file is a dead writer's
 LEAST_ROOM = 256 * MIB  # free space below which no job is begun
 
 
-class Invalid(Exception):
-    """The manifest has findings, and the job's policy is to reject it."""
-
-    def __init__(self, findings: Sequence[Finding], n_rows: int) -> None:
-        super().__init__(f"{len(findings)} findings in {n_rows} rows")
-        self.findings, self.n_rows = findings, n_rows
-
-
 class Show(Protocol):
     """Whoever tells a person how a job goes."""
 
-    def begin(self, job: "Job") -> None:
+    def begin(self, job: Job) -> None:
         """The job is about to render."""
 
     def event(self, event: Event, state: State) -> None:
@@ -90,106 +80,6 @@ class Show(Protocol):
 
     def film(self, film: FilmDone) -> None:
         """A film is done, or failed."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A checked manifest with all that rendering it needs."""
-
-    job_id: str
-    manifest: Manifest
-    spec: JobSpec
-    stocked: dict[str, Stock]
-    findings: tuple[Finding, ...]
-
-    @property
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows without findings, in the order of their making."""
-        return self.manifest.ordered(faulty_rows(self.findings))
-
-    @property
-    def awaited(self) -> dict[str, bool]:
-        """The rows that others depend on, and whether they are made."""
-        return awaited(self.manifest.table, faulty_rows(self.findings))
-
-    @property
-    def films(self) -> Iterator[FilmTasks]:
-        """The films to make."""
-        return self.films_of(None)
-
-    def films_of(self, rows: Collection[str] | None) -> Iterator[FilmTasks]:
-        """The films of these rows, None for all."""
-        chosen = (row for row in self.rows if rows is None or row["row_id"] in rows)
-        return plan(chosen, self.stocked, self.spec.cluster.batch or 1)
-
-    @property
-    def n_films(self) -> int:
-        """How many rows will be rendered."""
-        return self.manifest.n_rows - len(faulty_rows(self.findings))
-
-
-def prepare(
-    source: str, spec: JobSpec, job_id: str = "", checkpoint: Published | None = None, *, exact: bool = True
-) -> Job:
-    """Read and check a manifest. Raises Invalid, unless findings are skipped and sound rows are left.
-
-    With a published checkpoint, that stands in for every model: such a job can be planned only. So can one
-    that is not `exact`, and not against what a store holds.
-    """
-    spec = settled(spec)
-    manifest = read_source(source)
-    stocked = stock_published(spec, checkpoint) if checkpoint else stock(spec, exact=exact)
-    spec = replace(spec, profiles={name: one.profile for name, one in stocked.items()})  # as it is recorded
-    findings = check(manifest, stocked, spec)
-    bad = faulty_rows(findings)
-    if findings and (spec.on_invalid == "reject" or len(bad) >= manifest.n_rows):
-        raise Invalid(findings, manifest.n_rows)
-    return Job(job_id or job_id_of(source, manifest, spec), manifest, spec, stocked, tuple(findings))
-
-
-def setup_of(job: Job, store_url: str) -> Setup:
-    """What the crew is told."""
-    cluster = job.spec.cluster
-    return Setup(
-        store_url=store_url,
-        identity_folder=str(Path(job.spec.identity).expanduser()),
-        device=cluster.device,
-        stage_gpus=cluster.stage_gpus,
-        threads=cluster.threads,
-        checkpoint_every=cluster.checkpoint_every,
-        gangs=cluster.gangs,
-        axes=Axes.of_gang(cluster.cfg or 1, cluster.ring or 1, cluster.ulysses or 1),
-        exchange=cluster.exchange,
-        conductors=cluster.conductors,
-        decoders=cluster.decoders,
-        finishers=cluster.finishers,
-        group_timeout_s=cluster.group_timeout_s,
-        step_timeout_s=cluster.step_timeout_s,
-        task_timeout_s=cluster.task_timeout_s,
-        check_memory=cluster.check_memory,
-        cache=cluster.cache,
-        job_id=job.job_id,
-        log=job.spec.log,
-    )
-
-
-def limits_of(cluster: ClusterSpec) -> Limits:
-    """What dispatch is told."""
-    return Limits(
-        max_canvases=cluster.max_canvases,
-        max_films=cluster.max_films,
-        breaker_films=cluster.breaker_films,
-        breaker_share=cluster.breaker_share,
-        canary_films=cluster.canary_films,
-        patience=cluster.patience,
-        budget_gpu_s=hard_gpu_s(cluster),
-        soft_gpu_s=soft_gpu_s(cluster),
-    )
-
-
-def price_of(cluster: ClusterSpec) -> Price:
-    """What a GPU costs."""
-    return Price(cluster.price_per_gpu_hour, cluster.currency)
 
 
 def run(
@@ -224,22 +114,27 @@ def _writing(store: Store) -> Iterator[None]:
 def _run(
     job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None, sink: Sink
 ) -> JobResult:
-    began, deadline = time.monotonic(), DeadlineWatch.of(job, store)
+    began, done_by = time.monotonic(), due(job)
     _enrol(store, job)
     _sweep(store)
     epoch = claim_epoch(store, job.job_id)
     if (rival := rival_of(store, job.job_id, epoch)) is not None:
         leave(store, job.job_id, epoch, rival)
         raise Refused(f"{job.job_id} is being rendered by {told(rival)}; this one leaves it to that")
-    show.begin(job)
     setup, cluster = setup_of(job, store.url), job.spec.cluster
     with (
         Heart(store, job.job_id, epoch) as heart,
+        _informed(job, store, epoch) as (job, listing),
         tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
         Ledger(store, job.job_id, epoch) as ledger,
         Books(store, job.job_id, epoch, ledger, sink, setup.axes.ranks, price_of(cluster)) as books,
     ):
-        spool = Spool(Path(folder, "results.jsonl"), job.job_id, epoch)
+        deadline = DeadlineWatch(store, job.job_id, done_by, before(job))
+        show.begin(job)
+        spool, journal = Spool(Path(folder, "results.jsonl"), job.job_id, epoch), Journal(listing)
+        if job.listed:
+            spool.adopt(job.listed)
+            books.adopt(job.listed)
         for finding in job.findings:
             spool.add([_invalid(finding)])
         spool.films["invalid"] = job.manifest.n_rows - job.n_films  # one a row, however many findings
@@ -250,22 +145,29 @@ def _run(
         def watch(event: Event, state: State) -> None:
             closing[:] = ends_early(state)
             books.event(event, state)
+            journal.tick()
             keep(store, stopwatch.watch(event, state))
             deadline.event(event, state)
             quarantine.event(event)
             show.event(event, state)
 
+        picks = dict[tuple[str, str], int]()
+
         def films(rows: Collection[str] | None = None) -> Iterator[FilmTasks]:
-            return with_adapters(with_assets(job.films_of(rows), store), store)
+            if picks and job.listed:
+                spool.forget(job.manifest.named({row for row, _ in picks}))
+            planned = picked(journal.drawn(job.placed(rows)), picks)
+            yield from with_adapters(with_assets(planned, store), store)
 
         facts = {"versions": versions(), "threads": job.spec.cluster.threads}
         quarantine = Quarantine(store, job.job_id, epoch, facts)
-        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void)
+        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks)
         refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
         crew = books.hired(partial(hire, setup))
         for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited):
             publish(store, film)
-            spool.add(books.film(film, list(rows_of(film))))
+            note_takes(store, job.job_id, film, picks)
+            journal.ended(film, spool.add(books.film(film, list(rows_of(film)))))
             deadline.film(film)
             quarantine.film(film)
             show.film(film)
@@ -273,8 +175,24 @@ def _run(
         took = time.monotonic() - began
         result = _conclude(job, store, spool, closing, took, books.close(), deadline.text)
         ledger.close()
+        listing.flush()
         store.put_marker(f"jobs/{job.job_id}/ended/{epoch:06}.json", asdict(result))
     return result
+
+
+@contextmanager
+def _informed(job: Job, store: Store, epoch: int) -> Iterator[tuple[Job, Finishing]]:
+    """The job with what is known of it, which is left to later drivers, and where to list its films."""
+    known = job.known
+    if known is None:
+        size = job.census()
+        known = Known(job.findings, work_of_size(size), size.given > 0)
+        record(store, job.job_id, job.asked, known)
+    # Of films with files the list says nothing: they may be others by now.
+    asked = f"{job.asked}-files" if known.files else job.asked
+    listed = None if known.files else finished(store, job.job_id, asked, epoch, job.manifest.n_rows)
+    with Finishing(store, job.job_id, asked, epoch) as listing:
+        yield replace(job, known=known, listed=listed), listing
 
 
 def _enrol(store: Store, job: Job) -> None:
@@ -372,15 +290,3 @@ def _record(job: Job) -> dict[str, Any]:
         "versions": versions(),
         "spec": as_plain(job.spec),
     }
-
-
-def job_id_of(source: str, manifest: Manifest, spec: JobSpec) -> str:
-    """The manifest's name and a hash of what is asked: the same command is the same job.
-
-    What only changes how it is told, such as a price, is no part of it.
-    """
-    plain = as_plain(spec)
-    del plain["log"], plain["cluster"]["price_per_gpu_hour"], plain["cluster"]["currency"]
-    text = json.dumps([manifest.digest, plain], sort_keys=True)
-    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(source).stem)[:60]
-    return f"{stem}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"

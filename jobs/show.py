@@ -21,11 +21,12 @@ from rich.progress import Progress as RichProgress
 
 from cluster.dispatch import GANG, State
 from cluster.events import Event, FilmDone, Lost, Raised
-from cluster.progress import Progress, Work, advance, clock, eta_s, line, work_of
+from cluster.progress import Progress, advance, clock, eta_s, line
+from cluster.shares import GIVEN_UP
 from cluster.tasks import Failure, Outcome
 from jobs.bill import spoken
+from jobs.job import Job, before, whole
 from jobs.outcome import JobResult
-from jobs.run import Job
 
 EVERY_S, EVERY_SHARE = 30.0, 0.01  # a progress line needs both: that much time, and that much more done
 CLOSING_CHARS = 6_500  # of failures; what follows them brings it to less than 8,000
@@ -62,9 +63,8 @@ class Lines:
 
     def begin(self, job: Job) -> None:
         """Say what will be rendered."""
-        work = work_of(job.films)
-        self.progress = Progress(films=job.n_films, windows=work.window_steps)
-        self._say("run", opening(work, self.where))
+        self.progress = before(job)
+        self._say("run", opening(job, self.where))
 
     def event(self, event: Event, state: State) -> None:
         """Say at once what went wrong, and now and then how far the job is."""
@@ -119,11 +119,10 @@ class Bars:
 
     def begin(self, job: Job) -> None:
         """Say what will be rendered, and draw the bars."""
-        work = work_of(job.films)
-        self.progress = Progress(films=job.n_films, windows=work.window_steps)
-        self.console.print(opening(work, self.where))
+        self.progress = before(job)
+        self.console.print(opening(job, self.where))
         self.films = self.bars.add_task("films", total=job.n_films, note="")
-        self.windows = self.bars.add_task("windows", total=work.window_steps, note="")
+        self.windows = self.bars.add_task("windows", total=self.progress.windows, note="")
         self.bars.start()
 
     def event(self, event: Event, state: State) -> None:
@@ -161,8 +160,9 @@ class Bars:
         self.bars.update(self.windows, completed=progress.windows_done, note=", ".join(notes))
 
 
-def opening(work: Work, where: str) -> str:
+def opening(job: Job, where: str) -> str:
     """What will be rendered, and where."""
+    work = whole(job)
     steps = "-".join(str(n) for n in sorted({*work.n_steps[:1], *work.n_steps[-1:]}))
     parts = [count(work.films, "film"), count(work.shots, "shot")]
     parts += [f"{count(work.windows, 'window')} x {steps} steps" if steps else "no windows"]
@@ -172,6 +172,8 @@ def opening(work: Work, where: str) -> str:
 def trouble(event: Event, state: State, before: Progress) -> str | None:
     """An event worth a warning; a task's last error is left out, as its films say it at once."""
     match event:
+        case Lost(worker, failure) if worker in before.workers and failure and failure.code == GIVEN_UP:
+            return f"gave up {worker} ({before.workers[worker]}): {failure.message}"
         case Lost(worker, failure) if worker in before.workers:
             why = f": {failure.code} {failure.message}" if failure else ""
             lost = f"lost {worker} ({before.workers[worker]}); another takes its place and its work{why}"

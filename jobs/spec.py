@@ -44,7 +44,8 @@ class ClusterSpec:
     A worker that is silent for longer than a bound counts as hung, and another does its work: group_timeout_s
     is for ranks of one gang that wait for each other, step_timeout_s for a window's prediction, with the
     loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
-    a finisher. check_memory=false begins also what would not fit by arithmetic, and finds out.
+    a finisher. share is the job's weight where several render on one cluster (cluster.shares).
+    check_memory=false begins also what would not fit by arithmetic, and finds out.
     How long errors are waited out (cluster.classes) is multiplied by patience; with 0 each try comes at once.
     price_per_gpu_hour is what an hour of one GPU costs, 0 where it is not known, in currency, any word.
     """
@@ -80,6 +81,7 @@ class ClusterSpec:
     price_per_gpu_hour: float = 0.0
     cache: str = "auto"
     currency: str = ""
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         counts = ("conductors", "decoders", "finishers", "threads")
@@ -99,6 +101,8 @@ class ClusterSpec:
             )
         if (self.budget_money or self.soft_money) and not self.price_per_gpu_hour:
             raise SpecError("a budget in money needs a price: set cluster.price_per_gpu_hour")
+        if not 0 < self.share < math.inf:
+            raise SpecError(f"cluster.share={self.share} must be above 0, and finite")
         if self.breaker_share > 1:
             raise SpecError(f"cluster.breaker_share={self.breaker_share} must lie in 0 to 1")
         if self.exchange not in EXCHANGES:
@@ -169,3 +173,10 @@ def load_spec(
 def as_plain(spec: JobSpec) -> Any:
     """The spec as plain JSON values, for the record."""
     return OmegaConf.to_container(OmegaConf.structured(spec))
+
+
+def as_asked(spec: JobSpec) -> Any:
+    """The same without what only changes how a job is told, such as a price."""
+    plain = as_plain(spec)
+    del plain["log"], plain["cluster"]["price_per_gpu_hour"], plain["cluster"]["currency"]
+    return plain

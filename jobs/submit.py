@@ -80,7 +80,7 @@ def ray_command(address: str, job_id: str, folder: Path, entrypoint: str) -> str
 
 def _job_id(arguments: argparse.Namespace) -> str:
     """The id that `run` would give the job by itself. Raises ManifestError, SpecError."""
-    from jobs.run import job_id_of
+    from jobs.job import job_id_of
     from manifests.source import read_source
 
     return job_id_of(arguments.manifest, read_source(arguments.manifest), spec_of(arguments))

@@ -3,7 +3,7 @@
 Decides: the row and the JSON path of every entry. Does not decide what is wrong with an entry.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Finding:
     """One problem: where it is, a stable code, what was found and what to do."""
 
@@ -78,13 +78,14 @@ class Level:
         """
         wrong = pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()
         values = self.column(field) if wrong else None
+        told: dict[str, str] = {}  # equal messages are one text in memory
         for i in wrong:
             row = int(self.rows[i])
             text = message.format(v=short(values[i].as_py()))  # type: ignore[index]  # not None: there are wrong ones
             name = self.ids[row].as_py() or ""
             path = self.prefix(i) if entry else f"{self.prefix(i)}/{field}"
             todo = hint if isinstance(hint, str) else hint(i)
-            yield Finding(int(self.index[row]), name, code, path, text, todo)
+            yield Finding(int(self.index[row]), name, code, path, told.setdefault(text, text), todo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,11 @@ class Levels:
     segments: Level
 
     @classmethod
+    def of_batch(cls, start: int, batch: pa.RecordBatch) -> "Levels":
+        """Those of a batch, whose first row is at this place in the manifest."""
+        return cls.of(batch.to_struct_array(), np.arange(start, start + batch.num_rows))
+
+    @classmethod
     def of(cls, data: Any, index: Any) -> "Levels":
         """The levels of a StructArray of rows; `index` (numpy int64) says where in the manifest each is."""
         every = np.arange(len(data))
@@ -108,8 +114,24 @@ class Levels:
     def where(self, mask: Any) -> "Levels":
         """The rows where `mask` is true, with what is nested in them; null is false."""
         kept = pc.fill_null(mask, False)
-        index = self.rows.index[kept.to_numpy(zero_copy_only=False)]
-        return Levels.of(self.rows.data.filter(kept), index)
+        return self.of_rows(kept.to_numpy(zero_copy_only=False))
+
+    def of_rows(self, chosen: Any) -> "Levels":
+        """The rows that are chosen (numpy bool), with what is nested in them."""
+        if chosen.all():
+            return self
+        return Levels.of(self.rows.data.filter(pa.array(chosen)), self.rows.index[chosen])
+
+    def without(self, places: Collection[int]) -> "Levels":
+        """The rows at other places of the manifest, with what is nested in them."""
+        if not places:
+            return self
+        return self.of_rows(~np.isin(self.rows.index, list(places)))
+
+    def pairs(self, chosen: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Chosen rows (numpy bool), each with its place in the manifest, as plain values."""
+        for at in np.flatnonzero(chosen):
+            yield int(self.rows.index[at]), self.rows.data[int(at)].as_py()
 
 
 def repeated(keys: Any) -> Any:

@@ -4,7 +4,8 @@ A row is as urgent as the most urgent row that waits for it, for a less urgent o
 urgent rows come first, others in the order of the manifest, and no row before one that it waits for.
 
 Decides: the order, and what is wrong with `priority` and `depends_on`. Does not decide: when a row is begun
-(cluster.upstream). A manifest that uses neither column costs nothing.
+(cluster.upstream). A manifest that uses neither column costs a look at them. A table here needs no other
+columns than LINKS.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,8 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.findings import Finding, short
+from manifests.texts import ints, lengths_of
 
 MOST = 100  # the highest priority, and the lowest below 0
+ORDER = ("priority", "depends_on")
+LINKS = ("row_id", *ORDER)
 TOLD = 5  # rows of a circle that are named
 Needs = Mapping[int, Sequence[int]]  # place of a row -> places of the rows that it waits for
 
@@ -47,15 +51,15 @@ class Links:
     def of(cls, table: pa.Table) -> "Links":
         """The entries of a manifest, in its order."""
         lists = table.column("depends_on").combine_chunks()
-        sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        sizes = lengths_of(lists)
         waiting = np.repeat(np.arange(len(sizes)), sizes)
         index = np.arange(len(waiting)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         names = pc.list_flatten(lists)
         if not len(names):
             return cls(waiting, index, names, waiting)
         ids = table.column("row_id").combine_chunks()
-        found = pc.fill_null(pc.index_in(names, value_set=ids, skip_nulls=True), -1)
-        return cls(waiting, index, names, found.to_numpy(zero_copy_only=False).astype(np.int64))
+        found = pc.index_in(names, value_set=ids, skip_nulls=True)
+        return cls(waiting, index, names, ints(pc.fill_null(found, -1)))
 
     def needs(self, bad: Collection[int] = ()) -> dict[int, list[int]]:
         """Which rows wait for which, without what names no row, and without the rows in `bad`."""
@@ -88,14 +92,9 @@ def _finding(row: int, ids: Any, code: str, path: str, message: str, hint: str) 
 
 def _priorities(table: pa.Table, ids: Any) -> Iterator[Finding]:
     values = table.column("priority")
-    for row in np.flatnonzero(np.abs(_numbers(values)) > MOST).tolist():
+    for row in np.flatnonzero(np.abs(ints(values)) > MOST).tolist():
         message = f"priority {values[row].as_py()} is not within -{MOST} to {MOST}"
         yield _finding(row, ids, "E106_PRIORITY", "/priority", message, "give one that is; more goes first")
-
-
-def _numbers(values: Any) -> Any:
-    """Priorities as numpy int64; one that is left out is 0."""
-    return pc.fill_null(values, 0).to_numpy().astype(np.int64)
 
 
 def _circular(links: Links, ids: Any) -> Iterator[Finding]:
@@ -143,16 +142,16 @@ def circles(needs: Needs) -> Iterator[list[int]]:
                 seen[row] = True
 
 
-def asks_order(table: pa.Table) -> bool:
-    """Whether the manifest says anything of order."""
-    return bool(_numbers(table.column("priority")).any()) or len(Links.of(table).names) > 0
+def asks_order(rows: pa.Table | pa.RecordBatch) -> bool:
+    """Whether these rows say anything of order."""
+    return bool(lengths_of(rows.column("depends_on")).any() or ints(rows.column("priority")).any())
 
 
 def order_of(table: pa.Table, bad: Collection[int] = ()) -> Order | None:
     """The order of all rows but those in `bad`, which must break every circle; None for the one they have."""
     if not asks_order(table):
         return None
-    urgency, needs = _numbers(table.column("priority")), Links.of(table).needs(bad)
+    urgency, needs = ints(table.column("priority")), Links.of(table).needs(bad)
     for row in reversed(_in_order(np.arange(len(urgency)), needs) if needs else ()):
         for needed in needs.get(row, ()):
             urgency[needed] = max(urgency[needed], urgency[row])

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from manifests.places import StoreError
 from manifests.schema import VERSION_KEY, column
-from manifests.sealed import seal, unseal
+from manifests.sealed import seal, unseal, unsealed
 from manifests.store import Store
 
 STATUSES = ("done", "failed", "invalid")
@@ -91,6 +91,15 @@ def read_results(store: Store, key: str = "results.parquet") -> pa.Table:
     if data is None:
         raise StoreError("there are no results", where, "check the path; they are written as a job ends")
     return unseal(data, RESULTS, where)
+
+
+def iter_results(store: Store, key: str = "results.parquet") -> Iterator[dict[str, Any]]:
+    """The rows one by one, in the memory of some. Raises as ``read_results``."""
+    data, where = store.read(key), f"{store.url}/{key}"
+    if data is None:
+        raise StoreError("there are no results", where, "check the path; they are written as a job ends")
+    for table in unsealed(data, RESULTS, where):
+        yield from table.to_pylist()
 
 
 def _batches(rows: Iterator[Mapping[str, Any]]) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""The input manifest, `manifest/1.0`: its Arrow schema and the checked way in and out of Parquet."""
+"""The input manifest, `manifest/1.0`: its Arrow schema and the checked way into Parquet; stream reads it."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 VERSION_KEY = b"longtake.schema"
 VERSION = b"manifest/1.0"
+GROUP_ROWS = 1 << 14  # that a reader may pass over at once
 
 
 class ManifestError(Exception):
@@ -100,33 +101,18 @@ def write_manifest(table: pa.Table, path: str | Path) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         conformed = table.select(SCHEMA.names).cast(SCHEMA)
-        pq.write_table(conformed, part, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            conformed, part, row_group_size=GROUP_ROWS, compression="zstd", write_page_checksum=True
+        )
         os.replace(part, target)
     except (pa.ArrowException, KeyError) as error:
         todo = "build the table with manifests.schema.SCHEMA"
-        raise ManifestError(f"table does not fit manifest/1.0: {_brief(error)}", str(target), todo) from error
+        raise ManifestError(f"table does not fit manifest/1.0: {brief(error)}", str(target), todo) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def read_manifest(path: str | Path) -> pa.Table:
-    """Read a manifest, verifying its version and every page checksum.
-
-    The schema is always given: without it Arrow takes the file's own and drops or invents columns.
-    """
-    source = Path(path)
-    _check_header(source)
-    try:
-        # No partitioning: a folder named `a=b` above the file would otherwise add a column `a`.
-        table = pq.read_table(source, schema=SCHEMA, partitioning=None, page_checksum_verification=True)
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        todo = "restore it from its source or compose it again"
-        raise ManifestError(f"manifest is damaged: {_brief(error)}", str(source), todo) from error
-    return table.cast(SCHEMA)
-
-
-def _check_header(source: Path) -> None:
+def check_header(source: Path) -> None:
     """Raise unless the footer is readable, of our version and free of unknown columns."""
     if not source.is_file():
         raise ManifestError("manifest not found", str(source), "check the path")
@@ -134,7 +120,7 @@ def _check_header(source: Path) -> None:
         found = pq.read_schema(source)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         todo = "give a manifest written by write_manifest, copied whole"
-        what = f"not a readable Parquet file: {_brief(error)}"
+        what = f"not a readable Parquet file: {brief(error)}"
         raise ManifestError(what, str(source), todo) from error
     version = (found.metadata or {}).get(VERSION_KEY, b"none").decode(errors="replace")
     if version != VERSION.decode():
@@ -150,6 +136,6 @@ def _refuse_unknown_columns(found: pa.Schema, where: Path) -> None:
         raise ManifestError(f"unknown columns {', '.join(unknown)}", str(where), "remove or rename them")
 
 
-def _brief(error: BaseException) -> str:
+def brief(error: BaseException) -> str:
     """The first line of an error: Arrow appends its own stack to some messages."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

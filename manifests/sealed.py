@@ -1,7 +1,8 @@
 """Tables as Parquet bytes that are refused when they are damaged or of another version."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -20,16 +21,41 @@ def seal(batches: Iterable[pa.RecordBatch], schema: pa.Schema, out: BinaryIO) ->
 
 def unseal(data: bytes, schema: pa.Schema, where: str) -> pa.Table:
     """The table, of exactly ``schema``. Raises StoreError naming ``where``."""
-    try:
-        with pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
-            found = file.schema_arrow
-            table = file.read()
+    with _sound(where), _opened(data) as file:
+        found, table = file.schema_arrow, file.read()
         table.validate(full=True)
+    _check_version(found, schema, where)
+    return table
+
+
+def unsealed(data: bytes, schema: pa.Schema, where: str) -> Iterator[pa.Table]:
+    """The same, a row group at a time: the table itself may be too large. Raises as ``unseal``."""
+    with _sound(where):
+        file = _opened(data)
+    _check_version(file.schema_arrow, schema, where)
+    for group in range(file.num_row_groups):
+        with _sound(where):
+            table = file.read_row_group(group)
+            table.validate(full=True)
+        yield table
+
+
+def _opened(data: bytes) -> pq.ParquetFile:
+    return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+
+
+@contextmanager
+def _sound(where: str) -> Iterator[None]:
+    """Whatever Arrow raises means that the bytes are damaged."""
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         what = f"not a sound Parquet file: {str(error).splitlines()[0][:300]}"
         raise StoreError(what, where, "restore it from a copy, or remove it and run the job again") from error
+
+
+def _check_version(found: pa.Schema, schema: pa.Schema, where: str) -> None:
     if not found.equals(schema, check_metadata=True):
         version, ours = ((s.metadata or {}).get(VERSION_KEY, b"none").decode() for s in (found, schema))
         what = f"its columns are of {version}, expected {ours}"
         raise StoreError(what, where, "read it with the release that wrote it")
-    return table

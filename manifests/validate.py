@@ -5,7 +5,7 @@ distinct image paths and times that fall on half a frame, so a manifest of a mil
 Decides whether rows can be planned. What needs fonts or voices is checked above this room.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 
 from manifests.bounds import Limits, bound_findings
 from manifests.findings import Finding, Level, Levels, empty, repeated, true
-from manifests.links import link_findings
+from manifests.links import asks_order, link_findings
+from manifests.schema import SCHEMA
+from manifests.stream import Batch, batches_of
 
-__all__ = ["Limits", "validate"]
+__all__ = ["Limits", "validate", "validated"]
 
 # What manifests.store takes as part of a key: no dot first, none last (".mp4" follows), no two together.
 ID_PATTERN = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
@@ -24,7 +26,6 @@ MAX_ID_CHARS = 128
 # Format characters (Cf) stay allowed: Indic scripts need the zero-width joiners.
 CONTROL_IN_LINE = r"[\x{00}-\x{1f}\x{7f}-\x{9f}]"
 CONTROL_IN_TEXT = r"[\x{00}-\x{08}\x{0b}\x{0c}\x{0e}-\x{1f}\x{7f}-\x{9f}]"  # a prompt may have lines and tabs
-BATCH_ROWS = 65_536  # bounds the copies that checking makes, and keeps 32-bit string offsets from overflowing
 
 
 def validate(table: pa.Table, limits: Mapping[str, Limits]) -> list[Finding]:
@@ -32,18 +33,31 @@ def validate(table: pa.Table, limits: Mapping[str, Limits]) -> list[Finding]:
 
     `limits` says what rows of each profile may ask for; a row of another profile is a finding.
     """
-    if table.num_rows == 0:
-        return [Finding(-1, "", "E100_EMPTY", "", "the manifest has 0 rows", "add at least one row")]
-    again = repeated(table.column("row_id").combine_chunks())
-    found: list[Finding] = []
-    start = 0
-    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
-        index = np.arange(start, start + batch.num_rows)
-        levels = Levels.of(batch.to_struct_array(), index)
+    return [one for _, found in validated(table, batches_of(table), limits) for one in found]
+
+
+def validated(
+    links: pa.Table, batches: Iterable[Batch], limits: Mapping[str, Limits]
+) -> Iterator[tuple[Levels, list[Finding]]]:
+    """Each batch of a manifest with its findings in row order; `links` are manifests.links.LINKS of all rows.
+
+    Of a manifest without rows there is one batch of none, with a finding.
+    """
+    if len(links) == 0:
+        nothing = Levels.of(SCHEMA.empty_table().to_struct_array().combine_chunks(), np.arange(0))
+        yield nothing, [Finding(-1, "", "E100_EMPTY", "", "the manifest has 0 rows", "add at least one row")]
+    again = repeated(links.column("row_id").combine_chunks())
+    linked = sorted(link_findings(links), key=_row) if asks_order(links) else []
+    places = np.array([finding.row_index for finding in linked])
+    for start, batch in batches:
+        levels = Levels.of_batch(start, batch)
         twice = again.slice(start, batch.num_rows)
-        found += sorted(_batch(levels, twice, limits), key=lambda finding: finding.row_index)
-        start += batch.num_rows
-    return sorted([*found, *link_findings(table)], key=lambda finding: finding.row_index)
+        first, end = np.searchsorted(places, [start, start + batch.num_rows])
+        yield levels, sorted([*_batch(levels, twice, limits), *linked[first:end]], key=_row)
+
+
+def _row(finding: Finding) -> int:
+    return finding.row_index
 
 
 def _batch(levels: Levels, twice: Any, limits: Mapping[str, Limits]) -> Iterator[Finding]:

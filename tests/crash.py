@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 Ignite = Callable[[], None]
 Patch = Callable[[Ignite], None]
-IMPORTED = ("jobs.drive", "jobs.run", "jobs.show", "cluster.local", "engine.families.cogvideox")
+IMPORTED = ("jobs.drive", "jobs.job", "jobs.run", "jobs.show", "cluster.local", "engine.families.cogvideox")
 
 
 def fuse(nth: int) -> Ignite:
@@ -139,9 +139,9 @@ def _from_staging(source: Any, _: Any) -> bool:
 
 
 POINTS: dict[str, Patch] = {
-    "validation": before("jobs.checks:validate"),
+    "validation": before("jobs.checks:validated"),
     "epoch-claimed": after("jobs.run:claim_epoch"),
-    "plan": before("jobs.plan:film_tasks"),
+    "plan": before("jobs.job:film_tasks"),
     "prediction": before("cluster.rank:Rank.predict"),
     "checkpoint-half": before("manifests.places:Disk.create", _key("checkpoints/")),
     "checkpoint": after("manifests.store:Store.put_new", _key("checkpoints/")),

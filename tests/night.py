@@ -58,12 +58,12 @@ FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows
 
 
 @cache
-def shot_task(name, n_windows=1, prompt="a prompt", mode="blend"):
+def shot_task(name, n_windows=1, prompt="a prompt", mode="blend", model="m"):
     shot = Shot(name, FRAMES[n_windows], (PromptSpan(prompt),), "a negative prompt", seed=1)
     layout = Layout(size=5, overlap=2, lead_in=1)
     stitch = Stitch(mode, first_step=int(mode == "skeleton"))  # else a clip is redrawn
-    model, sampling = Model("/m", "float32", "m"), Sampling(N_STEPS, 6.0)
-    return ShotTask(model, shot, sampling, layout, 16, 16, 8, stitch=stitch)
+    weights, sampling = Model(f"/{model}", "float32", model), Sampling(N_STEPS, 6.0)
+    return ShotTask(weights, shot, sampling, layout, 16, 16, 8, stitch=stitch)
 
 
 @cache
@@ -91,7 +91,9 @@ class Night:
 
     def __init__(self, films, staff, limits, tape=b"", troubles=0):
         films = list(films)
-        awaited = {row: any(row == each.row_id for each in films) for f in films for row in f.depends_on}
+        named = {film.row_id for film in films}
+        waited = {row for film in films for row in film.depends_on}
+        awaited = {row: None if row in named else upstream.ABSENT for row in waited}
         self.limits, self.state, self.log = limits, upstream.first(State(limits), awaited), []
         self.films, self.hires, self.staff = deque(films), deque(staff), {h.worker: h for h in staff}
         self.tape, self.troubles = deque(tape), troubles
@@ -433,7 +435,7 @@ class Night:
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
         kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "closing", "ruin")
-        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s")
+        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s", "loaded", "yielding")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

@@ -23,7 +23,7 @@ from engine.parallel.axes import ALONE
 from engine.phases import Course
 from engine.tensors import from_bytes
 from jobs.batch import with_batch
-from jobs.run import prepare
+from jobs.job import prepare
 from jobs.spec import load_spec
 from manifests.store import open_store
 

@@ -59,6 +59,7 @@ SHOTS = (
     shot_task("s4", 1, "a third prompt"),
     shot_task("s5", 3, mode="skeleton"),
     shot_task("s6", 3, mode="extend"),
+    shot_task("s7", 2, model="another"),
 )
 FILMS = st.lists(
     st.tuples(

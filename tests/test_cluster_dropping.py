@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.dropping import Load, ends_early, surplus
@@ -17,6 +17,7 @@ LOADS = st.lists(st.builds(Load, st.text(), st.integers(0, 50), st.booleans()), 
 )
 
 
+@settings(deadline=None)
 @given(LOADS, st.integers(0, 200))
 def test_nothing_is_dropped_where_all_fits_and_else_the_least_urgent_first_and_no_more_than_needed(
     loads, fits
@@ -33,6 +34,7 @@ def test_nothing_is_dropped_where_all_fits_and_else_the_least_urgent_first_and_n
     assert bool(dropped) <= (left([]) > fits)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.1, 30), st.integers(0, 40)), min_size=3, max_size=100))
 def test_a_pace_is_that_of_its_last_minutes_and_never_of_less_than_half_of_one(steps):
     pace, now_s, history = Pace().more(1), 0.0, []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.events import Admitted, Done, FilmDone, Hired, Lost, Predicted, Turned, Window
-from cluster.progress import RECENT, Progress, Work, advance, eta_s, line, window_steps, work_of
+from cluster.progress import RECENT, Progress, Work, advance, eta_s, line
 from cluster.tasks import (
     Failure,
     FilmTasks,
@@ -24,6 +24,8 @@ from cluster.tasks import (
     VersionTask,
 )
 from engine.timeline import PromptSpan, Shot
+from jobs.census import work_of_size
+from jobs.preview import forecast
 
 N_STEPS, N_PARTS = 3, 2
 FAILURE = Failure("E900_RENDER", "it broke")
@@ -49,6 +51,10 @@ def ended(made, result=outcome):
     return FilmDone(made, {key: result(task) for key, task in made.tasks.items()})
 
 
+def work_of(films):
+    return work_of_size(forecast(films, None))
+
+
 def shot_events(task, opening=1, first=0, last=N_STEPS):
     """A canvas opened before step `first` and predicted up to step `last`."""
     for step in range(first, last):
@@ -70,14 +76,14 @@ def test_work_is_counted_in_distinct_shots():
     assert A.course.n_windows == N_PARTS
     films = [film("one", A, B, A), film("two", A, shot_task("c", 17, n_steps=5))]
     assert work_of(films) == Work(2, 3, 2 * N_PARTS + 1, TOTAL + 5, (3, 5))
-    assert window_steps(films) == TOTAL + 5
-    assert window_steps([]) == 0
+    assert work_of(films).window_steps == TOTAL + 5
+    assert work_of([]).window_steps == 0
 
 
 def test_a_window_counts_once_for_every_prompt_that_shows_in_it():
     spans = (PromptSpan("sun"), PromptSpan("rain", start=12, blend=8))
     two = replace(A, shot=replace(A.shot, prompts=spans))
-    assert window_steps([film("one", two)]) == two.course.n_windows * N_STEPS > N_PARTS * N_STEPS
+    assert work_of([film("one", two)]).window_steps == two.course.n_windows * N_STEPS > N_PARTS * N_STEPS
 
 
 def test_every_prediction_moves_the_count_by_one():
@@ -127,7 +133,7 @@ def test_a_film_that_fails_in_one_language_has_failed():
 
 def test_an_opening_that_all_films_share_is_counted_once():
     films = [film(f"film-{i}", A, shot_task(f"shot-{i}")) for i in range(5)]
-    total = window_steps(films)
+    total = work_of(films).window_steps
     assert total == 6 * N_PARTS * N_STEPS
     progress = Progress(films=5, windows=total)
     for made in films:
@@ -140,6 +146,11 @@ def test_memory_is_bounded_however_many_shots_pass():
     progress = after(small, Admitted(film("one", A, B)))
     assert len(progress.seen) == RECENT and {A.key, B.key} <= progress.seen.keys()
     assert not after(progress, ended(film("one", A, B))).places
+
+
+def test_a_shot_that_is_counted_again_is_never_beyond_the_whole():
+    progress = replace(START, behind=TOTAL - 1)
+    assert after(progress, Admitted(film("one", A, B)), *shot_events(A)).windows_done == TOTAL
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, N_STEPS), st.integers(0, N_PARTS - 1))))

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -61,6 +61,7 @@ SHOT = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(SHOT)
 def test_a_shot_survives_the_way_through_json_with_its_key_and_all_its_tasks(task):
     back = from_plain(ShotTask, json.loads(json.dumps(to_plain(task))))

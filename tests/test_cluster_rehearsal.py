@@ -12,7 +12,7 @@ from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
 from jobs.cli import main
 from jobs.farm import load_farm
-from jobs.run import prepare
+from jobs.job import prepare
 from jobs.spec import load_spec
 from manifests.store import open_store
 from tests.test_jobs_explain import many_films

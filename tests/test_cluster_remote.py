@@ -10,7 +10,17 @@ from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from cluster.crew import Setup
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Draining, Fared, Hired, Lost, Predicted, Raised
+from cluster.events import (
+    Admitted,
+    Draining,
+    Fared,
+    Hired,
+    Lost,
+    Predicted,
+    Raised,
+    Replace,
+    Yielding,
+)
 from cluster.shortage import Shortage
 from cluster.tasks import (
     Failure,
@@ -92,6 +102,7 @@ def played(monkeypatch):
     crew.pending, crew.requests, crew.predictions = {}, {}, {}
     crew.conductors, crew.openings, crew.hires, crew.causes = {}, {}, {}, {}
     crew.draining, crew.next_look_s, crew.nodes = set(), float("inf"), {}
+    crew.part = None
     monkeypatch.setattr(remote.ray, "get", play.get)
     monkeypatch.setattr(remote, "StageHandle", lambda role, setup: Stage())
     return crew, remote.errors, play
@@ -241,3 +252,56 @@ def test_a_node_that_is_about_to_go_is_told_once_and_not_asked_for_at_every_turn
     crew.next_look_s = 0.0
     crew._notice()
     assert list(crew.events) == [Draining("node-b")] and len(looks) == 2
+
+
+def test_a_gang_that_another_job_gets_goes_once_it_is_idle_and_comes_back_in_a_place_of_its_own(
+    played, monkeypatch
+):
+    from cluster import remote
+    from cluster.shares import Holding
+    from cluster.yielding import Part
+
+    crew, _, play = played
+    gone, founded = [], []
+    crew.place, crew.next_look_s = ("here", 0), 0.0
+
+    class Place:
+        def __init__(self, name, setup, place):
+            founded.append((name, place))
+
+        def form(self):
+            return [play.ref("node")]
+
+        def disband(self):
+            gone.append(self)
+
+    part = Part.__new__(Part)
+    part.setup, part.ranks, part.allowed, part.busy_s = crew.setup, 1, 1, {}
+    part.holding = Holding(frozenset())
+    monkeypatch.setattr(Part, "_ask", lambda self, now_s: None)
+    monkeypatch.setattr(remote, "draining_nodes", set)
+    monkeypatch.setattr(remote, "Gang", Place)
+    for gang in crew.gangs.values():
+        monkeypatch.setattr(type(gang), "disband", lambda self: gone.append(self), raising=False)
+    crew.part, other = part, crew.gangs["gang-1"]
+    call = remote.Call("gang-1", "a shot", lambda fared: fared)
+    crew.pending = {play.ref(): call}
+
+    def turn():
+        crew.next_look_s = 0.0
+        crew._give_up()
+        crew._notice()
+        events, crew.events = list(crew.events), deque()
+        return events
+
+    assert turn() == [Yielding("gang-1")]
+    assert turn() == [] and not gone, "it is at work still"
+    crew.pending.clear()
+    (lost,) = turn()
+    assert gone == [other] and lost.worker == "gang-1" and lost.failure.error_class == "PREEMPTED"
+    crew.act(Replace("gang-1"))
+    assert not founded and not crew.pending, "nobody is hired in its place"
+    part.allowed = 2
+    assert turn() == [] and founded == [("gang-1", ("here", 0))]
+    assert [pending.worker for pending in crew.pending.values()] == ["gang-1"]
+    assert turn() == [] and founded == [("gang-1", ("here", 0))], "it is on its way"

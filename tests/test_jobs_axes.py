@@ -11,7 +11,7 @@ from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
 from jobs.drive import with_open_axes
 from jobs.farm import load_farm
-from jobs.run import prepare
+from jobs.job import prepare
 from jobs.spec import as_plain, load_spec
 from manifests.store import open_store
 from tests.test_cluster_rehearsal import FARM, told

@@ -74,6 +74,11 @@ def test_of_people_who_order_at_once_each_has_a_number_of_its_own(store):
         ({"order": "budget", "gpu_s": -1}, "0 GPU-seconds or more"),
         ({"order": "budget", "gpu_s": float("nan")}, "nan"),
         ({"order": "retry", "where": {"colour": "red"}}, "code or error_class"),
+        ({"order": "pick", "rows": ["a", "b"], "shot": "s", "take": 1}, "one row and one shot"),
+        ({"order": "pick", "rows": ["a"], "take": 1}, "one row and one shot"),
+        ({"order": "pick", "rows": ["a"], "shot": "s", "take": -1}, "from 0 to 999"),
+        ({"order": "pick", "rows": ["a"], "shot": "s", "take": True}, "from 0 to 999"),
+        ({"order": "budget", "gpu_s": 1, "soft": "yes"}, "true or false"),
     ],
 )
 def test_what_is_no_order_is_refused_with_what_is_wrong(order, said):
@@ -82,9 +87,10 @@ def test_what_is_no_order_is_refused_with_what_is_wrong(order, said):
 
 
 @given(st.sampled_from(KINDS), st.lists(st.text(), min_size=1, max_size=3), st.integers(-100, 100))
-def test_every_order_is_an_event_but_retry_which_the_loop_answers(kind, rows, value):
-    order = checked({"order": kind, "rows": rows, "value": value, "gpu_s": 5})
-    assert (event_of(order) is None) == (kind == "retry")
+def test_every_order_is_an_event_but_retry_and_pick_which_the_loop_answers(kind, rows, value):
+    rows = rows[:1] if kind == "pick" else rows
+    order = checked({"order": kind, "rows": rows, "value": value, "gpu_s": 5, "shot": "s", "take": 2})
+    assert (event_of(order) is None) == (kind in ("retry", "pick"))
 
 
 def test_orders_become_events():

@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.dispatch import Limits, State, decide
 from cluster.events import Admitted, Ticked
 from cluster.pace import Pace
+from cluster.progress import Progress
 from jobs import deadline as deadline_module
 from jobs.budget import hard_gpu_s, ordered_gpu_s, soft_gpu_s
 from jobs.cli import main
@@ -50,6 +51,7 @@ def test_six_o_clock_is_six_o_clock_also_in_the_night_in_which_clocks_change(day
     assert abs((found - now).total_seconds() / 3600 - 16.5) <= 1.0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 10**8))
 def test_the_next_such_time_is_to_come_and_no_more_than_a_day_and_a_change_of_clocks_away(
     hour, minute, later_s
@@ -95,7 +97,10 @@ def watched(store, minutes, n_films=2):
     """A job of so many films of 6 predictions, of which none is done, with a pace of one a minute."""
     films = [film(str(k), shot_task(str(k), 3)) for k in range(n_films)]
     watch = DeadlineWatch(
-        store, "night", datetime.now(UTC) + timedelta(minutes=minutes), 6 * n_films, n_films
+        store,
+        "night",
+        datetime.now(UTC) + timedelta(minutes=minutes),
+        Progress(films=n_films, windows=6 * n_films),
     )
     state = State(Limits())
     for each in films:

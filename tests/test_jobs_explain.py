@@ -18,9 +18,9 @@ from jobs.axes import with_axes
 from jobs.cli import main
 from jobs.drive import with_open_axes
 from jobs.farm import EXAMPLES, load_farm
+from jobs.job import prepare
 from jobs.profile import SpecError
 from jobs.refusal import code_of
-from jobs.run import prepare
 from jobs.spec import load_spec
 from manifests.store import open_store
 

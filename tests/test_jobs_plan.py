@@ -21,7 +21,7 @@ from engine.families.published import published
 from engine.families.published_parts import SVD
 from engine.takes import CLIP, FIRST
 from jobs.models import checkpoint_of
-from jobs.plan import film_tasks, fps_of, frames_of, plan
+from jobs.plan import film_tasks, fps_of, frames_of
 from jobs.profile import ModelSpec, Profile, QualitySpec, SpecError, WindowSpec
 from jobs.spec import ClusterSpec, load_spec
 from jobs.stitching import blends_only
@@ -158,14 +158,6 @@ def test_the_model_folders_place_changes_no_key_but_its_files_do() -> None:
     here, there = Model("/a", "float32", "digest"), Model("/b", "float32", "digest")
     assert keys(here) == keys(there)
     assert not set(keys(here)) & set(keys(Model("/a", "float32", "other")))
-
-
-def test_films_are_planned_one_at_a_time() -> None:
-    def rows() -> Any:
-        yield row()
-        raise AssertionError("the second row was asked for before the first film was taken")
-
-    assert next(plan(rows(), STOCK)).row_id == "film"
 
 
 def test_a_language_that_can_be_asked_for_has_a_voice() -> None:

@@ -18,8 +18,8 @@ from engine.film.encode import encode_segment
 from engine.quality.plot import draw_quality
 from engine.takes import CLIP
 from jobs.cli import main
+from jobs.job import prepare
 from jobs.quality import spans_of
-from jobs.run import prepare
 from jobs.spec import load_spec
 from manifests.store import open_store
 

@@ -25,7 +25,9 @@ from cluster.tasks import (
     VersionTask,
 )
 from engine.timeline import PromptSpan, Shot
+from jobs.census import work_of_size
 from jobs.outcome import JobResult
+from jobs.preview import forecast
 from jobs.show import Bars, Lines, closing_lines, make_show, one_line
 
 N_STEPS = 10
@@ -61,7 +63,8 @@ def ended(made, failing=(), reused=False, failure=LATE):
 
 
 def job(*films):
-    return SimpleNamespace(films=films, n_films=len(films))
+    known = SimpleNamespace(work=work_of_size(forecast(films, None)))
+    return SimpleNamespace(n_films=len(films), known=known, listed=None)
 
 
 FILM = film("water")

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from engine.families.world import World
 from jobs.cli import main
 from jobs.world import CODE, SHOWN, Outside, as_text, outside, prompts
+from manifests.findings import Levels
+from manifests.schema import SCHEMA
 
 KNOWN = {
     "name": "slate",
@@ -53,6 +56,14 @@ def words(folder, tmp_path) -> list[str]:
     """What follows `longtake plan`."""
     (tmp_path / "films.yaml").write_text(FILMS)
     return [str(tmp_path / "films.yaml"), f"profiles.chalk.model.folder={folder}"]
+
+
+def levels(*rows: dict[str, Any]) -> list[Levels]:
+    """Rows as a plan reads them, in two batches."""
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    half = len(rows) // 2
+    pieces = ((0, table.slice(0, half)), (half, table.slice(half)))
+    return [Levels.of_batch(start, batch) for start, each in pieces for batch in each.to_batches()]
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -143,7 +154,7 @@ def test_a_million_prompts_are_two_numbers_and_a_few_examples_with_different_wor
             text = f"zebra {number // 100}" if number % 2 else "the sun"
             yield row(row_id=f"film-{number}", shots=[{"prompt": text}])
 
-    (one,) = outside(rows(), {"chalk": WORLD})
+    (one,) = outside(levels(*rows()), {"chalk": WORLD})
     assert (one.n_outside, one.n_prompts, len(one.examples)) == (1000, 2000, SHOWN)
     assert len({example.words for example in one.examples}) == SHOWN
     assert "1,000 of 2,000 prompts" in as_text(one) and "… and 995 prompts more" in as_text(one)
@@ -152,14 +163,14 @@ def test_a_million_prompts_are_two_numbers_and_a_few_examples_with_different_wor
 def test_each_profile_is_judged_by_its_own_model():
     films = [row(profile=name, shots=[{"prompt": "a zebra"}]) for name in ("chalk", "large", "other")]
     grey = World("grey", "n", frozenset({"a", "zebra"}), frozenset(), ("zebras",))
-    (one,) = outside(films, {"chalk": WORLD, "large": grey})
+    (one,) = outside(levels(*films), {"chalk": WORLD, "large": grey})
     assert (one.profile, one.n_prompts) == ("chalk", 1)
-    assert outside(films, {}) == []
+    assert outside(levels(*films), {}) == []
 
 
 def test_what_makes_a_word_unknown_can_be_seen_on_one_line():
     one = Outside("chalk", WORLD)
-    one.judge(row(shots=[{"prompt": "sun\u200b\nhi\x07lls " + "\u202ez" * 2000}]))
+    one.show(row(shots=[{"prompt": "sun\u200b\nhi\x07lls " + "\u202ez" * 2000}]))
     (example,) = [line for line in as_text(one).splitlines() if "/shots" in line]
     assert r"sun\u200b" in example and r"hi\u0007lls" in example and r"\u202ez" in example
     assert len(example) < 520 and example.endswith("…")

@@ -1,14 +1,17 @@
 """Claims about the order of rows: the urgent first, none before one that it waits for, and no circles."""
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.compose import decompose
-from manifests.links import MOST, awaited, circles, link_findings, order_of
+from manifests.links import LINKS, MOST, ORDER, awaited, circles, link_findings, order_of
 from manifests.schema import SCHEMA, ManifestError
-from manifests.source import Manifest
+from manifests.source import Manifest, read_source
+from manifests.stream import Stream
 
 
 def table(*rows):
@@ -24,13 +27,19 @@ def after(*names, **more):
 
 
 def ordered(made, bad=()):
-    return [row["row_id"] for row in Manifest("m", "d", made).ordered(bad)]
+    return [row["row_id"] for row in rows_of(made, bad)]
+
+
+def rows_of(made, bad=()):
+    manifest, wanted = Manifest("m", "d", made), np.ones(len(made), bool)
+    wanted[list(bad)] = False
+    return [row for _, row in manifest.chosen(wanted, manifest.order(bad))]
 
 
 def test_a_manifest_without_priorities_and_dependencies_keeps_its_order_and_its_rows():
     made = table({}, {"priority": 0}, after())
     assert order_of(made) is None and ordered(made) == ["r0", "r1", "r2"]
-    assert list(Manifest("m", "d", made).ordered({1})) == [made.to_pylist()[0], made.to_pylist()[2]]
+    assert rows_of(made, {1}) == [made.to_pylist()[0], made.to_pylist()[2]]
 
 
 def test_more_urgent_rows_come_first_and_equals_in_the_order_of_the_manifest():
@@ -44,7 +53,7 @@ def test_a_row_comes_right_behind_the_last_that_it_waits_for():
 def test_a_row_is_as_urgent_as_the_most_urgent_that_waits_for_it_however_far_away():
     made = table({}, after("r2", priority=9), after("r3"), {}, {"priority": 5})
     assert ordered(made) == ["r3", "r2", "r1", "r4", "r0"]
-    urgency = {row["row_id"]: row["priority"] for row in Manifest("m", "d", made).ordered(())}
+    urgency = {row["row_id"]: row["priority"] for row in rows_of(made)}
     assert urgency == {"r3": 9, "r2": 9, "r1": 9, "r4": 5, "r0": 0}
 
 
@@ -91,6 +100,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_the_order_is_that_of_always_making_the_most_urgent_row_whose_needs_are_made(rows):
     made = table(*({"priority": p, "depends_on": [f"r{k}" for k in sorted(d)]} for p, d in rows))
@@ -107,6 +117,7 @@ def test_the_order_is_that_of_always_making_the_most_urgent_row_whose_needs_are_
     assert ordered(made, bad) == [f"r{k}" for k in plain]
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_what_is_told_as_a_circle_is_one_and_every_circle_loses_a_row(rows):
     needs = {k: sorted(d) for k, (_, d) in enumerate(rows) if d}
@@ -116,3 +127,49 @@ def test_what_is_told_as_a_circle_is_one_and_every_circle_loses_a_row(rows):
         hit |= set(circle)
     left = {k: [need for need in d if need not in hit] for k, d in needs.items() if k not in hit}
     assert list(circles(left)) == []
+
+
+def streamed(made, folder, group_rows=3):
+    pq.write_table(made, folder / "m.parquet", row_group_size=group_rows)
+    return read_source(str(folder / "m.parquet"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.sets(st.integers(0, N - 1), max_size=2))
+def test_rows_of_a_file_are_made_in_the_order_of_those_of_a_table(folder, rows, left_out):
+    made = table(*({"priority": p, "depends_on": [f"r{k}" for k in sorted(d)]} for p, d in rows))
+    bad = {finding.row_index for finding in link_findings(made)} | left_out
+    manifest, held, wanted = streamed(made, folder), Manifest("m", "d", made), np.ones(N, bool)
+    wanted[list(left_out)] = False
+    order = manifest.order(bad)
+    assert list(manifest.chosen(wanted, order)) == list(held.chosen(wanted, held.order(bad)))
+    if order is None:
+        return
+    chosen = [row for _, row in manifest.chosen(wanted, order)]
+    assert list(manifest.ordered(order)) == [{name: row[name] for name in LINKS} for row in chosen]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where rows are fetched three at a time, and lie in groups of three."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("manifests.source.FETCHED_ROWS", 3)
+        yield tmp_path_factory.mktemp("links")
+
+
+def test_whether_a_file_has_an_order_is_told_by_two_columns_up_to_the_first_row_that_asks_for_one(
+    tmp_path, monkeypatch
+):
+    read, real = [], Stream.batches
+
+    def noted(self, columns=None, wanted=bool):
+        for start, batch in real(self, columns, wanted):
+            read.append((tuple(batch.schema.names), start))
+            yield start, batch
+
+    monkeypatch.setattr(Stream, "batches", noted)
+    manifest = streamed(table(*[{}] * 9), tmp_path)
+    assert manifest.order(()) is None and read == [(ORDER, 0), (ORDER, 3), (ORDER, 6)]
+    read.clear()
+    assert streamed(table({}, {}, {}, after("r0"), *[{}] * 5), tmp_path).has_order
+    assert read == [(ORDER, 0), (ORDER, 3)]

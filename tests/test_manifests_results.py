@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.results import GROUP_ROWS, RESULTS, read_results, write_results
+from manifests.results import GROUP_ROWS, RESULTS, iter_results, read_results, write_results
 from manifests.store import Store, StoreError, open_store
 
 FULL = {
@@ -84,6 +84,21 @@ def test_rows_are_written_in_groups_with_page_checksums(store: Store, tmp_path: 
     sizes = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
     assert sizes == [GROUP_ROWS, 1]
     assert read_results(store)["row_id"].to_pylist()[-1] == f"film-{GROUP_ROWS}"
+
+
+def test_results_are_read_row_by_row_and_a_damaged_group_is_told(store: Store, tmp_path: Path) -> None:
+    write_results(_rows(GROUP_ROWS + 2), store)
+    assert list(iter_results(store)) == read_results(store).to_pylist()
+    path = tmp_path / "results.parquet"
+    group = pq.ParquetFile(path).metadata.row_group(1).column(1)
+    data = bytearray(path.read_bytes())
+    data[group.data_page_offset + group.total_compressed_size - 3] ^= 1
+    path.unlink()
+    path.write_bytes(bytes(data))
+    rows = iter_results(store)
+    assert sum(1 for _ in zip(range(GROUP_ROWS), rows, strict=False)) == GROUP_ROWS
+    with pytest.raises(StoreError, match="not a sound Parquet file"):
+        list(rows)
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(store: Store) -> None:

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.schema import SCHEMA, VERSION_KEY, ManifestError, read_manifest, write_manifest
+from manifests.schema import SCHEMA, VERSION_KEY, ManifestError, write_manifest
+from manifests.stream import read_manifest
 
 TITLE = "नदी का गीत, a title long enough to be found in the file"
 

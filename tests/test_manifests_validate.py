@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import manifests.validate
+import manifests.stream
 from manifests.assets import ASSETS
 from manifests.bounds import whole_frames
 from manifests.findings import Finding
@@ -365,7 +365,7 @@ def test_findings_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> N
     pieces = pa.concat_tables([table.slice(0, 3), table.slice(3, 5), table.slice(8)])
     whole = validate(table, {"p": LIMITS})
     assert {f.code for f in whole} == {"E103_DUPLICATE_ROW", "E204_UNKNOWN_SHOT"}
-    monkeypatch.setattr(manifests.validate, "BATCH_ROWS", 2)
+    monkeypatch.setattr(manifests.stream, "BATCH_ROWS", 2)
     assert validate(pieces, {"p": LIMITS}) == whole
 
 

@@ -148,6 +148,47 @@ def draw_title(text: str, lang: str, width_px: int, height_px: int) -> NDArray[n
     return _edge(_ink(lines, size_px, width_px, height_px), size_px)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much room some text takes at least on a line of its own, in em of its type; y points up."""
+
+    width: float
+    bottom: float
+    top: float
+
+
+def extent_of(text: str, lang: str) -> Extent | None:
+    """What a text takes up beside others on its line; None where it cannot be drawn, or has no ink."""
+    try:
+        clusters = _itemise(text, lang)
+    except ValueError:
+        return None
+    if not check_text(text, lang).ok:
+        return None
+    line = _set_line(clusters, lang)
+    if line.right <= line.left:
+        return None
+    shaped = (position for run in _runs(clusters) for _, position in _shape(run, lang))
+    advance = sum(position.x_advance for position in shaped) / _UNITS
+    return Extent(max(line.right, advance) - min(line.left, 0.0), line.bottom, line.top)
+
+
+def room_em(width_px: int, height_px: int) -> tuple[float, float]:
+    """Width and height of the room for a title, in em of the smallest type that it may be set in."""
+    least, room_px = _type_px(width_px, height_px)[1], _room_px(width_px, height_px)
+    return room_px[0] / least, room_px[1] / least
+
+
+def _type_px(width_px: int, height_px: int) -> tuple[float, float]:
+    """The most and the least size of the type."""
+    most = max(_SIZE_PX, _SIZE * min(width_px, height_px))
+    return most, max(_LEAST_PX, _LEAST * most)
+
+
+def _room_px(width_px: int, height_px: int) -> tuple[float, float]:
+    return width_px * (1 - 2 * _SIDE), height_px * (1 - _FOOT - _BASELINE)
+
+
 def _itemise(text: str, lang: str) -> list[_Cluster]:
     """Give every cluster the first font that has all of it; signs of no script join the one before."""
     code = lang.split("-")[0].lower()
@@ -237,9 +278,7 @@ def _layouts(clusters: Sequence[_Cluster], lang: str) -> Iterator[_Layout]:
 
 def _fit(layouts: Iterable[_Layout], width_px: int, height_px: int) -> tuple[_Layout, float]:
     """Choose one line or two, and the size of the type in px; raises ValueError if it would be too small."""
-    most = max(_SIZE_PX, _SIZE * min(width_px, height_px))
-    least = max(_LEAST_PX, _LEAST * most)
-    room_px = width_px * (1 - 2 * _SIDE), height_px * (1 - _FOOT - _BASELINE)
+    (most, least), room_px = _type_px(width_px, height_px), _room_px(width_px, height_px)
     sizes = []
     for lines in layouts:
         width = max(line.right - line.left for line in lines)

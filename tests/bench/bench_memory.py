@@ -105,7 +105,8 @@ def film_peaks(minutes: int, folder: Path) -> Peaks:
     import ray
 
     from cluster.remote import RayCrew
-    from jobs.run import prepare, run
+    from jobs.job import prepare
+    from jobs.run import run
 
     length_s = [SHOT_S] * (minutes * 60 // SHOT_S) or [1]
     shots = [{"shot_id": f"s{i}", "prompt": "rain", "duration_s": s} for i, s in enumerate(length_s)]

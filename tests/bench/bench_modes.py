@@ -32,8 +32,9 @@ from engine.quality.film import sample_indices
 from engine.quality.frames import measure_frames
 from engine.quality.scores import score as measure
 from engine.tensors import from_bytes
+from jobs.job import prepare
 from jobs.quality import spans_of
-from jobs.run import prepare, run
+from jobs.run import run
 from jobs.spec import load_spec
 from manifests.store import Store, open_store
 

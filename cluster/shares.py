@@ -1,0 +1,86 @@
+"""How the ranks of a cluster are shared out between the jobs on it.
+
+Each job has a weight, cluster.share. Ranks go one by one to the job that has least for its weight, as far as
+it wants any: weighted max-min fairness. What one job does not want the others have; a job that wants any has
+one before another has its second, so that none starves. A job with larger gangs rounds down, and has one.
+
+Decides: how many each job should have, and which gangs go or come back. Does not decide: how (yielding).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+
+GIVEN_UP = "E913_GIVEN_UP"  # with which a gang is lost that another job gets
+STALE_S = 30.0  # a job that says nothing for so long is gone
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a job says of itself: its weight, how many ranks it could use, how many it has, and when."""
+
+    share: float
+    wants: int
+    has: int
+    at_s: float
+
+
+def targets(claims: Mapping[str, Claim], ranks: int) -> dict[str, int]:
+    """How many of so many ranks each job should have. Equal claims are served in the order of their names."""
+    found = dict.fromkeys(sorted(claims), 0)
+    line = [(0.0, job) for job in found if claims[job].wants > 0]
+    heapify(line)
+    for _ in range(ranks):
+        if not line:
+            break
+        _, job = line[0]
+        found[job] += 1
+        more = found[job] < claims[job].wants
+        heapreplace(line, (found[job] / claims[job].share if more else float("inf"), job))
+        if line[0][0] == float("inf"):
+            break
+    return found
+
+
+def allowed(claims: Mapping[str, Claim], job: str, ranks: int) -> int:
+    """How many of so many ranks a job may keep: all that it has where no other job wants for any."""
+    mine = claims[job]
+    wanting = any(claim.wants > claim.has for other, claim in claims.items() if other != job)
+    target = targets(claims, ranks)[job]
+    return target if wanting else max(target, mine.has)
+
+
+class Shares:
+    """The claims of all jobs on a cluster; the plain class of an actor that all drivers find by its name."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, Claim] = {}
+
+    def tell(self, job: str, claim: Claim, ranks: int) -> int:
+        """Take a job's claim; how many of the cluster's ranks it may have, with what all others claim."""
+        living = {each: old for each, old in self.claims.items() if claim.at_s - old.at_s < STALE_S}
+        self.claims = living | {job: claim}
+        return allowed(self.claims, job, ranks)
+
+    def leave(self, job: str) -> None:
+        """A job has ended."""
+        self.claims.pop(job, None)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A job's gangs by name: those at work, those that are to go once they are idle, and those given up."""
+
+    hired: frozenset[str]
+    yielding: frozenset[str] = frozenset()
+    parked: frozenset[str] = frozenset()
+
+
+def rearranged(holding: Holding, allowed: int) -> tuple[frozenset[str], frozenset[str]]:
+    """Gangs that should go besides those that are to, and given up ones that should come back."""
+    staying = sorted(holding.hired - holding.yielding)
+    over = len(staying) - max(allowed, 1)
+    if over > 0:
+        return frozenset(staying[-over:]), frozenset()
+    back = sorted(holding.parked)[: -over if over else 0]
+    return frozenset(), frozenset(back)

@@ -1,0 +1,79 @@
+"""A driver's part in sharing out a cluster: it tells what its job has and wants, and hears what it may keep.
+
+All drivers ask one actor, found by its name, that the first of them starts and none owns. An answer is read
+at the look after the question, so that nobody waits for it; while there is none a job keeps what it has.
+
+Decides: when to ask. Does not decide: how ranks are shared out (shares), or what a gang is at (dispatch).
+"""
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+import ray
+from ray import exceptions as errors
+
+from cluster.crew import Setup
+from cluster.shares import GIVEN_UP, Claim, Holding, Shares, rearranged
+from cluster.tasks import Failure
+
+NAME, NAMESPACE = "longtake-shares", "longtake"
+LULL_S = 30.0  # for which a gang must have had nothing to do before it is not wanted
+GIVEN = Failure(GIVEN_UP, "another job has a right to it", "raise cluster.share to keep more", "PREEMPTED")
+SharesActor: Any = ray.remote(max_restarts=0, num_cpus=0)(Shares)
+
+
+class Part:
+    """Which gangs a job has, gives up and takes up again."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.ranks = setup, setup.axes.ranks
+        self.asked: Any = None
+        self.allowed = setup.gangs
+        self.holding = Holding(frozenset())
+        self.busy_s: dict[str, float] = {}
+        self.actor = _actor()
+
+    def look(self, hired: Collection[str], busy: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Gangs to be emptied now, and given up ones to form anew, of those that are `hired` and `busy`."""
+        now_s = time.monotonic()
+        self.busy_s |= dict.fromkeys(busy, now_s)
+        self.holding = Holding(frozenset(hired), self.holding.yielding & set(hired), self.holding.parked)
+        self._ask(now_s)
+        go, come = rearranged(self.holding, self.allowed)
+        self.holding = Holding(self.holding.hired, self.holding.yielding | go, self.holding.parked - come)
+        return go, come
+
+    def emptied(self, busy: Collection[str]) -> list[str]:
+        """Gangs that were to go and have nothing to do any more: they are given up now."""
+        gone = self.holding.yielding - set(busy)
+        self.holding = Holding(
+            self.holding.hired - gone, self.holding.yielding - gone, self.holding.parked | gone
+        )
+        return sorted(gone)
+
+    def leave(self) -> None:
+        """The job has ended."""
+        self.actor.leave.remote(self.setup.job_id)
+
+    def _ask(self, now_s: float) -> None:
+        """Read the last answer, if it is there, and ask anew."""
+        if self.asked is not None:
+            ready, _ = ray.wait([self.asked], timeout=0)
+            if not ready:
+                return
+            try:
+                self.allowed = max(ray.get(self.asked) // self.ranks, 1)
+            except errors.RayActorError:  # its node is gone: whoever asks first starts it anew
+                self.actor, self.allowed = _actor(), self.setup.gangs
+        lately = sum(now_s - at_s < LULL_S for at_s in self.busy_s.values())
+        has = len(self.holding.hired - self.holding.yielding)
+        wants = self.setup.gangs if lately >= has else max(lately, 1)
+        claim = Claim(self.setup.share, wants * self.ranks, has * self.ranks, time.time())
+        self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.setup.gangs * self.ranks)
+
+
+def _actor() -> Any:
+    """The one that all drivers ask; started if nobody has."""
+    named = {"name": NAME, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    return SharesActor.options(**named).remote()

@@ -1,0 +1,61 @@
+"""Claims about jobs on one Ray cluster: they find the same actor, and none waits for another's answer."""
+
+import time
+from dataclasses import replace
+
+import pytest
+import ray
+
+from cluster.crew import Setup
+from cluster.yielding import NAME, NAMESPACE, Part
+
+SETUP = Setup("/store", "/identity", gangs=4)
+
+
+@pytest.fixture
+def part(ray_here):
+    """Makes a job's part; the actor that all ask ends with the test."""
+    yield lambda job, share=1.0: Part(replace(SETUP, job_id=job, share=share))
+    ray.kill(ray.get_actor(NAME, namespace=NAMESPACE))
+
+
+def gangs(*numbers):
+    return {f"gang-{number}" for number in numbers}
+
+
+def until(happened, *looks):
+    """Look again and again until something has happened; what each look said."""
+    end_s = time.monotonic() + 60.0
+    while time.monotonic() < end_s:
+        said = [look() for look in looks]
+        if happened(*said):
+            return said
+        time.sleep(0.05)
+    pytest.fail("nothing happened for a minute")
+
+
+def test_a_job_alone_keeps_all_and_gives_half_up_to_another_of_its_weight_and_takes_it_up_again(part):
+    one, hired = part("one"), gangs(0, 1, 2, 3)
+    until(lambda said: one.asked is not None, lambda: one.look(hired, hired))
+    assert one.allowed == 4 and not one.holding.yielding
+    other = part("other")
+    until(lambda said, _: said[0] == gangs(2, 3), lambda: one.look(hired, hired), lambda: other.look((), ()))
+    assert one.emptied(hired) == [] and one.emptied(gangs(0, 1, 3)) == ["gang-2"]
+    assert one.emptied(()) == ["gang-3"] and one.holding.parked == gangs(2, 3)
+    other.leave()
+    until(lambda said: said[1] == gangs(2, 3), lambda: one.look(gangs(0, 1), gangs(0, 1)))
+    assert not one.holding.parked
+
+
+def test_shares_are_by_weight_and_a_dead_actor_is_started_anew(part):
+    light, heavy = part("light"), part("heavy", share=3.0)
+    hired = gangs(0, 1, 2, 3)
+    until(
+        lambda said, _: said[0] == gangs(1, 2, 3),
+        lambda: light.look(hired, hired),
+        lambda: heavy.look((), ()),
+    )
+    ray.kill(ray.get_actor(NAME, namespace=NAMESPACE))
+    before = heavy.actor
+    until(lambda _: heavy.actor is not before, lambda: heavy.look((), ()))
+    until(lambda _: heavy.allowed == 4, lambda: heavy.look((), ()))
