@@ -42,8 +42,8 @@ from manifests.texts import (
 
 # Validation lets none of these into a text.
 UNIT, RECORD, GROUP = "\x1f", "\x1e", "\x1d"
-ROW = ("row_id", "profile", "width_px", "height_px", "fps_num", "fps_den")
-ROW += ("seed", "prompt", "negative_prompt", "adapters")
+_SIZES = ("width_px", "height_px", "fps_num", "fps_den")
+ROW = ("row_id", "profile", *_SIZES, "seed", "prompt", "negative_prompt", "adapters")
 
 
 def census(batches: Iterable[Levels], stocked: Mapping[str, Stock], batch: int = 1) -> Size:
@@ -298,7 +298,8 @@ class _Films:
         size, distinct = Size(given=self.n_given), dict(enumerate(n_shots.tolist()))
         size.total["films"], size.total["prompts"] = self.n_films, n_prompts
         size.total["versions"] = n_versions
-        size.total["film_s"] = sum(kinds.list[at].seconds * n for at, n in self.shown.items())
+        seconds: Any = sum(kinds.list[at].seconds * n for at, n in self.shown.items())  # a fraction
+        size.total["film_s"] = seconds
         for at in self.shown:
             kind, n = kinds.list[at], distinct.get(at, 0)
             if n:

@@ -132,7 +132,7 @@ class _Reader:
     def _unknown(self, texts: Any) -> Any:
         """A number for each text's sequence of unknown words, 0 where there is none."""
         owner, codes, vocabulary = words_of(texts)
-        numbers = np.array([hash(found) | 1 if (found := self.unknown(word)) else 0 for word in vocabulary])
+        numbers = np.array([hash(new) | 1 if (new := self.unknown(word)) else 0 for word in vocabulary])
         each = numbers.astype(np.int64)[codes] if vocabulary else codes
         there = np.flatnonzero(each)
         behind = np.arange(len(there)) - np.searchsorted(owner[there], owner[there])
