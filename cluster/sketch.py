@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.cost import Shape, precision
+from cluster.cost import Shape, memory, precision
 from cluster.decoding import decode_shortage
 from cluster.shortage import Place, shortage
 from cluster.tasks import Failure, Model, SegmentTask, ShotTask, Task
@@ -17,6 +17,7 @@ from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import read_decoding, read_facts
 from engine.families.known import FAMILIES
 from engine.families.parameters import denoising, linear_layers, read_weights
+from engine.memory import Free
 from engine.parallel.axes import Axes
 from engine.phases import Course
 
@@ -116,9 +117,13 @@ def window_shape(
 
 
 def refusal(
-    sketches: Mapping[Model, Sketch], axes: Axes, place: Place | None
+    sketches: Mapping[Model, Sketch], axes: Axes, place: Place | None, beside: bool = False
 ) -> Callable[[Iterable[Task]], dict[str, Failure]]:
-    """What says which tasks cannot be done at a place: shots whose windows would not fit a rank there."""
+    """What says which tasks cannot be done at a place.
+
+    Shots whose windows would not fit a rank there, or whose pixels would not fit a decoder: in main memory,
+    or, where decoders stand `beside` ranks, on what a rank leaves of its GPU.
+    """
 
     @lru_cache(maxsize=256)
     def short(load: Load, tiled: bool) -> Failure | None:
@@ -126,12 +131,11 @@ def refusal(
             return None
         together = min(load.course.batch, max(n for _, n in load.course.legs))
         sketch = sketches[load.model]
-        size_px = load.width_px, load.height_px
-        return shortage(replace(shape_of(load, sketch), batch=together), axes, place) or (
-            None
-            if place.gpus or tiled
-            else decode_shortage(sketch.name, sketch.decoding, load.model.dtype, size_px, place, sketch.tiles)
-        )
+        size_px, shape = (load.width_px, load.height_px), replace(shape_of(load, sketch), batch=together)
+        if (failure := shortage(shape, axes, place)) or tiled or (place.gpus and not beside):
+            return failure
+        left = _left(place, shape, axes) if place.gpus else place
+        return decode_shortage(sketch.name, sketch.decoding, load.model.dtype, size_px, left, sketch.tiles)
 
     def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
         tasks = list(tasks) if place else []
@@ -141,3 +145,9 @@ def refusal(
         return {key: failure for key, failure in found.items() if failure is not None}
 
     return refuse
+
+
+def _left(place: Place, shape: Shape, axes: Axes) -> Place:
+    """What a rank leaves of its GPU to a decoder beside it."""
+    needed = memory(shape, axes).gib
+    return replace(place, free=Free(max(0.0, place.free.gib - needed), f"{place.free.of} beside a rank"))

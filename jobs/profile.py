@@ -111,8 +111,11 @@ class SamplingSpec:
             raise SpecError(
                 f"sampling.n_steps={self.n_steps} must lie in 1 to 1000, or be 0 for the model's own"
             )
-        if not math.isfinite(self.guidance_scale):
-            raise SpecError(f"sampling.guidance_scale={self.guidance_scale} must be finite")
+        if not 0 <= self.guidance_scale < math.inf:
+            raise SpecError(
+                f"sampling.guidance_scale={self.guidance_scale} must be 0, for the model's own, or above, "
+                "and finite"
+            )
         if self.guidance_schedule not in SCHEDULES:
             raise SpecError(
                 f"sampling.guidance_schedule={self.guidance_schedule!r} must be one of {', '.join(SCHEDULES)}"

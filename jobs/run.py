@@ -162,7 +162,8 @@ def _run(
         facts = {"versions": versions(), "threads": job.spec.cluster.threads}
         quarantine = Quarantine(store, job.job_id, epoch, facts)
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks)
-        refuse = refusal(sketches(job.stocked), setup.axes, place if setup.check_memory else None)
+        there = place if setup.check_memory else None
+        refuse = refusal(sketches(job.stocked), setup.axes, there, setup.stage_gpus > 0)
         crew = books.hired(partial(hire, setup))
         for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited):
             publish(store, film)

@@ -221,10 +221,13 @@ def _device(asked: str) -> str:
 
 
 def check_models(stocked: Mapping[str, Stock]) -> None:
-    """Refuse damaged weights before a film is begun; a plan needs none. Raises SpecError."""
+    """Refuse a damaged folder before a film is begun; a plan needs no weights. Raises SpecError."""
+    from engine.families.loading import check_scheduler  # torch takes seconds to come, and plans need none
+
     for name, one in stocked.items():
         try:
             check_weights(one.folder)
+            check_scheduler(one.folder)
         except (OSError, ValueError) as error:
             raise one.refused(name, error) from error
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.cost import memory
 from cluster.decoding import decode_gib, decode_shortage
 from cluster.shortage import CODE, Place, Shortage
-from cluster.sketch import refusal, sketch_of
+from cluster.sketch import load_of, refusal, shape_of, sketch_of
 from cluster.stages import Decoder
 from engine.families.entry import number
 from engine.families.known import FAMILIES
@@ -77,6 +78,19 @@ def test_what_a_decode_holds_is_that_of_the_published_count_and_scales_with_its_
     narrow = number(facts.decoding, {"vae": {"block_out_channels": [64, 128]}})
     assert narrow == pytest.approx(published / 2, rel=1e-3)
     assert number(FAMILIES["MochiPipeline"].decoding, {"vae": {}}) == 0  # nobody counted
+
+
+def test_where_decoders_stand_beside_ranks_pixels_have_what_a_rank_leaves(tiny_folder, make_film):
+    film = make_film("a")
+    shot = film.master.segments[0].source
+    sketch = replace(sketch_of(tiny_folder), decoding=10**6)
+    needs = decode_gib(sketch.decoding, "float32", (64, 64))
+    rank = memory(shape_of(load_of(shot), sketch), ALONE).gib
+    for free, refused in ((rank + 0.9 * needs, True), (rank + 1.1 * needs, False)):
+        place = Place(Free(free, "the GPU H100"), 1)
+        told = refusal({shot.model: sketch}, ALONE, place, beside=True)(film.tasks.values())
+        assert bool(told) is refused
+        assert not refused or "the GPU H100 beside a rank has" in told[shot.key].message
 
 
 @pytest.mark.parametrize(

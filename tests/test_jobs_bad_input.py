@@ -417,3 +417,29 @@ def test_skipping_all_rows_is_no_job(
     manifest = as_jsonl(tmp_path / "m.jsonl", row(shot(duration_s=-1.0)))
     assert run(manifest, place, [*settings, "on_invalid=skip"]) == 3
     check_nothing_happened(capsys, place, 3, "invalid")
+
+
+def _of_another_family(folder: Path) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "WanPipeline"}))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda folder: shutil.rmtree(folder / "scheduler"), "scheduler_config.json is missing"),
+        (_of_another_family, "is this a folder of another family?"),
+    ],
+)
+def test_a_folder_with_another_familys_scheduler_or_none_is_refused_before_anybody_is_hired(
+    place: Path, settings: list[str], tiny_folder: Path, capsys: Any, break_it: Any, said: str
+) -> None:
+    model = place.parent / "model"
+    shutil.copytree(tiny_folder, model)
+    break_it(model)
+    manifest = place.parent / "m.jsonl"
+    manifest.write_text(json.dumps(GOOD))
+    told = [*settings, f"profiles.chalk.model.folder={model}"]
+    assert main(["run", str(manifest), "--out", str(place), "--local", *told]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and "profiles.chalk.model.folder" in printed and "Traceback" not in printed

@@ -20,6 +20,7 @@ REFUSED = [
     ("no steps", "profiles.chalk.sampling.n_steps=-1", "n_steps=-1"),
     ("too many steps", "profiles.chalk.sampling.n_steps=1001", "1 to 1000"),
     ("guidance that is no number", "profiles.chalk.sampling.guidance_scale=nan", "guidance_scale=nan"),
+    ("guidance below none", "profiles.chalk.sampling.guidance_scale=-5", "guidance_scale=-5"),
     (
         "a schedule that there is not",
         "profiles.chalk.sampling.guidance_schedule=sine",

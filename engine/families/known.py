@@ -37,7 +37,7 @@ _COGVIDEOX = Known(
 )
 _WAN = Known(
     "engine.families.wan:Wan",
-    decoding=variants.decoding("base_dim", 96, 4.2 * (1 << 29) / (832 * 480) / 96),  # as CogVideoX's
+    decoding=variants.wan_decoding,
     schedulers=("unipc", "euler"),
     window_frames=21,  # trained on 81 pixel frames
     max_text_tokens=512,
@@ -50,6 +50,7 @@ _WAN = Known(
 )
 _SKYREELS = Known(
     "engine.families.skyreels:SkyReels",
+    decoding=variants.wan_decoding,
     schedulers=("unipc",),
     window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
     longest_window=31,

@@ -36,6 +36,17 @@ def family_of(folder: Path) -> type[Family]:
     return family
 
 
+def check_scheduler(folder: Path) -> None:
+    """Raise ValueError where a folder's scheduler is missing, broken, or of a kind its family has not."""
+    where = folder / "scheduler" / "scheduler_config.json"
+    if not where.is_file():
+        raise ValueError(f"{where} is missing: copy the whole folder")
+    try:
+        family_of(folder).load_scheduler(folder, 8, window_shape=(1, 1, 32, 32))
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}: is this a folder of another family?") from error
+
+
 def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Family:
     """A family object that holds one of the parts in LEFT_OUT, in torch's dtype of that name.
 

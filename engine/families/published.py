@@ -195,7 +195,7 @@ TABLE: tuple[Published, ...] = (
               1024, 576, 14, 7, 25, 3.0, _STABILITY, parts.SVD_14),
     Published("SVD-XT", "stabilityai/stable-video-diffusion-img2vid-xt", SVD, IMAGE, 1.525, _CLIP_H,
               0.098, 1024, 576, 25, 7, 25, 3.0, _STABILITY, parts.SVD),
-    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, EITHER, 33.12, _QWEN_VL_32,
+    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, TEXT, 33.12, _QWEN_VL_32,
               2.60, 1344, 768, 124, 24, 8, 1.0, "MiniMax H3 community licence", parts.MINIMAX_H3),
 )
 # fmt: on
