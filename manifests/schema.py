@@ -16,6 +16,7 @@ class ManifestError(Exception):
 
     def __init__(self, what: str, where: str, todo: str) -> None:
         super().__init__(f"{what} ({where}): {todo}")
+        self.what, self.todo = what, todo
 
 
 def column(name: str, type_: pa.DataType, unit: str, doc: str) -> pa.Field:

@@ -158,7 +158,10 @@ def read_source(source: str, *, keep: bool = False) -> Manifest:
             raise ManifestError(
                 f"cannot read: {error}", source, "check the URL and the credentials"
             ) from error
-        return _read(copy, source)  # a Parquet file stays open, and so outlives its name
+        try:
+            return _read(copy, source)  # a Parquet file stays open, and so outlives its name
+        except ManifestError as error:  # of the copy, which nobody knows
+            raise ManifestError(error.what, source, error.todo) from error
 
 
 def _unreachable(protocol: str) -> tuple[type[Exception], ...]:
