@@ -142,7 +142,7 @@ def check_kernels(name: str, model: ModelSpec, facts: ModelFacts, cluster: Clust
         )
     if model.tiles and not FAMILIES[facts.family].tiles:
         raise SpecError(
-            f"profiles.{name}.model.tiles=true: its model's pixels would take no less memory in tiles; leave "
+            f"profiles.{name}.model.tiles=true: its model has no tiles of space that take less memory; leave "
             "it out, and take a smaller picture or cluster.stage_gpus=0 where they run out of memory"
         )
     if not model.compile:

@@ -169,7 +169,7 @@ class Family(ABC):
         if self.tiles:
             (self.pipeline.vae.enable_tiling if tiles else self.pipeline.vae.disable_tiling)()
         elif tiles:
-            raise ValueError(f"{type(self).__name__} would take no less memory for its pixels in tiles")
+            raise ValueError(f"{type(self).__name__} has no tiles of space that take less memory")
 
     @property
     def device(self) -> torch.device:

@@ -22,7 +22,7 @@ _HUNYUAN_CAMERA = Idiom(
 _COGVIDEOX = Known(
     "engine.families.cogvideox:CogVideoX",
     tiles=True,
-    # as tests/bench/bench_gpu.py counted on an H100, beside weights: 14.8 GiB at 720 x 480 px in bfloat16
+    # in bfloat16 14.8 GiB beside weights, on an H100 and as tensors add up (tests/test_cluster_decoding.py)
     decoding=variants.decoding("block_out_channels", 128, 14.8 * (1 << 29) / (720 * 480) / 128),
     schedulers=("ddim", "dpm"),
     window_frames=variants.cogvideox_window,
@@ -110,6 +110,7 @@ FAMILIES = {
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",
         tiles=True,
+        decoding=variants.decoding("block_out_channels", 128, 19.2 * (1 << 29) / (960 * 544) / 128),
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
@@ -120,6 +121,7 @@ FAMILIES = {
     "HunyuanVideoPipeline": Known(
         "engine.families.hunyuan:HunyuanVideo",
         tiles=True,
+        decoding=variants.decoding("block_out_channels", 128, 19.2 * (1 << 29) / (960 * 544) / 128),
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
@@ -154,6 +156,7 @@ FAMILIES = {
     "MochiPipeline": Known(
         "engine.families.mochi:Mochi",
         tiles=True,
+        decoding=variants.decoding("decoder_block_out_channels", 128, 10.3 * (1 << 29) / (848 * 480) / 128),
         schedulers=("euler",),
         window_frames=28,  # trained on 163 pixel frames
         max_text_tokens="transformer.max_sequence_length",

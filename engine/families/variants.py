@@ -24,7 +24,7 @@ def decoding(key: str, published: int, held: float) -> Callable[[Parts], int]:
 
     def read(parts: Parts) -> int:
         width = parts["vae"].get(key, published)
-        outermost: int = width[0] if isinstance(width, list) else width
+        outermost: int = width[0] if isinstance(width, (list, tuple)) else width
         return round(held * outermost)
 
     return read
