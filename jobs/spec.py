@@ -165,9 +165,25 @@ def load_spec(
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
     except (OmegaConfBaseException, YAMLError, IndexError, TypeError, ValueError) as error:  # IndexError: "["
-        raise SpecError(" ".join(str(error).split())) from error
+        raise SpecError(_plainly(error)) from error
     assert isinstance(spec, JobSpec)
     return spec
+
+
+def _plainly(error: Exception) -> str:
+    """A configuration's error with the whole key before it, and without the library's own words behind it."""
+    told, _, more = " ".join(str(error).split()).partition(" full_key: ")
+    key = more.partition(" ")[0]
+    if isinstance(error, IndexError):
+        return "an override is no setting: give key.sub=value"
+    if not key:
+        return told
+    if told.startswith("Key "):
+        meant = told.partition("Did you mean: ")[2]
+        return f"there is no setting {key}" + (f"; did you mean {meant}" if meant else "")
+    if told.startswith("Incompatible value 'None'"):
+        return f"{key} has no value: give it one, or leave it out"
+    return f"{key}: {told[0].lower()}{told[1:]}"
 
 
 def as_plain(spec: JobSpec) -> Any:
