@@ -19,7 +19,7 @@ demo: setup
 	@echo "results  $(DEMO)/results.parquet"
 	@echo "report   $(DEMO)/report/index.html"
 
-# Two processes share the tests, module by module in their order (the longest begin first), each with a thread and a Ray.
+# Two processes share the tests, module by module by name: those of gangs on Ray, the longest, come early so.
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
