@@ -23,7 +23,11 @@ def as_json(capsys):
 def test_a_line_has_every_field_whoever_writes_it(as_json):
     LOG.warning("क्या\n%s", "x", extra={"row": "water", "attempt": 2})
     logging.getLogger("another.library").warning("of another")
-    warnings.warn("of Python", stacklevel=1)
+    logging.captureWarnings(False)  # pytest has taken them back for itself since the fixture began
+    logging.captureWarnings(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("of Python", stacklevel=1)
     ours, other, python = as_json()
     assert {"time", "level", "message", *FIELDS} <= ours.keys() & other.keys() & python.keys()
     assert (ours["message"], ours["row"], ours["attempt"], ours["shot"]) == ("क्या\nx", "water", 2, None)
