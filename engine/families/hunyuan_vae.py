@@ -42,4 +42,4 @@ def stream_tiles(vae: Any, z_BCTHW: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def _decode(vae: Any, z_BCTHW: Tensor) -> Tensor:
     """Pixels of latent frames decoded at once."""
-    return torch.cat(list(in_tiles(vae, lambda z: iter([vae.decoder(vae.post_quant_conv(z))]), z_BCTHW)), 2)
+    return next(in_tiles(vae, lambda z: iter([vae.decoder(vae.post_quant_conv(z))]), z_BCTHW))
