@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
+from cluster.logs import log_as_text
 from jobs.order_verbs import add_orders
 from jobs.outcome import INTERRUPTED
 from jobs.refusal import report
@@ -29,6 +30,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. Whatever goes wrong is a message, never a traceback."""
+    log_as_text(work=os.environ.get("LONGTAKE_TRACEBACK") == "1")
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         code: int = arguments.verb(arguments)

@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redi
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cluster.logs import LOG, log_as_text
+from cluster.logs import LOG
 from jobs.bill import Bill
 from jobs.outcome import CANCELLED, FAILED, INVALID, TOOL, UNREACHABLE, USAGE, JobResult, results_key
 from jobs.places import opened
@@ -136,7 +136,6 @@ def drive(arguments: argparse.Namespace) -> int:
 
 def _drive(arguments: argparse.Namespace) -> int:
     account = Account(arguments)
-    log_as_text(work=os.environ.get("LONGTAKE_TRACEBACK") == "1")
     try:
         with stoppable(account.stopped) as stopping:
             result = _to_an_end(arguments, account, stopping)

@@ -130,6 +130,13 @@ def test_another_run_saves_what_the_first_took_and_logs_every_line_as_json(rende
     assert {line["row"] for line in lines} == {None, "water", "rain"}
 
 
+def test_the_next_command_speaks_as_text_again(rendered, first, capsys):
+    rendered.run("log=json")
+    assert main(["status", "no-such-job", "--out", rendered.out]) != 0
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("longtake: ")
+
+
 def test_a_job_that_is_cut_short_says_what_it_took_until_then(rendered, first, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
