@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -51,11 +51,14 @@ def picture_size(picture: Picture) -> tuple[int, int]:
     return width, height
 
 
-def to_video_frame(picture: Picture, index: int) -> av.VideoFrame:
-    """The picture as limited-range BT.709 4:2:0, shown at frame `index`."""
+def to_video_frame(picture: Picture, index: int, converter: VideoReformatter) -> av.VideoFrame:
+    """The picture as limited-range BT.709 4:2:0, shown at frame `index`.
+
+    One converter serves a whole film: its tables take longer to set up than a small picture to convert.
+    """
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     # Without a named target FFmpeg converts with BT.601, and the tags would then shift every colour.
-    frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+    frame = converter.reformat(rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709)
     frame.colorspace, frame.color_range = Colorspace.ITU709, ColorRange.MPEG
     frame.color_primaries, frame.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     frame.pts = index
@@ -90,11 +93,11 @@ def encode_segment(
         raise ValueError(f"no frames to encode for {path}")
     size, count = picture_size(first), 0
     with whole_file(path) as partial, av.open(partial, "w", format="mp4", options=mp4_options(fps)) as out:
-        stream = add_video_stream(out, size, fps, crf, preset)
+        stream, converter = add_video_stream(out, size, fps, crf, preset), VideoReformatter()
         for count, picture in enumerate(chain([first], source), start=1):
             if picture_size(picture) != size:
                 was, now = "{}x{}".format(*size), "{}x{}".format(*picture_size(picture))
                 raise ValueError(f"frame {count - 1} is {now}, the segment began at {was}")
-            out.mux(stream.encode(to_video_frame(picture, count - 1)))
+            out.mux(stream.encode(to_video_frame(picture, count - 1, converter)))
         out.mux(stream.encode(None))
     return count

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image, ImageDraw, ImageFont
 
@@ -48,12 +48,12 @@ class Shot:
 
 def read_pictures(path: Path) -> Iterator[Picture]:
     """Decode a file to RGB pictures, one in memory at a time; ValueError when frames cannot be read."""
-    count = 0
+    count, converter = 0, VideoReformatter()
     with av.open(path) as container:
         stream = video_stream(container, path)
         for frame in _decoded(container, stream, path):
             count += 1
-            rgb = frame.reformat(format="rgb24", interpolation=EXACT)
+            rgb = converter.reformat(frame, format="rgb24", interpolation=EXACT)
             yield rgb.to_ndarray().astype(np.uint8, copy=False)
         if count != stream.frames:
             raise ValueError(f"{path} is damaged: {count} of {stream.frames} frames are readable")

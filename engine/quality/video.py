@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from engine.film.encode import Picture
 from engine.film.join import video_stream
@@ -54,9 +55,10 @@ def pictures_of(video: Video) -> Iterator[Picture]:
     """Decode a video. Raises ValueError if fewer frames can be read than were counted."""
     count = 0
     try:
+        converter = VideoReformatter()
         with av.open(video.path) as container:
             for frame in container.decode(video_stream(container, video.path)):
-                rgb = frame.reformat(format="rgb24", interpolation=EXACT)
+                rgb = converter.reformat(frame, format="rgb24", interpolation=EXACT)
                 yield rgb.to_ndarray().astype(np.uint8, copy=False)
                 count += 1
     except av.FFmpegError as error:
