@@ -10,6 +10,7 @@ once; what a line lists is carried out at the same time, in processes forked fro
 statuses are answered as a JSON list.
 """
 
+import gc
 import json
 import os
 import platform
@@ -179,6 +180,7 @@ def serve() -> None:
     """Carry out what each line of stdin lists, all at once, each in a process of its own."""
     for name in ("jobs.cli", *IMPORTED):
         import_module(name)
+    gc.freeze()  # so that no child searches, and copies, what all share
     for line in sys.stdin:
         children = [_forked(*command) for command in json.loads(line)]
         statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -9,6 +9,7 @@ same command, in calm weather and one process, must go on from what is left.
 Decides: what may happen, and when. Does not decide: what must be true afterwards (tests.test_storm).
 """
 
+import gc
 import json
 import os
 import random
@@ -149,6 +150,7 @@ def serve() -> None:
         import_module(name)
     drivers: Any = import_module("manifests.drivers")
     drivers.EVERY_S, drivers.PATIENCE_S = 0.2, 1.0
+    gc.freeze()  # so that no child searches, and copies, what all share
     for line in sys.stdin:
         match json.loads(line):
             case ["start", arguments, log, faults, node]:
