@@ -40,6 +40,7 @@ def surroundings() -> dict[str, str]:
     """What every process of the cluster is told."""
     own = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
     own |= {"RAY_enable_metrics_collection": "0", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    own |= {"RAY_worker_niceness": "0"}  # a driver on the same cores would starve its workers
     own |= {f"RAY_health_check_{name}": value for name, value in HEALTH.items()}
     return os.environ | own
 
