@@ -11,8 +11,6 @@ from io import BufferedReader
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from manifests.schema import SCHEMA, ManifestError, brief, check_header
@@ -86,22 +84,20 @@ class Stream:
         return batch
 
     def _scan(self, groups: list[int], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Row groups; the next batch is decoded meanwhile.
+        """Row groups, piece by piece; a column that the file lacks is null.
 
-        Without the schema Arrow would take the file's own, or invent columns.
+        Arrow's scanner of datasets would read on while a batch is looked at, up to the end of the file.
         """
-        options = ds.ParquetFragmentScanOptions(
-            use_buffered_stream=True,
-            buffer_size=_BUFFER_BYTES,
-            pre_buffer=False,
-            page_checksum_verification=True,
+        file = pq.ParquetFile(
+            _path(self.file), buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
         )
-        form = ds.ParquetFileFormat(default_fragment_scan_options=options)
-        fragment = form.make_fragment(_path(self.file), fs.LocalFileSystem(), row_groups=groups)
-        scanner = ds.Scanner.from_fragment(
-            fragment, schema=schema, batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1
-        )
-        yield from scanner.to_batches()
+        there = [name for name in schema.names if name in file.schema_arrow.names]
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=there):
+            columns = [
+                batch.column(field.name) if field.name in there else pa.nulls(len(batch), field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema.names)
 
     def _check_state(self) -> None:
         if _state(self.file) != self.state:

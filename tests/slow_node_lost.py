@@ -52,7 +52,7 @@ class Striker:
             self.strike(self.crew.nodes["gang-1"])
 
     def strike(self, node_id: str) -> None:
-        (node,) = [each for each in self.cluster.worker_nodes if each.unique_id == node_id]
+        (node,) = [each for each in self.cluster.worker_nodes if each.node_id == node_id]
         if self.notice:
             drain(self.cluster.address, node_id)
             self.crew.next_look_s = 0.0
@@ -75,7 +75,7 @@ def drain(address: str, node_id: str) -> None:
 def test_a_worker_that_is_lost_with_its_node_is_told_so_and_its_film_has_the_same_bits(
     nodes, one_process, make_film, bits, tmp_path, notice, name
 ):
-    calm = bits(one_process.render([make_film("calm", 41)])["calm"])
+    calm = bits(one_process.render([make_film("calm", 41, digest=f"calm before {name}")])["calm"])
     setup = Setup(str(tmp_path / "store"), str(tmp_path / "identity"), device="cpu", gangs=2)
     crew = Lent(RayCrew(setup), setup.store_url)
     striker = Striker(crew.crew, nodes, notice)
