@@ -39,12 +39,13 @@ def test_rows_come_in_order_each_batch_with_the_place_of_its_first(path, monkeyp
     assert read_manifest(path).schema.equals(SCHEMA, check_metadata=True)
 
 
-def test_a_reader_that_takes_its_time_does_not_fill_memory(tmp_path):
+def test_a_reader_that_takes_its_time_does_not_fill_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests.stream, "BATCH_ROWS", 1)
     row = {"row_id": "r", "prompt": "x" * 2**20, "shots": [{"shot_id": "s"}]}
     table = pa.Table.from_pylist([row | {"row_id": f"r{i}"} for i in range(40)], schema=SCHEMA)
     pq.write_table(table, tmp_path / "m.parquet", row_group_size=1, use_dictionary=False)
     del table
-    batches, before = manifests.stream.open_stream(tmp_path / "m.parquet").batches(), held()
+    batches, before = open_stream(tmp_path / "m.parquet").batches(), held()
     next(batches)
     time.sleep(0.5)  # in which all 40 MiB could be read
     assert held() - before < 8 * 2**20
