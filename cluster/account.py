@@ -36,9 +36,10 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.outcomes import Failure, Outcome
 from cluster.state import GANG, without
 from cluster.tally import Paid, Tally, cause_of, taken_us, us_of
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import FilmTasks
 
 
 @dataclass(frozen=True)

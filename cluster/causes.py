@@ -10,7 +10,7 @@ from ray import exceptions as errors
 
 from cluster.actors import Ref
 from cluster.crew import judge, out_of_memory
-from cluster.tasks import Failure
+from cluster.outcomes import Failure
 from engine.faults import gpu_failed
 from engine.memory import ran_out
 

@@ -12,9 +12,11 @@ from cluster import upstream
 from cluster.crew import Crew
 from cluster.dispatch import Limits, State, decide
 from cluster.events import Action, Admitted, Draw, Event, FilmDone, Reprieved, Ticked
+from cluster.identity import Task
 from cluster.once import found
 from cluster.orders import event_of, selects
-from cluster.tasks import Failure, FilmTasks, Outcome, Task
+from cluster.outcomes import Failure, Outcome
+from cluster.tasks import FilmTasks
 from manifests.store import Store, StoreError
 
 Watch = Callable[[Event, State], None]

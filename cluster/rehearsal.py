@@ -21,9 +21,9 @@ from cluster.calibration import key_of
 from cluster.crew import Setup
 from cluster.events import Fared, Window
 from cluster.gang import Gang
-from cluster.remote import living_nodes
+from cluster.nodes import living_nodes
 from cluster.sharing import named
-from cluster.tasks import ShotTask
+from cluster.shots import ShotTask
 from cluster.topology import fit
 from cluster.trials import MOST_S, WARM, Trial
 

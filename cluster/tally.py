@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from immutables import Map
 
 from cluster.events import FilmDone
-from cluster.tasks import Failure, Outcome
+from cluster.outcomes import Failure, Outcome
 
 CAUSES = {
     "LOST": "a worker was gone, and nobody knows of what",

@@ -15,14 +15,15 @@ from cluster.choose import Asked, Choice, NoFit, Work, choose, placeable
 from cluster.cost import Shape
 from cluster.loop import known
 from cluster.machine import Machine
+from cluster.shots import ShotTask
 from cluster.sketch import load_of, shape_of
-from cluster.tasks import FilmTasks, ShotTask
+from cluster.tasks import FilmTasks
 from cluster.trials import Trial, trials
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
 from jobs.explain import open_shots
 from jobs.job import Job
-from jobs.preview import forecast
+from jobs.size import forecast
 from jobs.sketch import sketches, work_of
 from manifests.store import Store
 

@@ -13,7 +13,7 @@ from cluster.topology import Resources, fit, machine_of
 from engine.parallel.axes import ALONE
 from jobs.explain import open_shots
 from jobs.job import Job
-from jobs.preview import forecast
+from jobs.size import forecast
 from jobs.sketch import sketches, work_of
 from jobs.terms import setup_of
 from manifests.store import Store

@@ -20,9 +20,10 @@ from cluster.events import Event, FilmDone
 from cluster.leftovers import finished_checkpoints
 from cluster.loop import render
 from cluster.metrics import Nowhere, Sink
+from cluster.outcomes import Failure, Outcome
 from cluster.shortage import Place
 from cluster.sketch import refusal
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import FilmTasks
 from engine.versions import versions
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets

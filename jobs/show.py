@@ -21,9 +21,9 @@ from rich.progress import Progress as RichProgress
 
 from cluster.dispatch import GANG, State
 from cluster.events import Event, FilmDone, Lost, Raised
+from cluster.outcomes import Failure, Outcome
 from cluster.progress import Progress, advance, clock, eta_s, line
 from cluster.shares import GIVEN_UP
-from cluster.tasks import Failure, Outcome
 from jobs.bill import spoken
 from jobs.job import Job, before, whole
 from jobs.outcome import JobResult

@@ -16,7 +16,8 @@ from yaml import YAMLError
 
 from engine.parallel.axes import DEEPSPEED, EXCHANGES
 from jobs.moment import moment
-from jobs.profile import Profile, SpecError
+from jobs.profile import Profile
+from jobs.refusal import SpecError
 
 _BUDGETS = ("budget_gpu_s", "soft_gpu_s", "budget_money", "soft_money", "price_per_gpu_hour")
 _EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", *_BUDGETS)

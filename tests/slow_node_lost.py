@@ -17,7 +17,8 @@ from ray.cluster_utils import Cluster
 
 from cluster.crew import Setup
 from cluster.events import Lost, Predicted
-from cluster.remote import RayCrew, draining_nodes
+from cluster.nodes import draining_nodes
+from cluster.remote import RayCrew
 from tests.conftest import Lent
 
 SMALL: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 10**8}

@@ -24,8 +24,8 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.outcomes import Failure, Outcome
 from cluster.tally import CAUSES, US
-from cluster.tasks import Failure, Outcome
 from engine.parallel.axes import Axes
 from tests.night import Night, film, shot_task, workers
 

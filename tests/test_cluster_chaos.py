@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from cluster.events import Done, Lost, Turned
-from cluster.tasks import Outcome
+from cluster.outcomes import Outcome
 from engine.phases import Stitch
 from engine.tensors import from_bytes
 

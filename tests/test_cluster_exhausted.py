@@ -12,7 +12,7 @@ import ray
 import torch
 
 from cluster.events import Hired, Lost, Predicted, Raised
-from cluster.tasks import Failure, Outcome
+from cluster.outcomes import Failure, Outcome
 
 EVER = 99  # windows
 TOLD = "CUDA out of memory. Tried to allocate 20.00 MiB"

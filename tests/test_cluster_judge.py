@@ -10,8 +10,8 @@ from s3fs.errors import translate_boto_error
 
 from cluster.causes import of_node
 from cluster.crew import judge
+from cluster.outcomes import Failure
 from cluster.shortage import Shortage
-from cluster.tasks import Failure
 from engine.blending import NotFinite
 from engine.faults import gpu_failed
 from engine.memory import ran_out

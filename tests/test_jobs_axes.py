@@ -9,9 +9,9 @@ from cluster.events import Fared
 from cluster.trials import WARM
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
-from jobs.drive import with_open_axes
 from jobs.farm import load_farm
 from jobs.job import prepare
+from jobs.settle import with_open_axes
 from jobs.spec import as_plain, load_spec
 from manifests.store import open_store
 from tests.test_cluster_rehearsal import FARM, told
@@ -64,7 +64,7 @@ def test_gangs_are_tried_unless_the_configuration_says_not_to(
     tmp_path, tiny_folder, monkeypatch, words, tried
 ):
     asked = []
-    monkeypatch.setattr("cluster.remote.living_nodes", lambda: [])
+    monkeypatch.setattr("cluster.nodes.living_nodes", lambda: [])
     monkeypatch.setattr("cluster.topology.machine_of", lambda nodes: None)
     monkeypatch.setattr(
         "jobs.axes.with_axes", lambda job, machine, store, rehearse: asked.append(rehearse) or (job, "")

@@ -23,8 +23,8 @@ from PIL import Image
 
 from cluster import shortage
 from cluster.local import LocalCrew
+from cluster.shots import PromptTask
 from cluster.stages import Decoder
-from cluster.tasks import PromptTask
 from engine import phases
 from engine.canvas import Canvas
 from engine.film.encode import encode_segment
@@ -32,7 +32,7 @@ from engine.film.provenance import verify
 from engine.memory import Free
 from engine.tensors import from_bytes
 from jobs.cli import main
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stock import stock
 from manifests.ledger import read_events
