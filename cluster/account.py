@@ -57,11 +57,6 @@ class Account:
     calls: Map[Window, tuple[str, float]] = Map()  # under way: at which gang, since when
     gangs: Map[str, float] = Map()  # since when
 
-    @property
-    def open_us(self) -> int:
-        """Used by shots that have not ended."""
-        return sum(paid.us for paid in self.shots.values())
-
     def hired_until_us(self, now_s: float) -> int:
         """Hired until now, by all gangs."""
         return self.hired_us + sum(us_of(now_s - since, self.ranks) for since in self.gangs.values())

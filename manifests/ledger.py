@@ -176,11 +176,6 @@ def iter_events(store: Store, job_id: str) -> Iterator[pa.Table]:
             yield table
 
 
-def read_events(store: Store, job_id: str) -> pa.Table:
-    """All events of a job in one table, ordered by (driver_epoch, seq). Raises as ``iter_events``."""
-    return pa.concat_tables([EVENTS.empty_table(), *iter_events(store, job_id)])
-
-
 @dataclass(frozen=True)
 class Totals:
     """Counts by event, seconds of attempts that made something and that did not, GPU-seconds of gangs."""
