@@ -89,6 +89,12 @@ def advance(account: Account, now_s: float, what: Event | Action) -> Account:
     return account
 
 
+def tried(account: Account, gpu_s: float) -> Account:
+    """The books with what a gang took that was tried before the job's own came: no latents are of it."""
+    us = us_of(gpu_s, 1)
+    return replace(account, used_us=account.used_us + us, job=account.job.plus(us, "TRIED"))
+
+
 def settled(account: Account, film: FilmDone) -> tuple[Account, Tally]:
     """The books without a film that has ended, and what it spent; a shot of it goes on where others want it.
 

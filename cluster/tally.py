@@ -15,6 +15,7 @@ CAUSES = {
     "REDONE": "done again from a checkpoint, since the shot had to be opened again",
     "LATE": "the answer came when nobody waited for it any more",
     "ENDED": "the film or the job was ended before the shot was done",
+    "TRIED": "a gang predicted it to be timed, before the job's own gangs were chosen",
 }
 _ENDS = {"E930_CANCELLED", "E931_SKIPPED", "E940_BUDGET", "E941_BREAKER"}
 US = 1_000_000  # microseconds in a second

@@ -11,18 +11,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jobs.ending import Account, explain, leave_word, note_bill, say_end
 from jobs.outcome import JobResult
 from jobs.places import opened
 from jobs.preview import spec_of
-from jobs.settle import check_sharing, place_on_ray, refuse_gangs, with_open_axes, with_open_batch
+from jobs.settle import refuse_gangs, settled_here, settled_on_ray
 from jobs.signals import Stopped, Stopping, stoppable
 
 if TYPE_CHECKING:
     from cluster.metrics import Sink
-    from cluster.shortage import Place
 
 
 class Outliving(io.FileIO):
@@ -102,8 +102,6 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     spec = spec_of(arguments)
     from cluster.local import LocalCrew
     from cluster.logs import log_as_json
-    from cluster.shortage import place_on
-    from engine.numerics import default_device
     from jobs.job import prepare
     from jobs.log import Entries
     from jobs.run import run
@@ -119,11 +117,8 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     with ExitStack() as stack:
         hire: Any = LocalCrew
         sink: Sink | None = None
-        place: Place | None
         if arguments.local:
             refuse_gangs(spec.cluster)
-            device = spec.cluster.device
-            place = place_on(default_device() if device == "auto" else device)
         else:
             from cluster.connect import connect
             from cluster.export import RaySink
@@ -132,11 +127,8 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
             hire, sink = RayCrew, RaySink()
             stack.enter_context(connect(arguments.address))
             stopping.arm()  # Ray has put its own handler in place
-            job = with_open_axes(job, arguments.out)
-            check_sharing(job)
-            place = place_on_ray(job)
-        job = with_open_batch(job, arguments.out, arguments.local)
         where = f"{'in this process' if arguments.local else 'on Ray'}, into {arguments.out}"
         show = Entries(where, time.monotonic) if account.as_json else make_show(sys.stdout, where=where)
         account.show = stack.enter_context(closing(show))
-        return run(job, arguments.out, hire, account, place, sink)
+        settle = partial(settled_here if arguments.local else settled_on_ray, out=arguments.out)
+        return run(job, arguments.out, hire, account, settle, sink)

@@ -1,4 +1,4 @@
-"""What a job's configuration leaves open, settled before it begins, for the cluster that it will run on.
+"""What a job's configuration leaves open, settled when it is claimed, for the cluster that it will run on.
 
 Decides: who is asked, and what is said of the answer. Does not decide: which axes or which batch pay
 (jobs.axes, jobs.batch).
@@ -12,6 +12,7 @@ from jobs.places import opened
 
 if TYPE_CHECKING:
     from cluster.shortage import Place
+    from cluster.trials import Overseer
     from jobs.job import Job
     from jobs.spec import ClusterSpec
 
@@ -25,7 +26,24 @@ def refuse_gangs(cluster: "ClusterSpec") -> None:
         raise SpecError(f"{', '.join(several)}: --local is a single process, and no gang: leave out either")
 
 
-def check_sharing(job: "Job") -> None:
+def settled_here(job: "Job", overseer: "Overseer", out: str) -> "tuple[Job, Place | None]":
+    """The job for this process, and where it computes."""
+    from cluster.shortage import place_on
+    from engine.numerics import default_device
+
+    device = job.spec.cluster.device
+    place = place_on(default_device() if device == "auto" else device)
+    return with_open_batch(job, out, local=True), place
+
+
+def settled_on_ray(job: "Job", overseer: "Overseer", out: str) -> "tuple[Job, Place | None]":
+    """The job for a Ray cluster, whose gangs may be tried first, and where its ranks compute."""
+    job = with_open_axes(job, out, overseer)
+    _check_sharing(job)
+    return with_open_batch(job, out, local=False), place_on_ray(job)
+
+
+def _check_sharing(job: "Job") -> None:
     """Now that the axes are known: weights are shared out over several ranks only."""
     from jobs.stock_checks import check_zero
 
@@ -45,7 +63,7 @@ def place_on_ray(job: "Job") -> "Place | None":
     return None
 
 
-def with_open_axes(job: "Job", out: str) -> "Job":
+def with_open_axes(job: "Job", out: str, overseer: "Overseer") -> "Job":
     """The job with the axes of its gangs, chosen for the cluster where its configuration leaves them open."""
     if all((job.spec.cluster.cfg, job.spec.cluster.ring, job.spec.cluster.ulysses)):
         return job
@@ -56,7 +74,7 @@ def with_open_axes(job: "Job", out: str) -> "Job":
     from jobs.terms import setup_of
 
     store = opened(out)
-    rehearse = Rehearsal(setup_of(job, store.url)) if job.spec.cluster.calibrate else None
+    rehearse = Rehearsal(setup_of(job, store.url), overseer) if job.spec.cluster.calibrate else None
     job, reason = with_axes(job, machine_of(living_nodes()), store, rehearse)
     _remark("gangs", reason, job)
     return job

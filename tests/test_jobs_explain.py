@@ -286,10 +286,10 @@ def test_a_driver_chooses_for_the_gpus_that_ray_tells_of_and_says_why(
     monkeypatch.setattr("cluster.nodes.living_nodes", lambda: [node])
     folder = f"profiles.chalk.model.folder={tiny_folder}"
     job = prepare(many_films(tmp_path, 1), load_spec(None, [folder, "cluster.cfg=0"]))
-    assert with_open_axes(job, str(tmp_path / "out")).spec.cluster.cfg == 2
+    assert with_open_axes(job, str(tmp_path / "out"), None).spec.cluster.cfg == 2
     assert re.match(r"gangs  cfg 2: the job is \d\.\d\d times as fast", capsys.readouterr().out)
     settled = prepare(many_films(tmp_path, 1), load_spec(None, [folder]))
-    assert with_open_axes(settled, str(tmp_path / "out")) is settled
+    assert with_open_axes(settled, str(tmp_path / "out"), None) is settled
 
 
 def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):
