@@ -62,8 +62,7 @@ class Rehearsal:
 
     def _try(self, trials: Sequence[Trial], shot: ShotTask, ends_s: float, table: dict[str, Any]) -> None:
         """Fill the table, gang after gang."""
-        if not self.overseer.goes_on():
-            raise Halted
+        self._ask()
         with ExitStack() as stack:
             try:
                 request = self._request(shot, stack, ends_s)
@@ -111,6 +110,7 @@ class Rehearsal:
 
     def _predicted(self, gang: Gang, shot: ShotTask, request: Ref, ends_s: float) -> Fared:
         """One prediction, told to the overseer; where no answer comes, from its beginning to its end."""
+        self._ask()
         began_s, ranks = time.monotonic(), gang.setup.axes.ranks
         answers, _ = gang.predict(request, Window(shot.key, 0, 0, 0))
         took = partial(self.overseer.took, named(gang.setup.axes))
@@ -130,11 +130,16 @@ class Rehearsal:
         while waiting:
             left_s = max(0.0, ends_s - time.monotonic())
             _, waiting = ray.wait(refs, num_returns=len(refs), timeout=min(LOOK_S, left_s))
-            if waiting and not self.overseer.goes_on((time.monotonic() - began_s) * ranks):
-                raise Halted
+            if waiting:
+                self._ask((time.monotonic() - began_s) * ranks)
             if waiting and time.monotonic() >= ends_s:
                 raise GetTimeoutError(f"it gave no answer within the {self.most_s:g} s of all trials")
         return ray.get(refs)
+
+    def _ask(self, gpu_s: float = 0.0) -> None:
+        """Raise Halted unless the overseer goes on, with gpu_s of a call under way."""
+        if not self.overseer.goes_on(gpu_s):
+            raise Halted
 
 
 def _told(error: RayError) -> str:
