@@ -1,6 +1,6 @@
 """What an error means to the person who gave the command: one message, one exit code.
 
-Decides the code by the error's class. Does not decide what is printed where: `jobs.cli` and `jobs.drive` do.
+Decides the code by the error's class. Does not decide what is printed where: `jobs.cli` and `jobs.ending` do.
 """
 
 import os

@@ -1,6 +1,7 @@
 """What a job is told: typed defaults, then a YAML file, then `key.sub=value`. Alone in knowing OmegaConf.
 
-The result is frozen. What a profile says is in jobs.profile; here are the workers, and the job as a whole.
+The result is frozen. What a profile says is in jobs.profile and jobs.denoising; here are the workers,
+and the job as a whole.
 """
 
 import math
