@@ -36,9 +36,10 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.outcomes import Failure, Outcome
 from cluster.state import GANG, without
 from cluster.tally import Paid, Tally, cause_of, taken_us, us_of
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import FilmTasks
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,6 @@ class Account:
     shots: Map[str, Paid] = Map()
     calls: Map[Window, tuple[str, float]] = Map()  # under way: at which gang, since when
     gangs: Map[str, float] = Map()  # since when
-
-    @property
-    def open_us(self) -> int:
-        """Used by shots that have not ended."""
-        return sum(paid.us for paid in self.shots.values())
 
     def hired_until_us(self, now_s: float) -> int:
         """Hired until now, by all gangs."""
@@ -91,6 +87,12 @@ def advance(account: Account, now_s: float, what: Event | Action) -> Account:
         case Done(key, _, outcome) if key in account.shots:
             return _done(account, key, outcome)
     return account
+
+
+def tried(account: Account, gpu_s: float) -> Account:
+    """The books with what a gang took that was tried before the job's own came: no latents are of it."""
+    us = us_of(gpu_s, 1)
+    return replace(account, used_us=account.used_us + us, job=account.job.plus(us, "TRIED"))
 
 
 def settled(account: Account, film: FilmDone) -> tuple[Account, Tally]:

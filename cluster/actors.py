@@ -14,9 +14,12 @@ from cluster.conductor import Conductor
 from cluster.crew import Setup
 from cluster.events import Window
 from cluster.export import equip
+from cluster.finisher import Finisher
+from cluster.identity import Task
+from cluster.nodes import node_address, node_of
 from cluster.rank import Rank
-from cluster.stages import Decoder, Encoder, Finisher
-from cluster.tasks import ShotTask, Task
+from cluster.shots import ShotTask
+from cluster.stages import Decoder, Encoder
 from cluster.topology import stage_needs
 from engine.parallel.axes import Axes
 from engine.parallel.gang import serve_rendezvous
@@ -27,26 +30,6 @@ RankActor: Any = ray.remote(max_restarts=0)(Rank)
 StageActors: dict[str, Any] = {
     role: ray.remote(max_restarts=0, num_cpus=0)(stage) for role, stage in STAGES.items()
 }
-
-
-def node_address() -> str:
-    """The address by which other nodes reach this one."""
-    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
-
-
-def node_of(actor: object) -> str:
-    """The id of the node that an actor's process is on, asked of itself."""
-    return str(ray.get_runtime_context().get_node_id())
-
-
-def draining_nodes() -> set[str]:
-    """Ids of nodes that are about to go: told to drain, or given notice of their end.
-
-    Ray's public calls do not tell it; its own training library asks here, too.
-    """
-    from ray._private.state import state
-
-    return set(state.get_draining_nodes())
 
 
 class Rendezvous:

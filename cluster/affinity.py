@@ -13,8 +13,8 @@ from dataclasses import replace
 from immutables import Map
 
 from cluster.hosts import pair
+from cluster.identity import Model
 from cluster.state import State
-from cluster.tasks import Model
 
 AHEAD = 8  # of a line are looked at where all windows are of one model
 FAR = 512  # of it that are looked at for one of the gang's own

@@ -18,8 +18,8 @@ from typing import Any
 from cluster.cost import Measured, measure_key, precision, waits_in
 from cluster.events import Event, Fared, Predicted
 from cluster.machine import kind_of
+from cluster.shots import ShotTask
 from cluster.state import State
-from cluster.tasks import ShotTask
 from cluster.trials import WARM
 from manifests.store import Store, StoreError
 

@@ -10,7 +10,7 @@ from ray import exceptions as errors
 
 from cluster.actors import Ref
 from cluster.crew import judge, out_of_memory
-from cluster.tasks import Failure
+from cluster.outcomes import Failure
 from engine.faults import gpu_failed
 from engine.memory import ran_out
 
@@ -41,11 +41,11 @@ def of_memory(error: BaseException) -> Failure | None:
     return out_of_memory("main", str(error)) if isinstance(error, errors.OutOfMemoryError) else None
 
 
-def of_node(worker: str, node: str, draining: Collection[str], living: Collection[str]) -> Failure | None:
+def of_node(worker: str, node: str, draining: Collection[str], lives: bool) -> Failure | None:
     """Why a worker is gone, where its node is to blame: that had notice to go, or is dead; else None."""
     hint = "what was done stays done; another node does the rest"
     if node in draining:
         return Failure("E913_PREEMPTED", f"{worker} went with its node, which had notice", hint, "PREEMPTED")
-    if node and node not in living:
+    if node and not lives:
         return Failure("E912_NODE_LOST", f"{worker} is lost with its node {node[:8]}", hint, "NODE_LOST")
     return None

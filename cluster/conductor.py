@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any
 
 from cluster.copies import outlined
+from cluster.identity import Model
 from cluster.logs import reporting
 from cluster.once import claim, found, found_file
-from cluster.tasks import Model, Outcome, ShotTask
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
 from engine.batch import apart, timestep_of, together
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import ray
 
-from cluster.actors import node_address
+from cluster.nodes import node_address
 
 KNOCK_S = 5.0  # Ray itself tries a dead address for more than three minutes
 OBJECT_STORE_BYTES = 256 << 20  # latents are small; Ray would take a third of a laptop's memory

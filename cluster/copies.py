@@ -9,7 +9,7 @@ Decides: that a copy is the very model that the job was planned with. Does not d
 from functools import partial
 from pathlib import Path
 
-from cluster.tasks import Model
+from cluster.identity import Model
 from engine.families.files import chosen, identity
 from manifests.mirror import Changed, mirror
 from manifests.origins import origin_of

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cluster.classes import CLASSES
 from cluster.events import Action, Event
-from cluster.tasks import Failure
+from cluster.outcomes import Failure
 from engine.faults import gpu_failed
 from engine.memory import ran_out
 from engine.parallel.axes import ALONE, DEEPSPEED, Axes

@@ -8,8 +8,8 @@ decoded (families).
 from collections.abc import Iterator
 
 from cluster.cost import BYTES, GIB
+from cluster.outcomes import Failure
 from cluster.shortage import CODE, SIXTEENTHS, Place, gib
-from cluster.tasks import Failure
 
 UNIT_PX = 16  # of a smaller picture's sides that is named
 

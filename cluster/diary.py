@@ -27,8 +27,8 @@ from cluster.events import (
     Run,
     Window,
 )
+from cluster.identity import Task
 from cluster.state import GANG
-from cluster.tasks import Task
 
 GRAIN_S = 1.0
 ROWS_A_S = 20.0

@@ -46,9 +46,10 @@ from cluster.films import begun, ended, put_back, reranked, with_begun, with_res
 from cluster.hosts import did_well, forgiven, pair
 from cluster.ladder import eased
 from cluster.orders import CANCELLED
+from cluster.outcomes import Failure
+from cluster.shots import ShotTask
 from cluster.staff import bench, hired, loaded, yielding
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
-from cluster.tasks import Failure, ShotTask
 from cluster.trouble import lost, raised, woken
 from cluster.upstream import followed, left_waiting, received
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from cluster.events import Action, Admitted, Event, Ticked
 from cluster.films import ended
+from cluster.outcomes import Failure
+from cluster.shots import ShotTask
 from cluster.state import Cut, State, Step
-from cluster.tasks import Failure, ShotTask
 
 DEADLINE, SOFT = "E942_DEADLINE", "E943_SOFT_BUDGET"
 WEIGH_S = 10.0  # between two looks at all films under way

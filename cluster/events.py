@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask, Task
+from cluster.identity import Task
+from cluster.outcomes import Failure, Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks
 from engine.parallel.axes import Axes
 
 

@@ -13,9 +13,11 @@ from dataclasses import replace
 
 from cluster.classes import EXCUSED
 from cluster.events import Action, Drop, FilmDone, Window
+from cluster.outcomes import Failure, Outcome
+from cluster.shots import ShotTask
 from cluster.staff import loaded
 from cluster.state import ROLES, Canvas, Film, Rank, Results, State, Step, kept, put, taken, without
-from cluster.tasks import Failure, FilmTasks, Outcome, ShotTask
+from cluster.tasks import FilmTasks
 
 # Tasks under way.
 

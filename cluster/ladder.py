@@ -7,7 +7,8 @@ Decides: the next rung. Does not decide: how often it is climbed (classes).
 
 from dataclasses import replace
 
-from cluster.tasks import ShotTask, Task
+from cluster.identity import Task
+from cluster.shots import ShotTask
 
 RUNGS = ("", "memory", "disk")  # where the transformer's weights lie between forwards
 

@@ -23,10 +23,11 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.finisher import Finisher
 from cluster.logs import AT
 from cluster.rank import Rank
-from cluster.stages import Decoder, Encoder, Finisher
-from cluster.tasks import ShotTask
+from cluster.shots import ShotTask
+from cluster.stages import Decoder, Encoder
 from engine.numerics import default_device
 from engine.tensors import Packed
 

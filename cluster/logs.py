@@ -19,7 +19,10 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from cluster.tasks import Outcome, SegmentTask, ShotTask, Task
+from cluster.identity import Task
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import SegmentTask
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 Fields = Mapping[str, Any]

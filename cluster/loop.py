@@ -12,9 +12,11 @@ from cluster import upstream
 from cluster.crew import Crew
 from cluster.dispatch import Limits, State, decide
 from cluster.events import Action, Admitted, Draw, Event, FilmDone, Reprieved, Ticked
+from cluster.identity import Task
 from cluster.once import found
 from cluster.orders import event_of, selects
-from cluster.tasks import Failure, FilmTasks, Outcome, Task
+from cluster.outcomes import Failure, Outcome
+from cluster.tasks import FilmTasks
 from manifests.store import Store, StoreError
 
 Watch = Callable[[Event, State], None]
@@ -106,6 +108,7 @@ def render(
     desk: Desk | None = None,
     refuse: Refuse = _nothing,
     awaited: Mapping[str, str | None] = Map(),
+    spent_gpu_s: float = 0.0,
 ) -> Iterator[FilmDone]:
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
@@ -113,9 +116,11 @@ def render(
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
     told each event and the state that follows from it; `refuse` is asked of what is left to do of a film. A
     film that is ordered again is yielded again. `awaited` are the rows that others depend on, each with
-    its fate (cluster.upstream), None if it is among the films.
+    its fate (cluster.upstream), None if it is among the films. `spent_gpu_s` was taken of the job's budgets
+    before.
     """
-    state, source = upstream.first(State(limits), awaited), Source(films, desk or Unattended())
+    source = Source(films, desk or Unattended())
+    state = upstream.first(State(limits, spent_gpu_s=spent_gpu_s), awaited)
     began = time.monotonic()
     with ExitStack() as stack:
         crew: Crew | None = None

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from cluster.account import Account
 from cluster.events import Done, Event, FilmDone, Hired, Lost, Predicted, Raised
+from cluster.outcomes import Failure
 from cluster.state import GANG, State
 from cluster.tally import US
-from cluster.tasks import Failure
 
 SEND_S = 1.0
 

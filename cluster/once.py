@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from cluster.tasks import Outcome, Task
+from cluster.identity import Task
+from cluster.outcomes import Outcome
 from manifests.store import Store
 
 Made = tuple[Mapping[str, Path], Mapping[str, Any]]  # files by name, and facts

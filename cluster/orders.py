@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.events import Budgeted, Ended, Held, Order, Ranked, Resumed
+from cluster.outcomes import Failure
 from cluster.picks import MOST as MOST_TAKES
-from cluster.tasks import Failure
 
 PERSON = "a person"
 CANCELLED, SKIPPED = "E930_CANCELLED", "E931_SKIPPED"

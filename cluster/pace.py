@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from immutables import Map
 
-from cluster.tasks import Outcome
+from cluster.outcomes import Outcome
 
 MARK_S = 10.0  # between two marks
 MARKS = 60  # that are kept: ten minutes

@@ -15,7 +15,9 @@ from itertools import islice
 
 from cluster.dispatch import GANG
 from cluster.events import Admitted, Done, Event, FilmDone, Hired, Lost, Predicted, Turned
-from cluster.tasks import FilmTasks, Outcome, ShotTask
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks
 from engine.phases import Course
 from engine.timeline import PromptSpan, Shot
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.once import found
+from cluster.outcomes import Failure
 from cluster.plain import to_plain
-from cluster.tasks import Failure, ShotTask
+from cluster.shots import ShotTask
 from manifests.store import Store, StoreError
 
 VERSION = "quarantine/1.0"

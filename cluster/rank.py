@@ -10,12 +10,12 @@ from cluster.conductor import Request
 from cluster.copies import whole
 from cluster.cost import Shape
 from cluster.events import Fared
+from cluster.identity import Model
+from cluster.loaded import LoadedPart
 from cluster.logs import reporting
 from cluster.once import found_file
 from cluster.shortage import Place, Shortage, Stage, cheaper, place_on, shortage
 from cluster.sketch import Sketch, sketch_of, window_shape
-from cluster.stages import LoadedPart
-from cluster.tasks import Model
 from engine.batch import predict_windows
 from engine.families.adapters import adapt
 from engine.memory import ran_out

@@ -2,7 +2,8 @@
 
 Its prompts are encoded as tasks of the job, which stay done. Its canvas and predictions are forgotten: bits
 may depend on axes, so the shot is begun anew by the gangs that are settled for.
-Decides: how a trial is timed. Does not decide: which are worth it (trials).
+Decides: how a trial is timed, and what is told of what it takes. Does not decide: which are worth it
+(trials), or when they are to stop (an overseer).
 """
 
 import logging
@@ -10,24 +11,30 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from cluster.actors import Ref, RendezvousActor, StageHandle
 from cluster.calibration import key_of
 from cluster.crew import Setup
 from cluster.events import Fared, Window
 from cluster.gang import Gang
-from cluster.remote import living_nodes
+from cluster.nodes import living_nodes
 from cluster.sharing import named
-from cluster.tasks import ShotTask
+from cluster.shots import ShotTask
 from cluster.topology import fit
-from cluster.trials import MOST_S, WARM, Trial
+from cluster.trials import MOST_S, WARM, Overseer, Trial
 
 LOG = logging.getLogger(__name__)
+LOOK_S = 1.0  # between two questions whether to go on
+
+
+class Halted(Exception):
+    """The overseer has ended the trials."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +42,38 @@ class Rehearsal:
     """Times gangs by the windows of a shot; all that it takes is bounded by `most_s`."""
 
     setup: Setup
+    overseer: Overseer
     most_s: float = MOST_S
 
     def __call__(self, trials: Sequence[Trial], shot: ShotTask) -> dict[str, Any]:
         """What was measured, as `calibration.keep` takes it: nothing of a gang that fails or takes too long.
 
-        Why is logged; what a worker raises befalls the job again, which tells it of the film.
+        Why is logged; what a worker raises befalls the job again, which tells it of the film. What was
+        measured before the overseer ended it counts.
         """
         ends_s, table = time.monotonic() + self.most_s, dict[str, Any]()
-        shot = replace(shot, batch=1)  # a window alone, as the cost model counts
+        try:
+            self._try(
+                trials, replace(shot, batch=1), ends_s, table
+            )  # a window alone, as the cost model counts
+        except Halted:
+            LOG.warning("no more gangs are tried: an order or a budget ended it")
+        return table
+
+    def _try(self, trials: Sequence[Trial], shot: ShotTask, ends_s: float, table: dict[str, Any]) -> None:
+        """Fill the table, gang after gang."""
+        self._ask()
         with ExitStack() as stack:
             try:
                 request = self._request(shot, stack, ends_s)
             except RayError as error:
-                LOG.warning("no gang was tried: %s", " ".join(str(error).split())[:300])
-                return table
+                LOG.warning("no gang was tried: %s", _told(error))
+                return
             for trial in trials if request is not None else ():
                 try:
                     table |= self._timed(trial, shot, request, ends_s)
                 except RayError as error:
-                    told = " ".join(str(error).split())[:300]
-                    LOG.warning("%s was not measured: %s", named(trial.axes), told)
-        return table
+                    LOG.warning("%s was not measured: %s", named(trial.axes), _told(error))
 
     def _request(self, shot: ShotTask, stack: ExitStack, ends_s: float) -> Ref | None:
         """The shot's first window; None of a shot that is done. Its conductor ends with the stack."""
@@ -64,13 +81,13 @@ class Rehearsal:
         encoder = StageHandle("encode-trial", setup)
         try:  # it may have a share of a GPU, which a gang then takes whole
             for task in shot.sources:
-                ray.get(encoder.run(task), timeout=_left(ends_s))
+                self._answers([encoder.run(task)], ends_s)
         finally:
             encoder.kill()
         conductor = StageHandle("conduct-trial", setup)
         stack.callback(conductor.kill)
         head, *requests = conductor.open(shot, 0)
-        turn: Any = ray.get(head, timeout=_left(ends_s))
+        (turn,) = self._answers([head], ends_s)
         return None if turn.outcome else requests[0]
 
     def _timed(self, trial: Trial, shot: ShotTask, request: Ref, ends_s: float) -> dict[str, Any]:
@@ -79,19 +96,51 @@ class Rehearsal:
         with ExitStack() as stack:
             rendezvous = RendezvousActor.remote()
             stack.callback(ray.kill, rendezvous)
-            gang = Gang("trial", setup, ray.get(rendezvous.address.remote(), timeout=_left(ends_s)))
+            (place,) = self._answers([rendezvous.address.remote()], ends_s)
+            gang = Gang("trial", setup, place)
             stack.callback(gang.disband)
-            ray.get(gang.form(), timeout=_left(ends_s))
+            self._answers(gang.form(), ends_s)
+            stack.callback(self._had, time.monotonic(), trial.axes.ranks)
             fared = [self._predicted(gang, shot, request, ends_s) for _ in range(1 + WARM)]
         seconds = median(one.seconds for one in fared[1:])
         return {key_of(shot, fared[-1], 1): {"seconds": round(seconds, 6), "n": WARM}}
 
+    def _had(self, came_s: float, ranks: int) -> None:
+        self.overseer.had((time.monotonic() - came_s) * ranks)
+
     def _predicted(self, gang: Gang, shot: ShotTask, request: Ref, ends_s: float) -> Fared:
+        """One prediction, told to the overseer; where no answer comes, from its beginning to its end."""
+        self._ask()
+        began_s, ranks = time.monotonic(), gang.setup.axes.ranks
         answers, _ = gang.predict(request, Window(shot.key, 0, 0, 0))
-        fared: list[Fared] = ray.get(answers, timeout=_left(ends_s))
-        return max(fared, key=lambda one: one.seconds)
+        took = partial(self.overseer.took, named(gang.setup.axes))
+        try:
+            fared: list[Fared] = self._answers(answers, ends_s, ranks)
+        except BaseException:
+            seconds = time.monotonic() - began_s
+            took(seconds, seconds * ranks)
+            raise
+        slowest = max(fared, key=lambda one: one.seconds)
+        took(slowest.seconds, slowest.gpu_s)
+        return slowest
+
+    def _answers(self, refs: list[Ref], ends_s: float, ranks: int = 0) -> list[Any]:
+        """What calls answer, `ranks` of a gang are at it. Raises RayError, also when time is up; Halted."""
+        began_s, waiting = time.monotonic(), refs
+        while waiting:
+            left_s = max(0.0, ends_s - time.monotonic())
+            _, waiting = ray.wait(refs, num_returns=len(refs), timeout=min(LOOK_S, left_s))
+            if waiting:
+                self._ask((time.monotonic() - began_s) * ranks)
+            if waiting and time.monotonic() >= ends_s:
+                raise GetTimeoutError(f"it gave no answer within the {self.most_s:g} s of all trials")
+        return ray.get(refs)
+
+    def _ask(self, gpu_s: float = 0.0) -> None:
+        """Raise Halted unless the overseer goes on, with gpu_s of a call under way."""
+        if not self.overseer.goes_on(gpu_s):
+            raise Halted
 
 
-def _left(ends_s: float) -> float:
-    """Seconds that are left, which Ray takes for a bound."""
-    return max(0.0, ends_s - time.monotonic())
+def _told(error: RayError) -> str:
+    return " ".join(str(error).split())[:300]

@@ -3,20 +3,21 @@
 Ray tells of a dead process within milliseconds. What it cannot tell, a rank that hangs inside a collective,
 ends at the gang's own timeout, and any other call that hangs at its own. Either way the worker is reported
 lost and replaced; another does its work.
+Decides: whom a lost or failed call takes with it. Does not decide: who works at what (dispatch), when a
+call counts as hung (calls), or where windows lie meanwhile (canvases).
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import ray
 from ray import exceptions as errors
 
-from cluster.actors import Ref, RendezvousActor, StageHandle, draining_nodes, node_address
+from cluster.actors import Ref, RendezvousActor, StageHandle
+from cluster.calls import Call, hung
+from cluster.canvases import Canvases
 from cluster.causes import GONE, is_collective, of_memory, of_node, own_failure
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
@@ -42,7 +43,9 @@ from cluster.events import (
     Yielding,
 )
 from cluster.gang import Gang
-from cluster.tasks import Failure, ShotTask
+from cluster.nodes import draining_nodes, lives, living_nodes, node_address
+from cluster.outcomes import Failure
+from cluster.shots import ShotTask
 from cluster.topology import fit
 from cluster.yielding import GIVEN, Part
 from engine.faults import gpu_failed
@@ -58,23 +61,6 @@ class CrewError(Exception):
     """Workers cannot be had, whatever is done."""
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A call under way: at whom, of what, what its answer means, and how long it is waited for."""
-
-    worker: str
-    key: str
-    answer: Callable[[Any], Event]
-    window: Window | None = None
-    bound_s: float = math.inf
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it is waited for no longer."""
-        return time.monotonic() - self.began > self.bound_s
-
-
 class RayCrew:
     """Conductors, encoder, decoders and finishers as actors; gangs in placement groups."""
 
@@ -84,10 +70,7 @@ class RayCrew:
         self.gangs: dict[str, Gang] = {}
         self.pending: dict[Ref, Call] = {}
         self.causes: dict[Call, BaseException] = {}  # a rank's own error, while its peers are still at it
-        self.requests: dict[Window, Ref] = {}
-        self.predictions: dict[Window, tuple[Ref, float]] = {}  # and the GPU-seconds that they took
-        self.conductors: dict[str, str] = {}  # shot -> conductor
-        self.openings: dict[str, int] = {}  # shot -> the newest opening of its canvas
+        self.canvases = Canvases()
         self.hires: dict[str, int] = {}
         self.nodes: dict[str, str] = {}  # worker -> the node it came to work on
         self.events: deque[Event] = deque()
@@ -111,23 +94,20 @@ class RayCrew:
                 done = partial(Done, task.key, worker)
                 self._await([ref], Call(worker, task.key, done, bound_s=bound_s))
             case Open(worker, shot, opening):
-                self.conductors[shot.key], self.openings[shot.key] = worker, opening
+                self.canvases.open(shot.key, worker, opening)
                 self._turn(worker, shot, opening, self.stages[worker].open(shot, opening))
             case Advance(worker, shot, opening, step):
-                windows = [Window(shot.key, opening, step, part) for part in shot.course.parts_at(step)]
-                predictions, took = zip(*(self.predictions.pop(window) for window in windows), strict=True)
-                answer = self.stages[worker].advance(shot, opening, list(predictions), sum(took))
+                predictions, gpu_s = self.canvases.taken(shot, opening, step)
+                answer = self.stages[worker].advance(shot, opening, predictions, gpu_s)
                 self._turn(worker, shot, opening, answer)
             case Predict(gang, shot, window):
                 self._predict(gang, shot, window)
             case Drop(worker, key, opening, save):
                 self.stages[worker].drop(key, opening, save)
-                if self.openings.get(key) == opening:
-                    self._close(key)
+                self.canvases.close(key, opening)
             case Replace(worker):
                 # Only now: until dispatch knew of the loss it went on asking for what lay there.
-                for key in [key for key, conductor in self.conductors.items() if conductor == worker]:
-                    self._close(key)
+                self.canvases.close_all(worker)
                 if self.part is None or worker not in self.part.holding.parked:
                     self._hire(worker)
 
@@ -146,7 +126,7 @@ class RayCrew:
             for ref in ready:
                 self._settle(ref)
             for worker, call in {call.worker: call for call in self.pending.values() if call.is_late}.items():
-                self._lose(worker, _hung(call))
+                self._lose(worker, hung(call))
         events, self.events = list(self.events), deque()
         return events
 
@@ -217,25 +197,19 @@ class RayCrew:
 
         def answer(turn: Turn) -> Event:
             if turn.outcome is not None:
-                if self.openings.get(shot.key) == opening:
-                    self._close(shot.key)
+                self.canvases.close(shot.key, opening)
                 return Done(shot.key, worker, turn.outcome)
-            if self.openings.get(shot.key) == opening:  # else a newer canvas has its own requests out
-                self._forget(shot.key)
-                parts = shot.course.parts_at(turn.step)  # the slots behind them hold nothing
-                for part, request in zip(parts, requests, strict=False):
-                    self.requests[Window(shot.key, opening, turn.step, part)] = request
+            self.canvases.turn(shot, opening, turn.step, requests)
             return Turned(shot.key, opening, turn.step)
 
         self._await([head], Call(worker, shot.key, answer, bound_s=self.setup.step_timeout_s))
 
     def _predict(self, gang: str, shot: ShotTask, window: Window) -> None:
         """Ask all ranks of a gang at once; the request is kept until one gang has answered."""
-        fared, prediction = self.gangs[gang].predict(self.requests[window], window)
+        fared, prediction = self.gangs[gang].predict(self.canvases.requests[window], window)
 
         def answer(fared: Fared) -> Event:
-            if self.requests.pop(window, None) is not None:  # else its canvas was given up meanwhile
-                self.predictions[window] = prediction, fared.gpu_s
+            self.canvases.predicted(window, prediction, fared.gpu_s)
             return Predicted(gang, window, fared)
 
         self._await(fared, Call(gang, shot.key, answer, window, self.setup.step_timeout_s))
@@ -252,8 +226,8 @@ class RayCrew:
         try:
             value = ray.get(ref)
         except errors.ObjectLostError:  # of a node that is gone: what lay there comes from a checkpoint again
-            if call.key in self.conductors:
-                self._lose(self.conductors[call.key])
+            if call.key in self.canvases.conductors:
+                self._lose(self.canvases.conductors[call.key])
             if call.window is not None:  # the gang lives: let dispatch know that it is free
                 self.events.append(Predicted(call.worker, call.window))
         except GONE as error:
@@ -312,37 +286,8 @@ class RayCrew:
     def _gone(self, worker: str) -> Failure | None:
         """Whether a worker is lost with its node, if it is."""
         node = self.nodes.pop(worker, "")
-        return of_node(worker, node, self.draining, living_ids()) if node else None
+        return of_node(worker, node, self.draining, lives(node)) if node else None
 
     def _drop_calls(self, which: Callable[[Call], bool]) -> None:
         self.pending = {ref: call for ref, call in self.pending.items() if not which(call)}
         self.causes = {call: cause for call, cause in self.causes.items() if not which(call)}
-
-    def _close(self, key: str) -> None:
-        """A shot has no open canvas any more."""
-        self._forget(key)
-        self.conductors.pop(key, None)
-        self.openings.pop(key, None)
-
-    def _forget(self, key: str) -> None:
-        """Let a shot's windows go: a new step or a new canvas takes their place."""
-        self.requests = {window: ref for window, ref in self.requests.items() if window.shot != key}
-        self.predictions = {window: ref for window, ref in self.predictions.items() if window.shot != key}
-
-
-def living_nodes() -> list[dict[str, float]]:
-    """What every node of the cluster has."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def living_ids() -> set[str]:
-    """The ids of all nodes that live, as far as Ray knows."""
-    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
-
-
-def _hung(call: Call) -> Failure:
-    """What is said of a call that is waited for no longer."""
-    key = "step" if call.window or call.worker.startswith("conduct-") else "task"
-    message = f"{call.worker} gave no answer for {call.bound_s:g} s, so it counts as hung"
-    hint = f"if it was at work all the time, raise cluster.{key}_timeout_s; else see its log in Ray's folder"
-    return Failure("E911_HUNG", message, hint, "TIMEOUT")

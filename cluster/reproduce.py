@@ -16,9 +16,10 @@ from typing import Any
 from cluster.conductor import Answer, Conductor, Request, Turn
 from cluster.crew import judge
 from cluster.once import marker_key
+from cluster.outcomes import Failure
 from cluster.plain import from_plain
 from cluster.rank import Rank
-from cluster.tasks import Failure, ShotTask
+from cluster.shots import ShotTask
 from engine.tensors import Packed, unpack
 from manifests.store import Store, open_store
 

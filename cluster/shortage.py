@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cluster.cost import BYTES, Memory, Shape, main_memory, memory
+from cluster.outcomes import Failure
 from cluster.sharing import gangs_of, named
-from cluster.tasks import Failure
 from engine.memory import GIB, Free, free_here, free_on
 from engine.parallel.axes import Axes
 

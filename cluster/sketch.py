@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 from cluster.cost import Shape, memory, precision
 from cluster.decoding import decode_shortage
+from cluster.identity import Model, Task
+from cluster.outcomes import Failure
 from cluster.shortage import Place, shortage
-from cluster.tasks import Failure, Model, SegmentTask, ShotTask, Task
+from cluster.shots import ShotTask
+from cluster.tasks import SegmentTask
 from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import read_decoding, read_facts
 from engine.families.known import FAMILIES

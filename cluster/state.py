@@ -16,8 +16,11 @@ from typing import Any
 from immutables import Map
 
 from cluster.events import Action, Window
+from cluster.identity import Model, Task
+from cluster.outcomes import Failure, Outcome
 from cluster.pace import Pace
-from cluster.tasks import Failure, FilmTasks, Model, Outcome, ShotTask, Task
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks
 
 GANG = "denoise"
 ROLES = {

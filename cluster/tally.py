@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from immutables import Map
 
 from cluster.events import FilmDone
-from cluster.tasks import Failure, Outcome
+from cluster.outcomes import Failure, Outcome
 
 CAUSES = {
     "LOST": "a worker was gone, and nobody knows of what",
     "REDONE": "done again from a checkpoint, since the shot had to be opened again",
     "LATE": "the answer came when nobody waited for it any more",
     "ENDED": "the film or the job was ended before the shot was done",
+    "TRIED": "a gang predicted it to be timed, before the job's own gangs were chosen",
 }
 _ENDS = {"E930_CANCELLED", "E931_SKIPPED", "E940_BUDGET", "E941_BREAKER"}
 US = 1_000_000  # microseconds in a second

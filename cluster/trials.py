@@ -6,13 +6,15 @@ about what it says, with a standard deviation of s between them and d apart, kno
     s φ(d / s) − d Φ(−d / s)        the expected value of perfect information (Raiffa and Schlaifer, 1961)
 
 A trial costs the whole farm its time: processes start, weights are read, a window is predicted a few times.
-Decides: which gangs are tried. Does not decide: how (rehearsal), or what becomes of the times (choose).
+Decides: which gangs are tried. Does not decide: how (rehearsal), when they stop before they are done
+(whoever oversees them), or what becomes of the times (choose).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Protocol
 
 from cluster.choose import Choice, Forecast, Work
 from cluster.cost import GIB, Shape, Step
@@ -34,6 +36,19 @@ class Trial:
     shape: Shape
     axes: Axes
     seconds: float
+
+
+class Overseer(Protocol):
+    """Who pays for trials, and may end them at any moment."""
+
+    def took(self, gang: str, seconds: float, gpu_s: float) -> None:
+        """A gang was at a window for so long, with all its ranks together for gpu_s."""
+
+    def had(self, gpu_s: float) -> None:
+        """A gang is gone whose ranks were there for gpu_s, at work or idle."""
+
+    def goes_on(self, gpu_s: float = 0.0) -> bool:
+        """Whether to go on, with a call under way that has taken gpu_s until now."""
 
 
 def trials(choice: Choice, work: Work) -> tuple[Trial, ...]:

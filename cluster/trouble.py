@@ -12,9 +12,9 @@ from cluster.classes import CLASSES, gives_up, wait_s
 from cluster.events import Action, Lost, Raised, Replace, Window
 from cluster.films import put_back, queued, with_result
 from cluster.hosts import acquitted, refunded, struck
+from cluster.outcomes import Failure, Scene
 from cluster.staff import dismissed, loaded
 from cluster.state import Piece, State, Step, put
-from cluster.tasks import Failure, Scene
 
 
 def raised(state: State, event: Raised) -> Step:

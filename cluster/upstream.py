@@ -13,8 +13,9 @@ from immutables import Map
 
 from cluster.events import Action, Draw, Ended, FilmDone
 from cluster.films import admitted
+from cluster.outcomes import Failure, Outcome
 from cluster.state import State, Step, without
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import FilmTasks
 
 UPSTREAM = "E932_UPSTREAM"
 MADE = ""  # the fate of a row that is done

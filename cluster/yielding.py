@@ -14,8 +14,8 @@ import ray
 from ray import exceptions as errors
 
 from cluster.crew import Setup
+from cluster.outcomes import Failure
 from cluster.shares import GIVEN_UP, Claim, Holding, Shares, rearranged
-from cluster.tasks import Failure
 
 NAME, NAMESPACE = "longtake-shares", "longtake"
 LULL_S = 30.0  # for which a gang must have had nothing to do before it is not wanted

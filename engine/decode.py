@@ -27,13 +27,6 @@ from engine.tiles import in_tiles
 _TIME = 2  # the frame axis of z_BCTHW and of a pixel chunk
 
 
-def n_pixel_frames(n_latent: int, c: int = 4) -> int:
-    """Pixel frames of n_latent latent frames: the first stands for one, every other for c."""
-    if n_latent < 1:
-        raise ValueError(f"a shot has at least one latent frame, not {n_latent}")
-    return c * (n_latent - 1) + 1
-
-
 def n_latent_frames(n_pixels: int, c: int = 4) -> int:
     """Latent frames of n_pixels pixel frames; ValueError unless n_pixels is c k + 1."""
     if n_pixels < 1 or (n_pixels - 1) % c:

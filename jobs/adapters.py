@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.tasks import Adapter, FilmTasks
+from cluster.identity import Adapter
+from cluster.tasks import FilmTasks
 from engine.camera import Camera
 from engine.families.adapter_files import ENDING_FILE, check_fit, is_converted, shapes_of, weights_of
 from engine.families.known import FAMILIES
-from jobs.profile import ModelSpec, Profile, SpecError
+from jobs.profile import ModelSpec, Profile
+from jobs.refusal import SpecError
 from manifests.assets import find_asset
 from manifests.store import Store
 

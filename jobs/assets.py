@@ -11,7 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cluster.tasks import Asset, FilmTasks, GivenTask
+from cluster.identity import Asset
+from cluster.shots import GivenTask
+from cluster.tasks import FilmTasks
 from engine.given import clip_length, frame_times, read_picture
 from engine.takes import CLIP, FIRST, LAST, SOURCE
 from manifests.assets import find_asset

@@ -1,4 +1,4 @@
-"""A job whose configuration leaves axes open gets them here, before it begins.
+"""A job whose configuration leaves axes open gets them here, before its first film is begun.
 
 A gang's axes may change low bits, and what was measured changes from day to day. So a job that goes on keeps
 the axes in its record, as long as a node holds such a gang. Who needs the same bits of two jobs sets all.
@@ -15,14 +15,16 @@ from cluster.choose import Asked, Choice, NoFit, Work, choose, placeable
 from cluster.cost import Shape
 from cluster.loop import known
 from cluster.machine import Machine
+from cluster.shots import ShotTask
 from cluster.sketch import load_of, shape_of
-from cluster.tasks import FilmTasks, ShotTask
+from cluster.tasks import FilmTasks
 from cluster.trials import Trial, trials
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.enrol import settled_of
 from jobs.explain import open_shots
 from jobs.job import Job
-from jobs.preview import forecast
+from jobs.size import forecast
 from jobs.sketch import sketches, work_of
 from manifests.store import Store
 
@@ -95,10 +97,9 @@ def _with_files(film: FilmTasks, task: ShotTask, store: Store) -> ShotTask:
 
 def _recorded(job: Job, store: Store) -> Asked | None:
     """The axes that this job began with, None if it has not begun."""
-    record = store.read_marker(f"jobs/{job.job_id}/job.json") or {}
-    began = record.get("spec", {}).get("cluster", {})
-    axes = [getattr(job.spec.cluster, name) or began.get(name, 0) for name in ("cfg", "ring", "ulysses")]
-    return Asked(*axes) if all(isinstance(size, int) and size > 0 for size in axes) else None
+    began = settled_of(store, job.job_id)
+    axes = [getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")]
+    return Asked(*axes) if all(size > 0 for size in axes) else None
 
 
 def _settled(job: Job, choice: Choice, reason: str) -> tuple[Job, str]:

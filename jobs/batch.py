@@ -1,4 +1,4 @@
-"""A job whose configuration leaves the batch open gets it here, before it begins.
+"""A job whose configuration leaves the batch open gets it here, before its first film is begun.
 
 The batch may change low bits, and what was measured changes from day to day. So a job that goes on keeps the
 batch in its record. Decides: which of a job's shots count. Does not decide: which batch pays (cluster.batch).
@@ -11,9 +11,10 @@ from cluster.batch import Pool, choose_batch
 from cluster.calibration import measured
 from cluster.topology import Resources, fit, machine_of
 from engine.parallel.axes import ALONE
+from jobs.enrol import settled_of
 from jobs.explain import open_shots
 from jobs.job import Job
-from jobs.preview import forecast
+from jobs.size import forecast
 from jobs.sketch import sketches, work_of
 from jobs.terms import setup_of
 from manifests.store import Store
@@ -24,8 +25,7 @@ def with_batch(job: Job, nodes: Sequence[Resources], store: Store) -> tuple[Job,
 
     Raises TooSmall where the nodes do not hold the job's gangs.
     """
-    kept = _recorded(job, store)
-    if kept:
+    if kept := settled_of(store, job.job_id)["batch"]:
         return _set(job, kept), f"{kept} as when the job began"
     cluster, size = job.spec.cluster, forecast(job.films, store)
     work = work_of(size.loads, sketches(job.stocked))
@@ -42,13 +42,6 @@ def _pool(job: Job, nodes: Sequence[Resources], store: Store, open_shots: int) -
         return Pool(None, ALONE, 1, open_shots)
     setup = fit(setup_of(job, store.url), nodes)
     return Pool(machine_of(nodes) if setup.device == "cuda" else None, setup.axes, setup.gangs, open_shots)
-
-
-def _recorded(job: Job, store: Store) -> int:
-    """The batch that this job began with, 0 if it has not begun."""
-    record = store.read_marker(f"jobs/{job.job_id}/job.json") or {}
-    batch = record.get("spec", {}).get("cluster", {}).get("batch", 0)
-    return batch if isinstance(batch, int) else 0
 
 
 def _set(job: Job, batch: int) -> Job:

@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
 
-from cluster.account import Account, advance, closed, settled
+from cluster.account import Account, advance, closed, settled, tried
 from cluster.crew import Crew
 from cluster.diary import Diary
 from cluster.dispatch import State
 from cluster.events import Action, Event, FilmDone
 from cluster.metrics import Meter, Sink
-from cluster.tally import US
+from cluster.tally import US, us_of
 from jobs.bill import Bill, Price, bill_of, columns_of
 from manifests.finished import Finished
 from manifests.ledger import Ledger
@@ -52,14 +52,14 @@ class Noted:
 
 
 class Books:
-    """One run's; `ranks` are those of a gang. However the run ends, its bill is left in the job's folder."""
+    """One run's. However it ends, its bill is left in the job's folder."""
 
     def __init__(
-        self, store: Store, job_id: str, epoch: int, ledger: Ledger, sink: Sink, ranks: int, price: Price
+        self, store: Store, job_id: str, epoch: int, ledger: Ledger, sink: Sink, price: Price
     ) -> None:
         self.store, self.key = store, f"{bills(job_id)}/{epoch:06}.json"
         self.ledger, self.price, self.meter = ledger, price, Meter(sink, job_id)
-        self.account, self.diary = Account(ranks=ranks), Diary()
+        self.account, self.diary = Account(), Diary()
         self.opened, self.began_s, self.film_s = datetime.now(UTC), _clock_s(), 0.0
         self.bill: Bill | None = None
 
@@ -72,9 +72,21 @@ class Books:
         with suppress(OSError, StoreError):  # which may be the very reason for the end
             self.close()
 
-    def hired(self, hire: Callable[[], Crew]) -> Callable[[], Crew]:
-        """As `hire`, a crew whose actions are noted."""
+    def hired(self, hire: Callable[[], Crew], ranks: int) -> Callable[[], Crew]:
+        """As `hire`, a crew whose actions are noted, and whose gangs have so many ranks."""
+        self.account = replace(self.account, ranks=ranks)
         return lambda: Noted(hire(), self._note)
+
+    def tried(self, gang: str, seconds: float, gpu_s: float) -> None:
+        """Bill a window that a gang predicted for nothing but its time."""
+        now_s = self._now_s()
+        self.account = tried(self.account, gpu_s)
+        row = {"event": "ran", "worker": gang, "windows": 1, "seconds": seconds, "gpu_s": gpu_s}
+        self._record([row | {"began_s": max(0.0, now_s - seconds), "ended_s": now_s}])
+
+    def had(self, gpu_s: float) -> None:
+        """Note that gangs which were tried were there for so long."""
+        self.account = replace(self.account, hired_us=self.account.hired_us + us_of(gpu_s, 1))
 
     def event(self, event: Event, state: State) -> None:
         """Take up an event, with the state that follows from it."""

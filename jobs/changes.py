@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cluster.tasks import FilmTasks, Outcome, ShotTask
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks
 from manifests.places import StoreError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.camera import MOVES, SPEEDS, STATIC, parse_camera
 from engine.film import voice
-from engine.film.titles import check_text, draw_title
+from engine.film.shaping import check_text
+from engine.film.titles import draw_title
 from engine.takes import LAST
 from jobs.assets import asset_fault, column_of, given_of
 from jobs.pace import surely_fits, surely_too_long

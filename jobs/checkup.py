@@ -147,7 +147,8 @@ def _room() -> str:
 def _fonts() -> str:
     """Every language's own name can be drawn."""
     from engine.film.languages import NATIVE_NAMES
-    from engine.film.titles import check_text, draw_title
+    from engine.film.shaping import check_text
+    from engine.film.titles import draw_title
 
     for lang, name in NATIVE_NAMES.items():
         report = check_text(name, lang)

@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cluster.machine import BETWEEN_GB_S, GPUS, LATENCY_S, Machine
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 
 EXAMPLES = tuple(
     Path(__file__).parent / "examples" / f"farm_{name}.yaml" for name in ("1x24gb", "8x80gb", "4x8x80gb")

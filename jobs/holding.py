@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.once import marker_key
-from cluster.tasks import SegmentTask, ShotTask
+from cluster.shots import ShotTask
+from cluster.tasks import SegmentTask
 from engine.camera import parse_camera
 from engine.changes import LEFT, Hold, meant_to_change
 from manifests.store import open_store

@@ -28,7 +28,7 @@ from manifests.source import Manifest, read_source
 from manifests.store import Store
 
 if TYPE_CHECKING:
-    from jobs.preview import Size
+    from jobs.size import Size
 
 
 class Invalid(Exception):

@@ -11,8 +11,8 @@ from typing import Any
 from cluster.dispatch import State
 from cluster.events import Event, FilmDone, Lost, Raised, Window
 from cluster.logs import LOG, about
+from cluster.outcomes import Failure
 from cluster.progress import Progress, advance, line
-from cluster.tasks import Failure
 from jobs.job import Job, before
 from jobs.outcome import JobResult
 from jobs.show import EVERY_S, film_lines, opening, trouble

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.events import FilmDone
-from cluster.tasks import VISUAL_ONLY, Failure, Outcome, VersionTask
+from cluster.outcomes import Failure, Outcome
+from cluster.tasks import VISUAL_ONLY, VersionTask
 from jobs.bill import Bill
 
 DONE, TOOL, USAGE, INVALID, SOME_FAILED, FAILED, CANCELLED, TIMED_OUT, STOPPED = range(9)

@@ -11,19 +11,9 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from cluster.tasks import (
-    VISUAL_ONLY,
-    Asset,
-    FilmTasks,
-    GivenTask,
-    MasterTask,
-    Narration,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.identity import Asset, Picture, Sampling
+from cluster.shots import GivenTask, ShotTask
+from cluster.tasks import VISUAL_ONLY, FilmTasks, MasterTask, Narration, SegmentTask, VersionTask
 from engine.camera import Idiom, parse_camera
 from engine.takes import CLIP, LAST, SOURCE
 from engine.timeline import PromptSpan, Shot

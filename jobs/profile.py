@@ -1,15 +1,16 @@
 """What a profile says of how films are drawn: model, sampling, windows, picture, quality, limits, adapters.
 
 Typed defaults in frozen dataclasses; rules that join several fields sit in the smallest class that sees them.
+Decides: what may be said of a model, a picture and a row's limits. Does not decide: what may be said of
+sampling and windows (denoising), of workers (spec), or what a model can do of it (stock_checks).
 """
 
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from engine.cache import CACHES, INTERVAL, REFUSED
-from engine.guidance import SCHEDULES
-from engine.phases import MODES, NOISES
+from jobs.denoising import SamplingSpec, WindowSpec
+from jobs.refusal import SpecError
 
 PRESETS = (
     "ultrafast",
@@ -28,10 +29,6 @@ QUANTISED = ("", "int8", "float8")
 
 AUDIO_HZ = 48_000  # of a film's voice; frames and samples are counted by one clock
 LARGEST_CLOCK = 2**31 - 1  # ticks a second that an MP4 file can hold
-
-
-class SpecError(Exception):
-    """A configuration that cannot be used; the message says which key, and why."""
 
 
 @dataclass(frozen=True)
@@ -84,125 +81,6 @@ class ModelSpec:
             )
         if self.quantise == "float8" and self.dtype not in ("auto", "bfloat16"):
             raise SpecError(f"model.quantise=float8 goes with model.dtype=bfloat16, not {self.dtype}")
-
-
-@dataclass(frozen=True)
-class SamplingSpec:
-    """How long and how strictly a shot is denoised; 0 and "" are the model's own (engine.families.card).
-
-    A guidance_scale of 1 is none. How guidance changes from step to step is as in engine.guidance.
-    cache=taylorseer predicts one of cache_interval steps and carries the others on from those before, which
-    is faster and changes pictures a little (README, "Limits"); an interval of 0 is 2.
-    """
-
-    n_steps: int = 0
-    guidance_scale: float = 0.0
-    scheduler: str = ""
-    guidance_schedule: str = "constant"
-    guidance_start: float = 0.0
-    guidance_stop: float = 1.0
-    guidance_rescale: float = 0.0
-    cache: str = "none"
-    cache_interval: int = 0
-
-    def __post_init__(self) -> None:
-        self._check_cache()
-        if not 0 <= self.n_steps <= 1000:
-            raise SpecError(
-                f"sampling.n_steps={self.n_steps} must lie in 1 to 1000, or be 0 for the model's own"
-            )
-        if not 0 <= self.guidance_scale < math.inf:
-            raise SpecError(
-                f"sampling.guidance_scale={self.guidance_scale} must be 0, for the model's own, or above, "
-                "and finite"
-            )
-        if self.guidance_schedule not in SCHEDULES:
-            raise SpecError(
-                f"sampling.guidance_schedule={self.guidance_schedule!r} must be one of {', '.join(SCHEDULES)}"
-            )
-        if not 0 <= self.guidance_start < self.guidance_stop <= 1:
-            raise SpecError(
-                f"sampling.guidance_start={self.guidance_start}, sampling.guidance_stop={self.guidance_stop} "
-                "must be shares of the steps, from 0 to 1, the first below the second"
-            )
-        if not 0 <= self.guidance_rescale <= 1:
-            raise SpecError(f"sampling.guidance_rescale={self.guidance_rescale} must lie in 0 to 1")
-
-    def _check_cache(self) -> None:
-        """Refuse a step cache that there is not, or what it cannot go together with."""
-        if self.cache in REFUSED:
-            raise SpecError(
-                f"sampling.cache={self.cache} {REFUSED[self.cache]}, and windows change ranks at every step: "
-                "use taylorseer, or none"
-            )
-        if self.cache not in CACHES:
-            raise SpecError(f"sampling.cache={self.cache!r} must be one of {', '.join(CACHES)}")
-        if self.cache == "none":
-            if self.cache_interval:
-                raise SpecError(
-                    f"sampling.cache_interval={self.cache_interval} steps, but sampling.cache=none skips "
-                    "none: set it to taylorseer"
-                )
-        elif self.cache_interval not in (0, *range(2, 11)):
-            raise SpecError(
-                f"sampling.cache_interval={self.cache_interval} steps must lie in 2 to 10, or be 0 "
-                f"for {INTERVAL}"
-            )
-        elif self.guidance_rescale or self.guidance_schedule != "constant":
-            raise SpecError(
-                f"sampling.cache={self.cache} carries predictions on as if guidance were the same at every "
-                f"step: leave guidance_schedule={self.guidance_schedule} at constant and "
-                f"guidance_rescale={self.guidance_rescale} at 0, or set sampling.cache=none"
-            )
-        elif (self.guidance_start, self.guidance_stop) != (0, 1):
-            raise SpecError(
-                f"sampling.cache={self.cache} carries predictions on over the steps at which guidance begins "
-                f"and ends (guidance_start={self.guidance_start}, guidance_stop={self.guidance_stop}): leave "
-                "these at 0 and 1, or set sampling.cache=none"
-            )
-
-
-@dataclass(frozen=True)
-class WindowSpec:
-    """Windows in latent frames, and how they become a shot; a size of 0 takes the model's trained length.
-
-    mode is one of engine.phases, or auto for the one that suits each shot (README, "How it works"). In
-    extend, windows share no more than the model was taught to go on from. noise=freenoise begins blended
-    shots of one prompt from the first window's noise, shuffled. sigma is the share of noise at which windows
-    take over from a draft: more lets them draw more anew, less keeps more of the draft.
-    gangs > 1 widens overlaps until a shot's windows are a multiple of it, where that takes no longer: for a
-    film that has so many gangs to itself, never for a night of many films, whose windows fill every gang
-    anyway. It is no cluster.gangs: the layout is part of a shot, and should outlive tonight's cluster.
-    """
-
-    size: int = 0
-    overlap: int = 4
-    lead_in: int = 1
-    mode: str = "auto"
-    noise: str = "keyed"
-    sigma: float = 0.6
-    gangs: int = 0
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("auto", *MODES):
-            raise SpecError(f"window.mode={self.mode!r} must be one of auto, {', '.join(MODES)}")
-        if self.noise not in NOISES:
-            raise SpecError(f"window.noise={self.noise!r} must be one of {', '.join(NOISES)}")
-        if self.noise != "keyed" and self.mode in ("skeleton", "extend"):
-            raise SpecError(
-                f"window.noise={self.noise} is for blended shots, and window.mode={self.mode} blends none"
-            )
-        if not 0 < self.sigma < 1:
-            raise SpecError(f"window.sigma={self.sigma} must lie between 0 and 1")
-        if self.gangs < 0:
-            raise SpecError(f"window.gangs={self.gangs} must not be negative; 0 leaves overlaps as they are")
-        if self.lead_in < 0 or self.overlap < max(2 * self.lead_in, 1):
-            raise SpecError(
-                f"window.overlap={self.overlap} latent frames must be at least 1 and at least twice "
-                f"window.lead_in={self.lead_in}"
-            )
-        if self.size and self.size <= self.overlap:
-            raise SpecError(f"window.size={self.size} must exceed window.overlap={self.overlap}")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 from cluster.dispatch import GANG
 from cluster.events import Event, FilmDone, Hired, Predicted
+from cluster.outcomes import Failure
 from cluster.quarantine import bundle, deserves, folder
-from cluster.tasks import Failure, ShotTask
+from cluster.shots import ShotTask
 from manifests.store import Store, StoreError
 
 

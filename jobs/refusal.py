@@ -1,6 +1,6 @@
 """What an error means to the person who gave the command: one message, one exit code.
 
-Decides the code by the error's class. Does not decide what is printed where: `jobs.cli` and `jobs.drive` do.
+Decides the code by the error's class. Does not decide what is printed where: `jobs.cli` and `jobs.ending` do.
 """
 
 import os
@@ -12,7 +12,6 @@ from jobs.outcome import FAILED, INVALID, TOOL, UNREACHABLE, USAGE
 
 # By name, because most commands never load these modules; an error of a module that is not loaded cannot be.
 CODES = (
-    ("jobs.profile", "SpecError", USAGE),
     ("manifests.schema", "ManifestError", INVALID),
     ("manifests.places", "StoreError", UNREACHABLE),
     ("cluster.connect", "Unreachable", UNREACHABLE),
@@ -30,10 +29,16 @@ class Refused(Exception):
         self.code = code
 
 
+class SpecError(Exception):
+    """A configuration that cannot be used; the message says which key, and why."""
+
+
 def code_of(error: Exception) -> int:
     """The exit code that an error stands for; 1 if it is none that we foresaw."""
     if isinstance(error, Refused):
         return error.code
+    if isinstance(error, SpecError):
+        return USAGE
     for module, name, code in CODES:
         known = getattr(sys.modules.get(module), name, None)
         if known is not None and isinstance(error, known):

@@ -6,7 +6,7 @@ Nothing is written before the whole manifest is known to be sound and the store 
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from cluster.crew import Crew, Setup
 from cluster.dispatch import State
 from cluster.dropping import ends_early
 from cluster.events import Event, FilmDone
-from cluster.leftovers import finished_checkpoints
 from cluster.loop import render
 from cluster.metrics import Nowhere, Sink
+from cluster.outcomes import Failure, Outcome
 from cluster.shortage import Place
 from cluster.sketch import refusal
-from cluster.tasks import Failure, FilmTasks, Outcome
+from cluster.tasks import FilmTasks
+from cluster.trials import Overseer
 from engine.versions import versions
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
@@ -32,6 +33,7 @@ from jobs.census import work_of_size
 from jobs.changes import leave_note
 from jobs.deadline import DeadlineWatch, due
 from jobs.desk import JobDesk
+from jobs.enrol import enrol, keep_settled, sweep
 from jobs.job import Job, before
 from jobs.journal import Journal
 from jobs.outcome import (
@@ -45,12 +47,12 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
+from jobs.oversight import oversight
 from jobs.picked import picked
 from jobs.quarantine import Quarantine
 from jobs.refusal import Refused
 from jobs.report import write_report
 from jobs.sketch import sketches
-from jobs.spec import as_plain
 from jobs.spool import Spool
 from jobs.takeover import Known, finished, record
 from jobs.takes import note_takes
@@ -65,8 +67,10 @@ from manifests.store import Store, StoreError, open_store
 
 REPORT_KEY = "report/index.html"
 MIB = 1 << 20
-STALE_S = 86_400  # age at which a staged file is a dead writer's
 LEAST_ROOM = 256 * MIB  # free space below which no job is begun
+
+
+Settle = Callable[[Job, Overseer], tuple[Job, Place | None]]
 
 
 class Show(Protocol):
@@ -87,18 +91,19 @@ def run(
     out: str,
     hire: Callable[[Setup], Crew],
     show: Show,
-    place: Place | None = None,
+    settle: Settle = lambda job, _: (job, None),
     sink: Sink | None = None,
 ) -> JobResult:
     """Render a job into `out`. A film's trouble is only its own. Numbers go to the sink, None for nowhere.
 
-    A film whose windows would not fit at `place`, where it is known, fails before anything of it is begun.
+    `settle` is called when this driver has claimed the job: it gives the job with nothing left open, and
+    where its windows must fit, as a film whose windows would not fails before anything of it is begun.
     Raises StoreError if `out` is no use, Refused if the job's id is taken by another manifest.
     """
     store = open_store(out)
     store.probe(LEAST_ROOM)
     with _writing(store):
-        return _run(job, store, hire, show, place, sink or Nowhere())
+        return _run(job, store, hire, show, settle, sink or Nowhere())
 
 
 @contextmanager
@@ -112,23 +117,27 @@ def _writing(store: Store) -> Iterator[None]:
 
 
 def _run(
-    job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, place: Place | None, sink: Sink
+    job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, settle: Settle, sink: Sink
 ) -> JobResult:
     began, done_by = time.monotonic(), due(job)
-    _enrol(store, job)
-    _sweep(store)
+    enrol(store, job)
+    sweep(store)
     epoch = claim_epoch(store, job.job_id)
     if (rival := rival_of(store, job.job_id, epoch)) is not None:
         leave(store, job.job_id, epoch, rival)
         raise Refused(f"{job.job_id} is being rendered by {told(rival)}; this one leaves it to that")
-    setup, cluster = setup_of(job, store.url), job.spec.cluster
     with (
         Heart(store, job.job_id, epoch) as heart,
-        _informed(job, store, epoch) as (job, listing),
         tempfile.TemporaryDirectory(prefix="longtake-job-") as folder,
         Ledger(store, job.job_id, epoch) as ledger,
-        Books(store, job.job_id, epoch, ledger, sink, setup.axes.ranks, price_of(cluster)) as books,
+        Books(store, job.job_id, epoch, ledger, sink, price_of(job.spec.cluster)) as books,
+        ExitStack() as stack,
     ):
+        overseer = oversight(job, store, heart, books)
+        job, place = settle(job, overseer)
+        keep_settled(store, job)
+        setup = setup_of(job, store.url)
+        job, listing = stack.enter_context(_informed(job, store, epoch))
         deadline = DeadlineWatch(store, job.job_id, done_by, before(job))
         show.begin(job)
         spool, journal = Spool(Path(folder, "results.jsonl"), job.job_id, epoch), Journal(listing)
@@ -164,8 +173,8 @@ def _run(
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks)
         there = place if setup.check_memory else None
         refuse = refusal(sketches(job.stocked), setup.axes, there, setup.stage_gpus > 0)
-        crew = books.hired(partial(hire, setup))
-        for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited):
+        crew, spent_gpu_s = books.hired(partial(hire, setup), setup.axes.ranks), overseer.spent_gpu_s
+        for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited, spent_gpu_s):
             publish(store, film)
             note_takes(store, job.job_id, film, picks)
             journal.ended(film, spool.add(books.film(film, list(rows_of(film)))))
@@ -194,26 +203,6 @@ def _informed(job: Job, store: Store, epoch: int) -> Iterator[tuple[Job, Finishi
     listed = None if known.files else finished(store, job.job_id, asked, epoch, job.manifest.n_rows)
     with Finishing(store, job.job_id, asked, epoch) as listing:
         yield replace(job, known=known, listed=listed), listing
-
-
-def _enrol(store: Store, job: Job) -> None:
-    """Record the job under its id. Raises Refused if the id is of another manifest's job."""
-    key, record = f"jobs/{job.job_id}/job.json", _record(job)
-    if store.put_marker(key, record):
-        return
-    other = store.read_marker(key) or {}
-    if other.get("manifest_digest") != record["manifest_digest"]:
-        raise Refused(
-            f"job {job.job_id} in {store.url} is of another manifest, {other.get('manifest')}, or of an "
-            f"older state of it: give another --job-id, or none"
-        )
-
-
-def _sweep(store: Store) -> None:
-    """Remove what killed drivers left: staged files, and checkpoints of shots that are finished."""
-    store.sweep_staging(STALE_S)
-    for key in finished_checkpoints(store):
-        store.remove(key)
 
 
 def publish(store: Store, film: FilmDone) -> None:
@@ -278,16 +267,4 @@ def _invalid(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "json_path": finding.json_path,
         "hint": finding.hint,
-    }
-
-
-def _record(job: Job) -> dict[str, Any]:
-    """What the job is, for `status` and for whoever asks next year how a film was made."""
-    return {
-        "job_id": job.job_id,
-        "manifest": job.manifest.source,
-        "manifest_digest": job.manifest.digest,
-        "films": job.n_films,
-        "versions": versions(),
-        "spec": as_plain(job.spec),
     }

@@ -21,9 +21,9 @@ from rich.progress import Progress as RichProgress
 
 from cluster.dispatch import GANG, State
 from cluster.events import Event, FilmDone, Lost, Raised
+from cluster.outcomes import Failure, Outcome
 from cluster.progress import Progress, advance, clock, eta_s, line
 from cluster.shares import GIVEN_UP
-from cluster.tasks import Failure, Outcome
 from jobs.bill import spoken
 from jobs.job import Job, before, whole
 from jobs.outcome import JobResult
@@ -42,7 +42,7 @@ def utc_now() -> datetime:
 def make_show(
     stream: TextIO, *, interactive: bool | None = None, where: str = "", now: Now = utc_now
 ) -> "Lines | Bars":
-    """A Show that writes to `stream`; close it before anything else is written there.
+    """A Show that writes to `stream`; once it has begun, close it before anything else is written there.
 
     `interactive` None means: if the stream is a terminal that can move its cursor. `where` tells people
     where films are rendered and where they go.

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from engine.camera import parse_camera
-from engine.film.titles import Extent, extent_of, room_em
+from engine.film.shaping import Extent, extent_of
+from engine.film.titles import room_em
 from engine.takes import CLIP, FIRST, LAST, SOURCE
 from jobs.assets import column_of
 from jobs.pace import surely_fit
 from jobs.profile import Profile
-from manifests.bounds import whole_frames
 from manifests.findings import Level, Levels, floats
 from manifests.texts import coded, given, places, taken, words
+from manifests.times import whole_frames
 
 WORDS = 65_536  # remembered
 SPACE_EM = 0.35  # more than a space is wide in any of the typefaces

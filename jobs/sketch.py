@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from cluster.choose import Strand, Work
+from cluster.identity import Model
 from cluster.sketch import Load, Sketch, shape_of, sketch_of
-from cluster.tasks import Model
 from engine.families.denoiser import denoiser_of
 from engine.families.published import Published
 from jobs.stock import Stock

@@ -1,6 +1,7 @@
 """What a job is told: typed defaults, then a YAML file, then `key.sub=value`. Alone in knowing OmegaConf.
 
-The result is frozen. What a profile says is in jobs.profile; here are the workers, and the job as a whole.
+The result is frozen. What a profile says is in jobs.profile and jobs.denoising; here are the workers,
+and the job as a whole.
 """
 
 import math
@@ -16,7 +17,8 @@ from yaml import YAMLError
 
 from engine.parallel.axes import DEEPSPEED, EXCHANGES
 from jobs.moment import moment
-from jobs.profile import Profile, SpecError
+from jobs.profile import Profile
+from jobs.refusal import SpecError
 
 _BUDGETS = ("budget_gpu_s", "soft_gpu_s", "budget_money", "soft_money", "price_per_gpu_hour")
 _EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", *_BUDGETS)

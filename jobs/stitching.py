@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.tasks import ShotTask
+from cluster.shots import ShotTask
 from engine.phases import Stitch, choose_mode, overlap_for_gangs
 from engine.takes import CLIP, FIRST, LAST, SOURCE
 from engine.timeline import first_pixel, latent_frames

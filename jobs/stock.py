@@ -10,10 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.tasks import (
-    Adapter,
-    Model,
-)
+from cluster.identity import Adapter, Model
 from engine.cache import INTERVAL
 from engine.camera import ENGLISH, Idiom
 from engine.families.card import Card
@@ -27,7 +24,8 @@ from engine.takes import CLIP, FIRST, LAST, SOURCE, Takes
 from jobs.adapters import ending_adapter, stocked_adapters
 from jobs.assets import column_of
 from jobs.folders import Found, find_folder
-from jobs.profile import ModelSpec, Profile, SpecError
+from jobs.profile import ModelSpec, Profile
+from jobs.refusal import SpecError
 from jobs.spec import JobSpec
 from jobs.stock_checks import (
     check_branches,

@@ -13,7 +13,8 @@ from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import ModelFacts
 from engine.families.known import FAMILIES
 from engine.timeline import AHEAD
-from jobs.profile import ModelSpec, SpecError
+from jobs.profile import ModelSpec
+from jobs.refusal import SpecError
 from jobs.spec import ClusterSpec
 from jobs.stitching import DRAFTED, blends_only
 from manifests.sizes import shown

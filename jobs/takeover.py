@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from cluster.identity import RENDERING
 from cluster.progress import Work
-from cluster.tasks import RENDERING
 from jobs.spec import JobSpec, as_asked
 from manifests.findings import Finding
 from manifests.finished import Finished

@@ -28,7 +28,7 @@ def folder(job_id: str, row_id: str) -> str:
 
 def note_takes(store: "Store", job_id: str, film: "FilmDone", picks: "Picks") -> None:
     """Note the takes with which a film was finished, each once. Raises OSError."""
-    from cluster.tasks import Outcome
+    from cluster.outcomes import Outcome
 
     for segment in film.film.master.segments:
         shot, drawn = segment.source.shot, film.results.get(segment.key)

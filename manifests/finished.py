@@ -24,6 +24,7 @@ from manifests.places import StoreError
 from manifests.results import RESULTS
 from manifests.schema import VERSION_KEY, column
 from manifests.sealed import seal, unseal
+from manifests.segments import Segments
 from manifests.store import Store
 
 MAX_FILMS = 1000  # of a segment
@@ -39,7 +40,7 @@ _SEGMENT = re.compile(r"/drv=(\d{6,})/seg-\d{9,}\.parquet$")
 
 
 class Finishing:
-    """The one writer of a driver epoch. Not for several threads."""
+    """The one writer of a driver epoch. Not for several threads. Flushed as in segments."""
 
     def __init__(
         self,
@@ -51,40 +52,14 @@ class Finishing:
         max_films: int = MAX_FILMS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store, self._prefix = store, f"{_folder(job_id, asked)}/drv={epoch:06}"
-        self._max_films, self._clock = max_films, clock
-        self._films: list[list[dict[str, Any]]] = []  # rows of each
-        self._segment, self._oldest_s = 0, 0.0
-        self._sealed: tuple[bytes, int] | None = None  # a segment whose put is not known to have succeeded
+        prefix = f"{_folder(job_id, asked)}/drv={epoch:06}"
+        self._films = Segments(store, prefix, _sealed, max_films, MAX_AGE_S, clock)
+        self.flush_if_due, self.flush = self._films.flush_if_due, self._films.flush
 
     def add(self, place: int, predictions: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take a film that is published, by its place in the manifest. Raises as ``flush``."""
-        if not self._films:
-            self._oldest_s = self._clock()
-        self._films.append([{"place": place, "predictions": predictions, **row} for row in rows])
+        self._films.add([{"place": place, "predictions": predictions, **row} for row in rows])
         self.flush_if_due()
-
-    def flush_if_due(self) -> None:
-        """Flush when enough films wait, or the first has waited long enough. Raises as ``flush``."""
-        late = self._films and self._clock() - self._oldest_s >= MAX_AGE_S
-        if late or len(self._films) >= self._max_films:
-            self.flush()
-
-    def flush(self) -> None:
-        """All films taken so far are listed. Raises OSError (call again), StoreError (another writer)."""
-        while self._films:
-            # Sealed once, as in the ledger: a name may be given away by a put whose reply was lost.
-            self._sealed = self._sealed or (_sealed(self._films), len(self._films))
-            data, count = self._sealed
-            self._put(f"{self._prefix}/seg-{self._segment + 1:09}.parquet", data)
-            self._segment += 1
-            self._sealed = None
-            del self._films[:count]
-
-    def _put(self, key: str, data: bytes) -> None:
-        if not self._store.put_new(key, data) and self._store.read(key) != data:
-            todo = "give every driver an epoch of its own with claim_epoch"
-            raise StoreError("another driver writes this segment", f"{self._store.url}/{key}", todo)
 
     def __enter__(self) -> "Finishing":
         return self

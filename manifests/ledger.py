@@ -30,6 +30,7 @@ from manifests.drivers import me
 from manifests.places import StoreError
 from manifests.schema import VERSION_KEY, column
 from manifests.sealed import seal, unseal
+from manifests.segments import Segments
 from manifests.store import Store
 
 MESSAGE_CHARS = 500
@@ -82,7 +83,7 @@ class Ledger:
     """The one writer of a driver epoch. Not for several threads.
 
     At most ``max_events`` events are unflushed, and none is older than ``max_age_s`` after a call of
-    ``record`` or ``flush_if_due``; call the latter when nothing happens.
+    ``record`` or ``flush_if_due``; call the latter when nothing happens. Flushed as in segments.
     """
 
     def __init__(
@@ -97,11 +98,10 @@ class Ledger:
     ) -> None:
         if max_events < 1:
             raise ValueError(f"max_events is {max_events}, the least is 1")
-        self._store, self._prefix, self._epoch = store, f"jobs/{job_id}/ledger/drv={epoch:06}", epoch
-        self._max_events, self._max_age_s, self._clock = max_events, max_age_s, clock
-        self._events: list[dict[str, Any]] = []
-        self._sealed: tuple[bytes, int] | None = None  # a segment whose put is not known to have succeeded
-        self._oldest_s, self._seq, self._segment, self._closed = 0.0, 0, 0, False
+        prefix = f"jobs/{job_id}/ledger/drv={epoch:06}"
+        self._events = Segments(store, prefix, _sealed, max_events, max_age_s, clock)
+        self.flush_if_due, self.flush = self._events.flush_if_due, self._events.flush
+        self._epoch, self._seq, self._closed = epoch, 0, False
 
     def record(self, **event: object) -> None:
         """Take one event: columns of EVENTS but driver_epoch and seq; `ts` is now unless given.
@@ -113,28 +113,8 @@ class Ledger:
             raise ValueError("the ledger is closed")
         row = _checked(event)
         self.flush_if_due()
-        if not self._events:
-            self._oldest_s = self._clock()
         self._seq += 1
-        self._events.append(row | {"driver_epoch": self._epoch, "seq": self._seq})
-
-    def flush_if_due(self) -> None:
-        """Flush when enough events wait, or the first has waited long enough. Raises as ``flush``."""
-        full = len(self._events) >= self._max_events
-        if full or (self._events and self._clock() - self._oldest_s >= self._max_age_s):
-            self.flush()
-
-    def flush(self) -> None:
-        """All events taken so far are durable. Raises OSError (call again), StoreError (another writer)."""
-        while self._events:
-            # Sealed once and put until it is known to be there: sealing again could add events under
-            # a name that the lost first put has already given away.
-            self._sealed = self._sealed or (_sealed(self._events), len(self._events))
-            data, count = self._sealed
-            self._put(f"{self._prefix}/seg-{self._segment + 1:09}.parquet", data)
-            self._segment += 1
-            self._sealed = None
-            del self._events[:count]
+        self._events.add(row | {"driver_epoch": self._epoch, "seq": self._seq})
 
     def close(self) -> None:
         """Flush and take no more; a second call does nothing. Raises as ``flush``."""
@@ -149,11 +129,6 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _put(self, key: str, data: bytes) -> None:
-        if not self._store.put_new(key, data) and self._store.read(key) != data:
-            todo = "give every driver an epoch of its own with claim_epoch"
-            raise StoreError("another driver writes this segment", f"{self._store.url}/{key}", todo)
 
 
 def iter_events(store: Store, job_id: str) -> Iterator[pa.Table]:
@@ -174,11 +149,6 @@ def iter_events(store: Store, job_id: str) -> Iterator[pa.Table]:
             table = _read_segment(store, key, epoch, seq)
             seq += len(table)
             yield table
-
-
-def read_events(store: Store, job_id: str) -> pa.Table:
-    """All events of a job in one table, ordered by (driver_epoch, seq). Raises as ``iter_events``."""
-    return pa.concat_tables([EVENTS.empty_table(), *iter_events(store, job_id)])
 
 
 @dataclass(frozen=True)

@@ -20,24 +20,15 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # else the other half of the 
 from cluster.crew import Crew, Setup
 from cluster.dispatch import Limits, State
 from cluster.events import Action, Event, FilmDone, Hired, Lost
+from cluster.identity import Model, Picture, Sampling
 from cluster.loop import render
-from cluster.tasks import (
-    VISUAL_ONLY,
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Narration,
-    Outcome,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import VISUAL_ONLY, FilmTasks, MasterTask, Narration, SegmentTask, VersionTask
 from engine.parallel.axes import Axes
 from engine.phases import BLEND, Stitch
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 from manifests.store import open_store
 from tests.s3_server import Proxy, moto_process, s3_through_proxy
 

@@ -142,6 +142,7 @@ def _from_staging(source: Any, _: Any) -> bool:
 POINTS: dict[str, Patch] = {
     "validation": before("jobs.checks:validated"),
     "epoch-claimed": after("jobs.run:claim_epoch"),
+    "settled": after("jobs.run:keep_settled"),
     "plan": before("jobs.job:film_tasks"),
     "prediction": before("cluster.rank:Rank.predict"),
     "checkpoint-half": before("manifests.places:Disk.create", _key("checkpoints/")),

@@ -39,9 +39,12 @@ from cluster.events import (
     Turned,
     Window,
 )
+from cluster.finisher import Finisher
+from cluster.outcomes import Failure
 from cluster.rank import Rank
-from cluster.stages import Decoder, Encoder, Finisher
-from cluster.tasks import Failure, SegmentTask, ShotTask
+from cluster.shots import ShotTask
+from cluster.stages import Decoder, Encoder
+from cluster.tasks import SegmentTask
 
 STAFF = {
     "gang-0": "host-0",

@@ -36,22 +36,14 @@ from cluster.events import (
     Ticked,
     Turned,
 )
-from cluster.tasks import (
-    Failure,
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Outcome,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.identity import Model, Picture, Sampling
+from cluster.outcomes import Failure, Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.parallel.axes import ALONE
 from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 
 N_STEPS = 2
 FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows

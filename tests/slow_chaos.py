@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from cluster.events import Turned
-from cluster.tasks import Outcome
+from cluster.outcomes import Outcome
 from engine.phases import Stitch
 from engine.tensors import from_bytes
 from tests.test_cluster_chaos import Killer, calm_and_struck

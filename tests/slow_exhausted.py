@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.events import Lost, Predicted, Raised
-from cluster.tasks import Failure, Outcome
+from cluster.outcomes import Failure, Outcome
 from tests.test_cluster_exhausted import EVER, Watch
 
 

@@ -19,7 +19,8 @@ from ray.cluster_utils import Cluster
 
 from cluster.crew import Setup
 from cluster.events import Lost, Predicted
-from cluster.remote import RayCrew, draining_nodes
+from cluster.nodes import draining_nodes
+from cluster.remote import RayCrew
 from cluster.tasks import FilmTasks
 from tests.conftest import Lent
 

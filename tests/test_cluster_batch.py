@@ -23,6 +23,7 @@ from engine.parallel.axes import ALONE
 from engine.phases import Course
 from engine.tensors import from_bytes
 from jobs.batch import with_batch
+from jobs.enrol import keep_settled
 from jobs.job import prepare
 from jobs.spec import load_spec
 from manifests.store import open_store
@@ -199,6 +200,6 @@ def test_a_job_with_its_batch_left_open_takes_what_its_store_has_measured_and_ke
     assert on_cpus.spec.cluster.batch == 2
     many, reason = with_batch(job, [{"CPU": 64.0}], store)  # a gang for every window
     assert many.spec.cluster.batch == 1, reason
-    store.put_marker(f"jobs/{job.job_id}/job.json", {"spec": {"cluster": {"batch": 3}}})
+    keep_settled(store, replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, batch=3))))
     kept, reason = with_batch(job, [], store)
     assert kept.spec.cluster.batch == 3 and "when the job began" in reason

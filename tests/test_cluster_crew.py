@@ -13,7 +13,7 @@ from cluster.dispatch import Limits
 from cluster.events import Done, Hired, Replace, Run
 from cluster.loop import render
 from cluster.once import marker_key
-from cluster.tasks import Failure, Outcome
+from cluster.outcomes import Failure, Outcome
 
 
 @pytest.fixture(params=["local", "ray"])

@@ -21,10 +21,7 @@ from cluster.events import (
     Replace,
     Run,
 )
-from cluster.tasks import (
-    Failure,
-    Outcome,
-)
+from cluster.outcomes import Failure, Outcome
 from tests.night import (
     N_STEPS,
     RAN_OUT,

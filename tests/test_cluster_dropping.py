@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from cluster.dropping import Load, ends_early, surplus
 from cluster.events import Budgeted, Held, Ranked, Resumed, Ticked
+from cluster.outcomes import Failure, Outcome
 from cluster.pace import LEAST_S, MARK_S, MARKS, Pace
-from cluster.tasks import Failure, Outcome
 from tests.night import film, first, is_predicting, night_of, results_of, shot_task
 
 LOADS = st.lists(st.builds(Load, st.text(), st.integers(0, 50), st.booleans()), max_size=8).map(

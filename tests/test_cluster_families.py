@@ -4,24 +4,16 @@ import numpy as np
 from diffusers import SkyReelsV2DiffusionForcingPipeline
 from PIL import Image
 
+from cluster.identity import Asset, Model
 from cluster.once import found_file
-from cluster.tasks import (
-    VISUAL_ONLY,
-    Asset,
-    FilmTasks,
-    GivenTask,
-    Layout,
-    MasterTask,
-    Model,
-    Outcome,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.outcomes import Outcome
+from cluster.shots import GivenTask, ShotTask
+from cluster.tasks import VISUAL_ONLY, FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.phases import BLEND, Stitch
 from engine.takes import FIRST
 from engine.tensors import from_bytes
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 from tests import tiny_h3, tiny_skyreels, tiny_svd
 from tests.conftest import PICTURE, SAMPLING
 

@@ -10,8 +10,8 @@ from s3fs.errors import translate_boto_error
 
 from cluster.causes import of_node
 from cluster.crew import judge
+from cluster.outcomes import Failure
 from cluster.shortage import Shortage
-from cluster.tasks import Failure
 from engine.blending import NotFinite
 from engine.faults import gpu_failed
 from engine.memory import ran_out
@@ -93,8 +93,8 @@ def test_a_full_disk_says_what_is_free_and_what_to_do(tmp_path):
 
 
 def test_a_worker_is_lost_with_its_node_only_where_that_is_gone_or_had_notice():
-    assert of_node("gang-0", "a", draining=(), living={"a", "b"}) is None
-    assert of_node("gang-0", "", draining=(), living={"a"}) is None, "it never came to work"
-    lost, gone = of_node("gang-0", "a", (), {"b"}), of_node("gang-0", "a", {"a"}, {"a", "b"})
+    assert of_node("gang-0", "a", draining=(), lives=True) is None
+    assert of_node("gang-0", "", draining=(), lives=False) is None, "it never came to work"
+    lost, gone = of_node("gang-0", "a", (), False), of_node("gang-0", "a", {"a"}, True)
     assert lost is not None and (lost.code, lost.error_class) == ("E912_NODE_LOST", "NODE_LOST")
     assert gone is not None and (gone.code, gone.error_class) == ("E913_PREEMPTED", "PREEMPTED")

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from cluster.logs import FIELDS, LOG, WORK, about, log_as_json, log_as_text, reporting
-from cluster.tasks import Outcome
+from cluster.outcomes import Outcome
 from tests.night import segment_task, shot_task
 
 

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.crew import judge
+from cluster.identity import Model
 from cluster.once import claim, done_once, found, found_file, marker_key
-from cluster.tasks import Model, Outcome, PromptTask
+from cluster.outcomes import Outcome
+from cluster.shots import PromptTask
 from manifests.store import Store, StoreError, open_store
 
 TASK = PromptTask(Model("/models/tiny", "float32", "digest"), "rain", 32)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from cluster.dispatch import Limits, State
 from cluster.events import Admitted
 from cluster.loop import Source, render
+from cluster.outcomes import Failure
 from cluster.picks import MOST, seed_of, with_takes
-from cluster.tasks import Failure
 from jobs.cli import main
 from jobs.spool import Spool
 from manifests.control import give_order

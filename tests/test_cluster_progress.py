@@ -9,23 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.events import Admitted, Done, FilmDone, Hired, Lost, Predicted, Turned, Window
+from cluster.identity import Model, Picture, Sampling
+from cluster.outcomes import Failure, Outcome
 from cluster.progress import RECENT, Progress, Work, advance, eta_s, line
-from cluster.tasks import (
-    Failure,
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Outcome,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 from jobs.census import work_of_size
-from jobs.preview import forecast
+from jobs.size import forecast
 
 N_STEPS, N_PARTS = 3, 2
 FAILURE = Failure("E900_RENDER", "it broke")

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from cluster.events import Predict
+from cluster.identity import Adapter, Asset, Model, Sampling
+from cluster.outcomes import Failure, Scene
 from cluster.plain import from_plain, to_plain
 from cluster.quarantine import deserves
 from cluster.rank import Rank
 from cluster.reproduce import task_of
-from cluster.tasks import Adapter, Asset, Failure, GivenTask, Model, Sampling, Scene, ShotTask
+from cluster.shots import GivenTask, ShotTask
 from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout

@@ -8,10 +8,11 @@ import torch
 
 from cluster.conductor import Request
 from cluster.crew import judge
+from cluster.identity import Model
 from cluster.rank import Rank
 from cluster.shortage import Shortage
+from cluster.shots import PromptTask
 from cluster.stages import Encoder
-from cluster.tasks import Model, PromptTask
 from engine.parallel.axes import Axes
 from engine.parallel.gang import serve_rendezvous
 from engine.tensors import pack

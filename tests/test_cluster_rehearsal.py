@@ -1,6 +1,7 @@
 """Gangs are tried on Ray before a job's axes are settled, and what they took is known to the next job."""
 
 import json
+import time
 
 import pytest
 
@@ -8,6 +9,7 @@ from cluster.calibration import measured
 from cluster.choose import NEAR
 from cluster.crew import Setup
 from cluster.rehearsal import Rehearsal
+from cluster.trials import WARM
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
 from jobs.cli import main
@@ -29,6 +31,24 @@ def told(folder):
     ]
 
 
+class Watching:
+    """An overseer that keeps what it is told, and ends the trials when gangs have predicted so often."""
+
+    def __init__(self, most=10**6):
+        self.most, self.took_gpu_s, self.had_gpu_s, self.ended_s = most, [], [], 0.0
+
+    def took(self, gang, seconds, gpu_s):
+        self.took_gpu_s.append(gpu_s)
+
+    def had(self, gpu_s):
+        self.had_gpu_s.append(gpu_s)
+
+    def goes_on(self, gpu_s=0.0):
+        on = len(self.took_gpu_s) < self.most
+        self.ended_s = self.ended_s or (0.0 if on else time.monotonic())
+        return on
+
+
 @pytest.fixture
 def job_and_machine(tmp_path, tiny_folder):
     (tmp_path / "farm.yaml").write_text(FARM)
@@ -40,17 +60,19 @@ def test_gangs_of_one_and_two_ranks_are_timed_kept_and_told_as_measured(
     job_and_machine, tmp_path, tiny_folder, ray_here, capsys
 ):
     (job, machine), out = job_and_machine, str(tmp_path / "out")
-    asked = []
+    asked, watching = [], Watching()
 
     def rehearse(trials, shot):
         asked.extend(trials)
-        return Rehearsal(Setup(out, str(tmp_path / "identity"), device="cpu"), most_s=900.0)(trials, shot)
+        return Rehearsal(Setup(out, str(tmp_path / "identity"), device="cpu"), watching)(trials, shot)
 
     settled, reason = with_axes(job, machine, open_store(out), rehearse)
     known = measured(open_store(out))
     assert {one.axes for one in asked} == {ALONE, ULYSSES} and len(known) == 2
     assert all(0 < seconds < 60 for seconds in known.values())
     assert "of 2 gangs that were tried, 2 told their time" in reason
+    assert len(watching.took_gpu_s) == 2 * (1 + WARM) and len(watching.had_gpu_s) == 2
+    assert 0 < sum(watching.took_gpu_s) < sum(watching.had_gpu_s)
     one, two = (next(s for key, s in known.items() if f"ulysses{n} cpu" in key) for n in (1, 2))
     assert settled.spec.cluster.ulysses == (2 if two * NEAR < one / 2 else 1)
 
@@ -69,7 +91,17 @@ def test_a_gang_that_fails_or_takes_too_long_tells_nothing_and_the_job_goes_on(
 ):
     (job, machine), out = job_and_machine, str(tmp_path / "out")
     setup = Setup(out, str(tmp_path / "identity"), device="cpu")
-    late = Rehearsal(setup, most_s=0.01)
+    late = Rehearsal(setup, Watching(), most_s=0.01)
     settled, reason = with_axes(job, machine, open_store(out), late)
     assert measured(open_store(out)) == {} and "2 gangs that were tried, 0 told" in reason
     assert settled.spec.cluster.ulysses in (1, 2)
+
+
+def test_trials_that_are_ended_let_their_gang_go_at_once(job_and_machine, tmp_path, ray_here):
+    (job, machine), out = job_and_machine, str(tmp_path / "out")
+    watching = Watching(most=1)
+    rehearsal = Rehearsal(Setup(out, str(tmp_path / "identity"), device="cpu"), watching)
+    with_axes(job, machine, open_store(out), rehearsal)
+    over_s = time.monotonic()
+    assert measured(open_store(out)) == {} and len(watching.took_gpu_s) == len(watching.had_gpu_s) == 1
+    assert watching.ended_s and over_s - watching.ended_s < 10.0

@@ -21,22 +21,14 @@ from cluster.events import (
     Replace,
     Yielding,
 )
+from cluster.identity import Model, Picture, Sampling
+from cluster.outcomes import Failure, Outcome
 from cluster.shortage import Shortage
-from cluster.tasks import (
-    Failure,
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Outcome,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.parallel.axes import ALONE, Axes
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 
 
 def film_of_one_shot() -> FilmTasks:
@@ -66,6 +58,7 @@ class Played:
 def played(monkeypatch):
     """A crew of two gangs and a conductor that is on its canvas's first step."""
     from cluster import remote
+    from cluster.canvases import Canvases
     from cluster.conductor import Turn
 
     play = Played()
@@ -99,8 +92,7 @@ def played(monkeypatch):
     crew = remote.RayCrew.__new__(remote.RayCrew)
     crew.setup, crew.events = Setup("/out", "/id"), deque()
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
-    crew.pending, crew.requests, crew.predictions = {}, {}, {}
-    crew.conductors, crew.openings, crew.hires, crew.causes = {}, {}, {}, {}
+    crew.pending, crew.canvases, crew.hires, crew.causes = {}, Canvases(), {}, {}
     crew.draining, crew.next_look_s, crew.nodes = set(), float("inf"), {}
     crew.part = None
     monkeypatch.setattr(remote.ray, "get", play.get)
@@ -139,7 +131,7 @@ def test_a_conductor_that_dies_in_the_batch_of_a_last_prediction_costs_no_more_t
     assert [type(event) for event in events] == [Predicted, Lost]
     feed(*events)
     assert all(canvas.step == -1 for canvas in state.canvases.values())
-    assert crew.requests == {} and crew.predictions == {}
+    assert crew.canvases.requests == {} and crew.canvases.predictions == {}
     feed(*settle(*crew.pending))
     assert "conduct-0" in state.workers, "another stands in its place"
 
@@ -193,7 +185,7 @@ def test_a_worker_whose_node_is_gone_is_lost_with_its_node_and_one_that_died_alo
     played, monkeypatch
 ):
     crew, errors, play = played
-    monkeypatch.setattr("cluster.remote.living_ids", lambda: {"node-a"})
+    monkeypatch.setattr("cluster.remote.lives", {"node-a"}.__contains__)
     for worker, node in (("gang-0", "node-b"), ("gang-1", "node-a")):
         crew.nodes[worker] = node
         dead = play.ref(errors.RayActorError())
@@ -236,7 +228,7 @@ def test_a_worker_that_is_late_is_lost_once_however_many_calls_it_owes(played, m
 
 
 def crew_call(worker, key, **more):
-    from cluster.remote import Call
+    from cluster.calls import Call
 
     return Call(worker, key, lambda _: None, **more)
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.events import Lost, Predict, Replace, Yielding
+from cluster.outcomes import Failure
 from cluster.shares import STALE_S, Claim, Holding, Shares, allowed, rearranged, targets
-from cluster.tasks import Failure
 from tests.night import film, night_of, shot_task, workers
 
 CLAIMS = st.dictionaries(

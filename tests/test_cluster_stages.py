@@ -9,9 +9,14 @@ import numpy as np
 import torch
 
 from cluster.conductor import Conductor
+from cluster.finisher import Finisher
+from cluster.identity import Model, Picture, Sampling
+from cluster.loaded import LoadedPart
 from cluster.once import claim
-from cluster.stages import Decoder, Finisher, LoadedPart
-from cluster.tasks import MasterTask, Model, Outcome, Picture, Sampling, SegmentTask, ShotTask
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
+from cluster.stages import Decoder
+from cluster.tasks import MasterTask, SegmentTask
 from engine.chalk.scenes import Landscape
 from engine.chalk.teacher import FPS
 from engine.changes import LEFT, Hold

@@ -8,25 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.tasks import (
-    Adapter,
-    Asset,
-    FilmTasks,
-    GivenTask,
-    Layout,
-    MasterTask,
-    Model,
-    Narration,
-    Picture,
-    PromptTask,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.identity import Adapter, Asset, Model, Picture, Sampling
+from cluster.shots import GivenTask, PromptTask, ShotTask
+from cluster.tasks import FilmTasks, MasterTask, Narration, SegmentTask, VersionTask
 from engine.phases import Stitch
 from engine.takes import CLIP, FIRST
 from engine.timeline import PromptSpan, Shot, first_pixel
+from engine.windows import Layout
 
 GOLDEN = {
     "prompt": "26b8f9368a35227df0b5e82724ff0e4f",
@@ -280,5 +268,5 @@ def test_keys_are_the_same_in_every_process_and_every_release():
     keys = {task.kind: task.key for task in one_of_each()}
     assert keys == GOLDEN, (
         "keys have changed, so nothing rendered before will be found again. If that is meant, and artefacts "
-        f"change as well, raise cluster.tasks.RENDERING; then run this test again and let GOLDEN be {keys}"
+        f"change as well, raise cluster.identity.RENDERING; then run this test again and let GOLDEN be {keys}"
     )

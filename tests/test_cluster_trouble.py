@@ -31,7 +31,7 @@ from cluster.events import (
 from cluster.events import Fared as Timed
 from cluster.hosts import FORGIVEN_S
 from cluster.loop import render
-from cluster.tasks import Failure, Outcome
+from cluster.outcomes import Failure, Outcome
 from engine.parallel.axes import ALONE
 from manifests.store import open_store
 from tests.night import (

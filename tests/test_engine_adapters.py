@@ -9,8 +9,8 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline, WanPipeline
 from safetensors.torch import load_file, save_file
 
 from cluster.conductor import Request
+from cluster.identity import Model
 from cluster.rank import Rank
-from cluster.tasks import Model
 from engine.families.adapter_files import check_fit, shapes_of, weights_of
 from engine.families.adapters import adapt
 from engine.families.loading import LEFT_OUT, load_part

@@ -13,7 +13,7 @@ from engine.families.facts import read_idiom
 from engine.families.known import FAMILIES
 from engine.families.world import words_of
 from jobs.plan import film_tasks
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stock import stock
 

@@ -13,7 +13,7 @@ from diffusers.video_processor import VideoProcessor
 
 from engine import decode
 from engine.blending import NotFinite
-from engine.decode import frames_uint8, n_latent_frames, n_pixel_frames, stream_decode
+from engine.decode import frames_uint8, n_latent_frames, stream_decode
 from tests.tiny_vaes import make_cogvideox
 
 
@@ -49,8 +49,7 @@ def test_the_stream_is_the_whole_decode_bit_for_bit(vae: Any, n_frames: int) -> 
     z = latents(n_frames)
     pixels = streamed(vae, z)
     assert torch.equal(pixels, whole(vae, z))
-    assert pixels.shape == (1, 3, n_pixel_frames(n_frames), 32, 48)
-    assert pixels.shape[2] == 4 * (n_frames - 1) + 1
+    assert pixels.shape == (1, 3, 4 * (n_frames - 1) + 1, 32, 48)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -151,11 +150,9 @@ def test_a_chunk_with_nan_is_no_black_picture():
         frames_uint8(chunk)
 
 
-def test_frame_arithmetic_round_trips_and_refuses_the_rest() -> None:
-    assert [n_pixel_frames(n) for n in (1, 2, 13)] == [1, 5, 49]
-    assert all(n_latent_frames(n_pixel_frames(n, c), c) == n for n in range(1, 40) for c in (4, 8))
+def test_pixel_frames_are_of_whole_latent_frames_after_the_first_or_are_refused() -> None:
+    assert [n_latent_frames(n) for n in (1, 5, 49)] == [1, 2, 13]
+    assert all(n_latent_frames(c * (n - 1) + 1, c) == n for n in range(1, 40) for c in (4, 8))
     for bad in (0, -3, 2, 48):
         with pytest.raises(ValueError):
             n_latent_frames(bad)
-    with pytest.raises(ValueError):
-        n_pixel_frames(0)

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.film import titles
+from engine.film import shaping, titles
 from engine.film.captions import iso_639_2
-from engine.film.titles import check_text, draw_title
+from engine.film.shaping import check_text
+from engine.film.titles import draw_title
 
 REGENERATE = "PYTHONPATH=. .venv/bin/python tests/test_engine_film_titles.py"
 LINES = {
@@ -64,7 +65,7 @@ def measure(lang: str) -> tuple[float, int, int, int, int]:
 
 
 def glyphs(text: str, lang: str) -> list[int]:
-    return [glyph.id for glyph in titles._set_line(titles._itemise(text, lang), lang).glyphs]
+    return [glyph.id for glyph in shaping.set_line(shaping.itemise(text, lang), lang).glyphs]
 
 
 @pytest.mark.parametrize("lang", LINES)
@@ -82,8 +83,8 @@ def test_each_test_line_is_drawn_as_it_was_when_it_was_looked_at(lang: str) -> N
 
 
 def test_every_language_with_titles_has_an_mp4_code() -> None:
-    assert all(iso_639_2(code) for code in titles._FONTS)
-    assert {lang.split("-")[0] for lang in LINES} == set(titles._FONTS)
+    assert all(iso_639_2(code) for code in shaping.FONTS)
+    assert {lang.split("-")[0] for lang in LINES} == set(shaping.FONTS)
 
 
 @pytest.mark.parametrize("text", ["ि जल", "जल ि", "ाजल"])
@@ -131,7 +132,7 @@ def test_a_conjunct_is_drawn_as_one_sign() -> None:
 
 
 def test_tamil_vowel_signs_stand_on_both_sides_of_their_letter() -> None:
-    font = titles._font("NotoSansTamil[wght].ttf")
+    font = shaping.opened_font("NotoSansTamil[wght].ttf")
     assert glyphs("மௌ", "ta") == [font.get_nominal_glyph(ord(sign)) for sign in "ெம\u0bd7"]
 
 
@@ -140,7 +141,7 @@ def test_the_language_chooses_between_forms_of_one_script() -> None:
 
 
 def test_urdu_begins_at_the_right() -> None:
-    line = titles._set_line(titles._itemise("جل A", "ur"), "ur")
+    line = shaping.set_line(shaping.itemise("جل A", "ur"), "ur")
     assert line.glyphs[0].font == "NotoSans[wght].ttf" and line.glyphs[-1].font.startswith("NotoNastaliq")
 
 
@@ -152,15 +153,15 @@ WORDS = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(WORDS, st.sampled_from(["hi", "ta", "en"]))
 def test_wrapping_loses_one_space_and_nothing_else(words: list[str], lang: str) -> None:
-    one, two = titles._layouts(titles._itemise(" ".join(words), lang), lang)
+    one, two = titles._layouts(shaping.itemise(" ".join(words), lang), lang)
     whole, parts = (Counter((g.font, g.id) for line in lines for g in line.glyphs) for lines in (one, two))
     assert len(two) == 2 and not parts - whole
     ((font, glyph),) = (whole - parts).elements()
-    assert glyph == titles._font(font).get_nominal_glyph(ord(" "))
+    assert glyph == shaping.opened_font(font).get_nominal_glyph(ord(" "))
 
 
 def test_a_danda_is_not_wrapped_away_from_its_word() -> None:
-    clusters = titles._itemise("जल चक्र ।", "hi")
+    clusters = shaping.itemise("जल चक्र ।", "hi")
     assert [cluster.text for cluster in clusters].count(" ") == 1
 
 
@@ -232,7 +233,7 @@ def test_fonts_are_the_files_that_were_vendored() -> None:
     sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
     assert {path.name for path in folder.iterdir()} == set(sums) | {"SHA256SUMS"}
     assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sums} == sums
-    assert set(titles._ALL) | {"OFL.txt"} == set(sums)
+    assert set(shaping.ALL_FONTS) | {"OFL.txt"} == set(sums)
 
 
 def test_the_gate_needs_no_torch() -> None:

@@ -21,18 +21,9 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 from transformers import T5Config, T5EncoderModel
 
-from cluster.tasks import (
-    VISUAL_ONLY,
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.identity import Model, Picture, Sampling
+from cluster.shots import ShotTask
+from cluster.tasks import VISUAL_ONLY, FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.chalk.tokens import build_tokenizer
 from engine.denoise import denoise_here
 from engine.families.facts import ModelFacts, read_facts
@@ -41,6 +32,7 @@ from engine.families.variants import PICTURE
 from engine.takes import BESIDE, FIRST
 from engine.tensors import from_bytes
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 from tests.drivers import answers, given_of, name_of
 from tests.tiny_vaes import make_cogvideox
 

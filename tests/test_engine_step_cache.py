@@ -17,16 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.conductor import Conductor
+from cluster.identity import Model, Sampling
 from cluster.rank import Rank
+from cluster.shots import ShotTask
 from cluster.stages import Encoder
-from cluster.tasks import Layout, Model, Sampling, ShotTask
 from engine.cache import WARM_UP, StepCache, Trend
 from engine.denoise import answer_here, denoise_shot
 from engine.families.loading import load_part, new_canvas
 from engine.phases import MODES, Stitch, course_of
 from engine.tensors import from_bytes, to_bytes
 from engine.timeline import Part, PromptSpan, Shot
-from engine.windows import Window
+from engine.windows import Layout, Window
 from manifests.store import open_store
 from tests.test_engine_stitch import SCHEDULERS, stitcher, whole_window
 from tests.tiny_wan import KINDS, make_pipeline

@@ -29,7 +29,7 @@ from engine.takes import BEGINNING, WHOLE
 from engine.tensors import from_bytes, to_bytes
 from engine.timeline import PromptSpan, Shot, prompt_weights
 from engine.windows import Layout
-from jobs.profile import WindowSpec
+from jobs.denoising import WindowSpec
 from tests.worlds import Identities, Motion
 
 COGVIDEOX = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cluster.tasks import Adapter
+from cluster.identity import Adapter
 from engine.camera import Camera
 from engine.families.adapter_files import weights_of
 from jobs.adapters import shot_adapters

@@ -9,10 +9,11 @@ from cluster.events import Fared
 from cluster.trials import WARM
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
-from jobs.drive import with_open_axes
+from jobs.enrol import keep_settled
 from jobs.farm import load_farm
 from jobs.job import prepare
-from jobs.spec import as_plain, load_spec
+from jobs.settle import with_open_axes
+from jobs.spec import load_spec
 from manifests.store import open_store
 from tests.test_cluster_rehearsal import FARM, told
 from tests.test_jobs_explain import many_films, predicted
@@ -52,7 +53,7 @@ def test_a_job_that_goes_on_keeps_its_axes_whatever_was_measured_meanwhile(tmp_p
     job, store = job_of(4), open_store(str(tmp_path / "out"))
     begun = replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, ulysses=2)))
     assert with_axes(job, farm, store)[0].spec.cluster.ulysses == 1
-    store.put_marker(f"jobs/{job.job_id}/job.json", {"spec": as_plain(begun.spec)})
+    keep_settled(store, begun)
     again, reason = with_axes(job, farm, store)
     assert again.spec.cluster.ulysses == 2 and reason == "as when the job began"
     elsewhere, reason = with_axes(job, replace(farm, gpus=1), store)  # where no such gang is possible
@@ -64,13 +65,13 @@ def test_gangs_are_tried_unless_the_configuration_says_not_to(
     tmp_path, tiny_folder, monkeypatch, words, tried
 ):
     asked = []
-    monkeypatch.setattr("cluster.remote.living_nodes", lambda: [])
+    monkeypatch.setattr("cluster.nodes.living_nodes", lambda: [])
     monkeypatch.setattr("cluster.topology.machine_of", lambda nodes: None)
     monkeypatch.setattr(
         "jobs.axes.with_axes", lambda job, machine, store, rehearse: asked.append(rehearse) or (job, "")
     )
     job = prepare(many_films(tmp_path, 1), load_spec(None, [*told(tiny_folder), *words]))
-    with_open_axes(job, str(tmp_path / "out"))
+    with_open_axes(job, str(tmp_path / "out"), None)
     assert [one is not None for one in asked] == [tried]
 
 

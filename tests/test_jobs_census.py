@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.census import census
 from jobs.distinct import Distinct
 from jobs.plan import film_tasks
-from jobs.preview import Size, forecast
+from jobs.size import Size, forecast
 from jobs.spec import load_spec
 from jobs.stock import Stock, stock
 from manifests.findings import Levels

@@ -4,7 +4,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from cluster.tasks import Asset, GivenTask, Outcome
+from cluster.identity import Asset
+from cluster.outcomes import Outcome
+from cluster.shots import GivenTask
 from engine.takes import LAST
 from engine.timeline import PromptSpan
 from jobs.changes import changes, leave_note

@@ -12,7 +12,7 @@ from cluster.dispatch import Limits, State, decide
 from cluster.events import Ended, Held, Ranked, Resumed
 from cluster.loop import render
 from cluster.orders import CANCELLED, KINDS, checked, event_of, selects
-from cluster.tasks import Failure
+from cluster.outcomes import Failure
 from jobs.cli import main
 from manifests.control import Orders, give_order
 from manifests.store import open_store

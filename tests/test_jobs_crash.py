@@ -52,6 +52,7 @@ TASKS, ARTEFACTS = 10, 3 + 2 + 2 + 2 + 4
 PASSED = {
     "validation": 1,
     "epoch-claimed": 1,
+    "settled": 1,
     "prediction": STEPS * SHOTS * WINDOWS,
     "checkpoint-half": (STEPS - 1) * SHOTS,
     "checkpoint": (STEPS - 1) * SHOTS,

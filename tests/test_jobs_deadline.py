@@ -18,7 +18,7 @@ from jobs.budget import hard_gpu_s, ordered_gpu_s, soft_gpu_s
 from jobs.cli import main
 from jobs.deadline import DeadlineWatch
 from jobs.moment import moment, told
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from manifests.store import open_store
 from tests.night import film, shot_task

@@ -10,7 +10,8 @@ import pytest
 from engine.chalk.captions import vocabulary
 from engine.chalk.tokens import MAX_TOKENS
 from engine.film import voice
-from engine.film.titles import check_text, draw_title
+from engine.film.shaping import check_text
+from engine.film.titles import draw_title
 from jobs.checks import check
 from jobs.cli import main
 from jobs.plan import frames_of

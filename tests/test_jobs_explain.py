@@ -16,11 +16,10 @@ from engine.families.denoiser import read_denoiser
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
 from jobs.cli import main
-from jobs.drive import with_open_axes
 from jobs.farm import EXAMPLES, load_farm
 from jobs.job import prepare
-from jobs.profile import SpecError
-from jobs.refusal import code_of
+from jobs.refusal import SpecError, code_of
+from jobs.settle import with_open_axes
 from jobs.spec import load_spec
 from manifests.store import open_store
 
@@ -284,13 +283,13 @@ def test_a_driver_chooses_for_the_gpus_that_ray_tells_of_and_says_why(
     tmp_path, tiny_folder, monkeypatch, branches_apart, capsys
 ):
     node = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
-    monkeypatch.setattr("cluster.remote.living_nodes", lambda: [node])
+    monkeypatch.setattr("cluster.nodes.living_nodes", lambda: [node])
     folder = f"profiles.chalk.model.folder={tiny_folder}"
     job = prepare(many_films(tmp_path, 1), load_spec(None, [folder, "cluster.cfg=0"]))
-    assert with_open_axes(job, str(tmp_path / "out")).spec.cluster.cfg == 2
+    assert with_open_axes(job, str(tmp_path / "out"), None).spec.cluster.cfg == 2
     assert re.match(r"gangs  cfg 2: the job is \d\.\d\d times as fast", capsys.readouterr().out)
     settled = prepare(many_films(tmp_path, 1), load_spec(None, [folder]))
-    assert with_open_axes(settled, str(tmp_path / "out")) is settled
+    assert with_open_axes(settled, str(tmp_path / "out"), None) is settled
 
 
 def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):

@@ -15,11 +15,11 @@ import pytest
 
 from cluster.copies import outlined, whole
 from cluster.crew import judge
-from cluster.tasks import Model
+from cluster.identity import Model
 from engine.families.files import folder_digest
 from jobs.cli import main
 from jobs.folders import find_folder
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stock import Stock, check_models, stock
 from manifests.mirror import Changed

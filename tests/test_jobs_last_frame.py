@@ -17,7 +17,7 @@ from engine.tensors import from_bytes
 from engine.timeline import latent_frames
 from jobs.cli import main
 from jobs.plan import film_tasks
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stitching import unending
 from jobs.stock import stock

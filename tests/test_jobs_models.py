@@ -12,7 +12,7 @@ from engine.families.known import FAMILIES
 from engine.families.loading import load_part
 from engine.families.published import TABLE, published
 from jobs.cli import main
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stock import stock
 

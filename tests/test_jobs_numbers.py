@@ -11,10 +11,10 @@ import pytest
 
 from cluster.rank import Rank
 from jobs.cli import main
-from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import open_store
 from tests.test_jobs_run import PROFILE, film, shot
+from tests.test_manifests_ledger import events_of
 
 PRICED = ("cluster.price_per_gpu_hour=3.6", "cluster.currency=EUR")  # 0.001 a second
 
@@ -111,7 +111,7 @@ def test_a_trace_is_of_the_format_and_no_worker_is_at_two_things_at_once(rendere
     begun = [event["id"] for event in events if event["ph"] == "b"]
     assert sorted(begun) == sorted(e["id"] for e in events if e["ph"] == "e") and len(set(begun)) == 3
     assert {"busy", "idle"} == next(e["args"].keys() for e in events if e["ph"] == "C")
-    rows = read_events(open_store(rendered.out), result["job_id"]).to_pylist()
+    rows = events_of(open_store(rendered.out), result["job_id"]).to_pylist()
     n_done = sum(row["event"] == "done" for row in rows)
     assert sum(e["ph"] in "Xb" and "windows" not in e["name"] for e in events) == n_done
 

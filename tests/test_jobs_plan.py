@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from cluster.tasks import VISUAL_ONLY, FilmTasks, Model
+from cluster.identity import Model
+from cluster.tasks import VISUAL_ONLY, FilmTasks
 from engine.cache import INTERVAL
 from engine.changes import Hold
 from engine.families.card import Card
@@ -20,9 +21,11 @@ from engine.families.facts import ModelFacts, card_of, read_card
 from engine.families.published import published
 from engine.families.published_parts import SVD
 from engine.takes import CLIP, FIRST
+from jobs.denoising import WindowSpec
 from jobs.models import checkpoint_of
 from jobs.plan import film_tasks, fps_of, frames_of
-from jobs.profile import ModelSpec, Profile, QualitySpec, SpecError, WindowSpec
+from jobs.profile import ModelSpec, Profile, QualitySpec
+from jobs.refusal import SpecError
 from jobs.spec import ClusterSpec, load_spec
 from jobs.stitching import blends_only
 from jobs.stock import LANGUAGES, Stock, completed, limits_of, settled, stock, stock_published

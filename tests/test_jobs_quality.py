@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cluster.identity import Asset
 from cluster.once import claim
-from cluster.tasks import Asset, GivenTask, Outcome
+from cluster.outcomes import Outcome
+from cluster.shots import GivenTask
 from engine.film.encode import encode_segment
 from engine.quality.plot import draw_quality
 from engine.takes import CLIP

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import open_store
+from tests.test_manifests_ledger import events_of
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -119,6 +119,6 @@ def test_a_job_is_submitted_stopped_and_completed_by_submitting_it_again(head, t
     rows = read_results(store).to_pylist()
     assert {row["status"] for row in rows} == {"done"}
     assert all((out / row["output_uri"]).is_file() for row in rows)
-    events = read_events(store, result["job_id"]).to_pylist()
+    events = events_of(store, result["job_id"]).to_pylist()
     again = {e["task_key"] for e in events if e["driver_epoch"] == 2 and e["event"] == "done"}
     assert not again & {Path(key).stem for key in before}, "nothing that had a marker was rendered twice"

@@ -23,8 +23,8 @@ from PIL import Image
 
 from cluster import shortage
 from cluster.local import LocalCrew
+from cluster.shots import PromptTask
 from cluster.stages import Decoder
-from cluster.tasks import PromptTask
 from engine import phases
 from engine.canvas import Canvas
 from engine.film.encode import encode_segment
@@ -32,14 +32,14 @@ from engine.film.provenance import verify
 from engine.memory import Free
 from engine.tensors import from_bytes
 from jobs.cli import main
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stock import stock
-from manifests.ledger import read_events
 from manifests.results import read_results
 from manifests.store import Store, open_store
 from tests import tiny_wan
 from tests.test_engine_parity_pictures import KINDS
+from tests.test_manifests_ledger import events_of
 
 PROFILE = {
     "sampling.n_steps": 2,
@@ -278,7 +278,7 @@ def test_the_record_says_what_was_asked_and_how_it_ended(night: Night) -> None:
     assert job["manifest_digest"] == hashlib.blake2b(manifest, digest_size=32).hexdigest()
     assert job["spec"]["profiles"]["chalk"]["sampling"]["n_steps"] == 2
     assert night.store.read_marker(f"jobs/{result['job_id']}/ended/000001.json") == result
-    events = read_events(night.store, result["job_id"]).to_pylist()
+    events = events_of(night.store, result["job_id"]).to_pylist()
     done = {event["task_key"] for event in events if event["event"] == "done"}
     assert done == {key for _, key in night.done()}
     assert "a river" not in json.dumps(job), "a prompt in the record"

@@ -10,25 +10,17 @@ import pytest
 
 from cluster.dispatch import Limits, decide
 from cluster.events import Admitted, FilmDone, Hired, Lost, Predicted, Raised, Turned, Window
+from cluster.identity import Model, Picture, Sampling
+from cluster.outcomes import Failure, Outcome
+from cluster.shots import ShotTask
 from cluster.state import State
-from cluster.tasks import (
-    Failure,
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Outcome,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 from jobs.census import work_of_size
 from jobs.outcome import JobResult
-from jobs.preview import forecast
 from jobs.show import Bars, Lines, closing_lines, make_show, one_line
+from jobs.size import forecast
 
 N_STEPS = 10
 LATE = Failure("E801_STORE", "disk\rfull\x1b[31m\nnow", "make room")

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.film import voice
-from engine.film.titles import _ALL, _font, draw_title
+from engine.film.shaping import ALL_FONTS, opened_font
+from engine.film.titles import draw_title
 from jobs import checks, sifting
 from jobs.pace import _PACE, surely_fit, surely_fits
 from jobs.spec import load_spec
@@ -75,9 +76,9 @@ def test_titles_of_ordinary_words_are_known_to_fit():
 
 
 def test_every_typeface_has_ten_digits_of_one_width():
-    for name in _ALL:
-        glyphs = [_font(name).get_nominal_glyph(ord(digit)) for digit in "0123456789"]
-        widths = {_font(name).get_glyph_h_advance(glyph) for glyph in glyphs if glyph}
+    for name in ALL_FONTS:
+        glyphs = [opened_font(name).get_nominal_glyph(ord(digit)) for digit in "0123456789"]
+        widths = {opened_font(name).get_glyph_h_advance(glyph) for glyph in glyphs if glyph}
         assert None in glyphs or 0 in glyphs or len(widths) == 1, name
 
 

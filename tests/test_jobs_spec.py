@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.profile import SpecError
+from jobs.refusal import SpecError
 from jobs.spec import JobSpec, as_plain, load_spec
 
 REFUSED = [

@@ -13,7 +13,7 @@ import jobs.job
 import jobs.run
 from cluster.events import Done, Hired, Open, Run
 from cluster.once import claim
-from cluster.tasks import Outcome
+from cluster.outcomes import Outcome
 from cluster.upstream import MADE
 from jobs.job import before, prepare
 from jobs.run import run

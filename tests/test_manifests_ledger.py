@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from manifests.ledger import EVENTS, FINAL, KINDS, Ledger, claim_epoch, fold, iter_events, read_events
+from manifests.ledger import EVENTS, FINAL, KINDS, Ledger, claim_epoch, fold, iter_events
 from manifests.store import Store, StoreError, open_store
 
 SPAWN = mp.get_context("spawn")
@@ -43,6 +43,11 @@ def three_segments(store: Store) -> Store:
     return store
 
 
+def events_of(store: Store, job_id: str) -> pa.Table:
+    """All events of a job in one table."""
+    return pa.concat_tables([EVENTS.empty_table(), *iter_events(store, job_id)])
+
+
 def _numbers(table: pa.Table) -> list[tuple[int, int]]:
     return list(zip(table["driver_epoch"].to_pylist(), table["seq"].to_pylist(), strict=True))
 
@@ -54,7 +59,7 @@ def test_events_come_back_with_every_value_in_epoch_and_seq_order(store: Store) 
         with Ledger(store, "night", epoch) as ledger:
             ledger.record(**given)
             ledger.record(event="lost", worker="g2")
-    table = read_events(store, "night")
+    table = events_of(store, "night")
     assert table.schema.equals(EVENTS, check_metadata=True)
     assert _numbers(table) == [(1, 1), (1, 2), (2, 1), (2, 2), (10, 1), (10, 2)]
     first = table.to_pylist()[0]
@@ -63,8 +68,8 @@ def test_events_come_back_with_every_value_in_epoch_and_seq_order(store: Store) 
 
 
 def test_job_without_events_has_an_empty_ledger(store: Store) -> None:
-    assert read_events(store, "night").num_rows == 0
-    assert fold(read_events(store, "night")).totals.events == dict.fromkeys(KINDS, 0)
+    assert events_of(store, "night").num_rows == 0
+    assert fold(events_of(store, "night")).totals.events == dict.fromkeys(KINDS, 0)
 
 
 def test_every_column_carries_unit_and_doc() -> None:
@@ -77,13 +82,13 @@ def test_full_buffer_and_old_events_are_flushed(store: Store) -> None:
     ledger = Ledger(store, "night", 1, max_events=3, max_age_s=5.0, clock=clock)
     for _ in range(4):
         ledger.record(event="started")
-    assert read_events(store, "night").num_rows == 3
+    assert events_of(store, "night").num_rows == 3
     clock.now_s = 4.9
     ledger.flush_if_due()
-    assert read_events(store, "night").num_rows == 3
+    assert events_of(store, "night").num_rows == 3
     clock.now_s = 5.0
     ledger.flush_if_due()
-    assert read_events(store, "night").num_rows == 4
+    assert events_of(store, "night").num_rows == 4
 
 
 def test_close_flushes_once_and_ends_recording(store: Store) -> None:
@@ -100,7 +105,7 @@ def test_failing_driver_still_leaves_its_events(store: Store) -> None:
     with pytest.raises(RuntimeError), Ledger(store, "night", 1) as ledger:
         ledger.record(event="started")
         raise RuntimeError
-    assert read_events(store, "night").num_rows == 1
+    assert events_of(store, "night").num_rows == 1
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_event_that_does_not_fit_is_refused_and_not_taken(
         with pytest.raises(ValueError, match=match):
             ledger.record(**event)
         ledger.record(event="started")
-    assert _numbers(read_events(store, "night")) == [(1, 1)]
+    assert _numbers(events_of(store, "night")) == [(1, 1)]
 
 
 def test_long_or_odd_message_is_kept_as_500_characters(store: Store) -> None:
@@ -131,7 +136,7 @@ def test_long_or_odd_message_is_kept_as_500_characters(store: Store) -> None:
         ledger.record(event="failed", message="न" * 501)
         ledger.record(event="failed", message="न" * 500)
         ledger.record(event="failed", message="a file \udcff")
-    messages = read_events(store, "night")["message"].to_pylist()
+    messages = events_of(store, "night")["message"].to_pylist()
     assert messages == ["न" * 499 + "…", "न" * 500, "a file ?"]
 
 
@@ -142,7 +147,7 @@ def test_second_writer_of_an_epoch_is_told_and_changes_nothing(store: Store) -> 
     second.record(event="failed")
     with pytest.raises(StoreError, match=r"another driver .*drv=000001/seg-000000001\.parquet.*claim_epoch"):
         second.flush()
-    assert read_events(store, "night")["event"].to_pylist() == ["started"]
+    assert events_of(store, "night")["event"].to_pylist() == ["started"]
 
 
 def _claim(url: str, claims: "mp.Queue[list[int]]") -> None:
@@ -182,7 +187,7 @@ def test_killed_driver_leaves_whole_segments_and_the_next_goes_on(tmp_path: Path
         process.start()
         process.join(60)
         assert process.exitcode == 9
-    table = read_events(open_store(str(tmp_path)), "night")
+    table = events_of(open_store(str(tmp_path)), "night")
     assert _numbers(table) == [(epoch, seq) for epoch in (1, 2) for seq in range(1, 10)]
 
 
@@ -190,19 +195,19 @@ def test_damaged_segment_is_named(three_segments: Store, tmp_path: Path) -> None
     path = tmp_path / SEGMENT.format(2)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(StoreError, match=r"not a sound Parquet file.*drv=000001/seg-000000002\.parquet"):
-        read_events(three_segments, "night")
+        events_of(three_segments, "night")
 
 
 def test_absent_segment_is_named_rather_than_passed_over(three_segments: Store, tmp_path: Path) -> None:
     (tmp_path / SEGMENT.format(2)).unlink()
     with pytest.raises(StoreError, match=r"absent.*seg-000000002\.parquet"):
-        read_events(three_segments, "night")
+        events_of(three_segments, "night")
 
 
 def test_segment_in_the_place_of_another_is_named(three_segments: Store, tmp_path: Path) -> None:
     (tmp_path / SEGMENT.format(2)).write_bytes((tmp_path / SEGMENT.format(3)).read_bytes())
     with pytest.raises(StoreError, match=r"do not follow event 2 of epoch 1.*seg-000000002\.parquet"):
-        read_events(three_segments, "night")
+        events_of(three_segments, "night")
 
 
 def test_segment_of_another_version_is_named(three_segments: Store, tmp_path: Path) -> None:
@@ -211,11 +216,11 @@ def test_segment_of_another_version_is_named(three_segments: Store, tmp_path: Pa
     pq.write_table(table.replace_schema_metadata({b"longtake.schema": b"ledger/9.0"}), out)
     path.write_bytes(out.getvalue())
     with pytest.raises(StoreError, match=r"ledger/9\.0, expected ledger/1\.1 .*seg-000000001"):
-        read_events(three_segments, "night")
+        events_of(three_segments, "night")
 
 
 def test_no_flipped_bit_of_a_segment_changes_an_event_silently(three_segments: Store, tmp_path: Path) -> None:
-    path, expected = tmp_path / SEGMENT.format(2), read_events(three_segments, "night")
+    path, expected = tmp_path / SEGMENT.format(2), events_of(three_segments, "night")
     good = path.read_bytes()
     end = len(good) - 8 - pq.read_metadata(path).serialized_size
     told = 0
@@ -224,7 +229,7 @@ def test_no_flipped_bit_of_a_segment_changes_an_event_silently(three_segments: S
         content[place] ^= 1 << (place % 8)
         path.write_bytes(content)
         try:
-            assert read_events(three_segments, "night").equals(expected), f"byte {place} changed an event"
+            assert events_of(three_segments, "night").equals(expected), f"byte {place} changed an event"
         except StoreError as error:
             assert "seg-000000002.parquet" in str(error)
             told += 1
@@ -274,7 +279,7 @@ def test_any_history_keeps_a_prefix_of_every_drivers_events_and_none_twice(
                 faults.append(step)
             clock.now_s += 3 if step == "wait" else 0
             ledger = None if step == "killed" else ledger
-        table = read_events(store, "night")
+        table = events_of(store, "night")
         for number, keys in taken.items():
             rows = [row for row in table.to_pylist() if row["driver_epoch"] == number]
             assert [row["task_key"] for row in rows] == keys[: len(rows)]

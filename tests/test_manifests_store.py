@@ -16,10 +16,11 @@ import fsspec
 import pytest
 from s3fs import S3FileSystem
 
-from manifests.ledger import Ledger, claim_epoch, read_events
+from manifests.ledger import Ledger, claim_epoch
 from manifests.probe import Lying
 from manifests.store import Corrupt, Store, StoreError, Unreadable, open_store
 from tests.s3_server import Proxy, ask_moto
+from tests.test_manifests_ledger import events_of
 
 WRITERS, ROUNDS, PADDING = 4, 8, b"x" * 200_000
 SPAWN = mp.get_context("spawn")  # real separate processes: nothing is shared with the test but the store
@@ -270,7 +271,7 @@ def test_lost_reply_of_s3_leaves_our_bytes_which_a_driver_knows_again(s3: Store,
     with Ledger(s3, "night", epoch) as ledger:
         ledger.record(event="started", task_key="a")
     assert proxy.puts == 2
-    assert read_events(s3, "night")["seq"].to_pylist() == [1]
+    assert events_of(s3, "night")["seq"].to_pylist() == [1]
 
 
 def test_conflict_with_another_writer_is_tried_again(s3: Store, proxy: Proxy) -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 import manifests.stream
 from manifests.assets import ASSETS
-from manifests.bounds import whole_frames
 from manifests.findings import Finding
 from manifests.schema import SCHEMA
 from manifests.sizes import Sizes
 from manifests.store import _check_key, open_store
+from manifests.times import whole_frames
 from manifests.validate import Limits, validate
 
 LIMITS = Limits(

@@ -44,20 +44,13 @@ from cluster.events import (
     Run,
     Turned,
 )
-from cluster.tasks import (
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Outcome,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-    VersionTask,
-)
+from cluster.identity import Model, Picture, Sampling
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 
 GPUS, SHOTS, SHOTS_A_FILM = 10_000, 100_000, 5
 N_STEPS = 4  # a step stands for several of a real shot, so that a night is played in minutes

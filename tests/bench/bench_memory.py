@@ -137,8 +137,8 @@ def film_peaks(minutes: int, folder: Path) -> Peaks:
 def decoder_peaks(minutes: int, folder: Path) -> Peaks:
     """Decode one shot of so many minutes from random latents; 0 minutes is a shot of a second."""
     from cluster.once import claim
+    from cluster.outcomes import Outcome
     from cluster.stages import Decoder
-    from cluster.tasks import Outcome
     from engine.noise import keyed_noise
     from engine.tensors import to_bytes
     from jobs.plan import film_tasks

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from cluster.local import LocalCrew
 from cluster.once import found_file
-from cluster.tasks import ShotTask
+from cluster.shots import ShotTask
 from engine.chalk.captions import seeded_caption
 from engine.chalk.oracle.reading import read
 from engine.chalk.oracle.score import score

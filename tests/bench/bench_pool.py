@@ -32,20 +32,14 @@ from cluster.events import (
     Run,
     Turned,
 )
+from cluster.identity import Model, Picture, Sampling
 from cluster.loop import render
-from cluster.tasks import (
-    FilmTasks,
-    Layout,
-    MasterTask,
-    Model,
-    Outcome,
-    Picture,
-    Sampling,
-    SegmentTask,
-    ShotTask,
-)
+from cluster.outcomes import Outcome
+from cluster.shots import ShotTask
+from cluster.tasks import FilmTasks, MasterTask, SegmentTask
 from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
+from engine.windows import Layout
 from manifests.store import open_store
 
 GANGS, STEP_S, N_STEPS, FILMS = 8, 0.05, 10, 90
