@@ -4,6 +4,8 @@ Decides: whom Ray is asked. Does not decide: what follows from an answer (dispat
 """
 
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 import ray
 
@@ -37,10 +39,14 @@ def living_nodes() -> list[dict[str, float]]:
 
 def lives(node_id: str) -> bool:
     """Whether a node lives, asked of itself: for some seconds after its death Ray still takes it for alive."""
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["NodeID"] == node_id:
-            return bool(node["Alive"]) and _listens(node["NodeManagerAddress"], node["NodeManagerPort"])
-    return False
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    at = [(node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes if _is(node, node_id)]
+    return any(_listens(*place) for place in at)
+
+
+def _is(node: Mapping[str, Any], node_id: str) -> bool:
+    """Whether this is the node, and alive as far as Ray knows."""
+    return bool(node["NodeID"] == node_id and node["Alive"])
 
 
 def _listens(address: str, port: int) -> bool:
