@@ -100,6 +100,7 @@ def plan(arguments: argparse.Namespace) -> int:
     """
     from jobs.job import Invalid, prepare
     from jobs.models import PUBLISHED_PROFILE, checkpoint_of
+    from jobs.soundness import check_models
     from jobs.spec import load_spec
     from jobs.world import as_json, as_text
 
@@ -111,6 +112,8 @@ def plan(arguments: argparse.Namespace) -> int:
         job = prepare(arguments.manifest, spec, checkpoint=checkpoint, exact=store is not None)
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
+    if checkpoint is None:
+        check_models(job.stocked)
     warnings = [] if checkpoint else _warnings(job)
     size = forecast(job.films, store) if store else job.census()
     explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None
