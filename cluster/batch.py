@@ -47,20 +47,22 @@ def _job_s(work: Work, pool: Pool, measured: Measured, batch: int) -> float | No
     """Seconds of the job; None where they are not known, or a GPU does not hold such a forward."""
     steps: dict[Shape, Step] = {}
     for strand in work:
-        seconds = _forward_s(strand.shape, pool, measured, batch)
+        seconds = _forward_s(strand, pool, measured, batch)
         if seconds is None:
             return None
         steps[strand.shape] = Step(seconds)
     return span(_in_parts(work, batch), steps, pool.gangs, pool.open_shots)
 
 
-def _forward_s(shape: Shape, pool: Pool, measured: Measured, batch: int) -> float | None:
+def _forward_s(strand: Strand, pool: Pool, measured: Measured, batch: int) -> float | None:
     """Seconds of a forward of so many windows, against what the same source says of one."""
+    shape = strand.shape
+    pixels_gib = strand.pixels.gib if strand.pixels else 0.0
     device = pool.machine.gpu if pool.machine else CPU
     one, known = (measured_s(shape, pool.axes, device, measured, n) for n in (1, batch))
     if one is not None and known is not None:
         return known
-    if pool.machine is None or memory(shape, pool.axes, batch).gib > pool.machine.memory_gib:
+    if pool.machine is None or memory(shape, pool.axes, batch).gib + pixels_gib > pool.machine.memory_gib:
         return None
     by_one, by_all = (estimate(shape, pool.axes, pool.machine, n).seconds for n in (1, batch))
     return (by_one if one is None else one) * by_all / by_one

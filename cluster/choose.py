@@ -5,11 +5,12 @@ predicted, so one shot alone leaves gangs idle; windows of several open shots fi
 Decides: cfg, ring and ulysses of all gangs. Does not decide: how many films are under way (dispatch.Limits).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cluster.cost import Measured, Memory, Shape, Step, memory, off_by, window_step
+from cluster.decoding import Pixels, beside_rank
 from cluster.machine import Machine
 from cluster.sharing import gangs_of, named
 from cluster.shortage import Place, shortage
@@ -23,10 +24,19 @@ NEAR = 1.05  # times that differ by less are one time to this model, and the sma
 
 @dataclass(frozen=True)
 class Strand:
-    """Shots that cost alike: each step of their course predicts its windows, then waits for all of them."""
+    """Shots that cost alike: each step of their course predicts its windows, then waits for all of them.
+
+    pixels are those that a decoder makes beside a rank, on its GPU; None where it does that elsewhere.
+    """
 
     shape: Shape
     course: Course
+    pixels: Pixels | None = None
+
+    def memory(self, axes: Axes) -> Memory:
+        """What a rank's GPU must hold, as a run counts it before it begins a film (cluster.sketch)."""
+        of_rank = memory(self.shape, axes, self.course.widest)
+        return replace(of_rank, pixels_gib=self.pixels.gib) if self.pixels else of_rank
 
 
 Work = Mapping[Strand, int]  # how many shots of each
@@ -100,9 +110,9 @@ def choose(
     legal = [axes for axes in gangs_of(machine.gpus, shapes) if asked.allows(axes)]
     if not legal:
         raise NoFit(_illegal(asked, machine, shapes))
-    fitting = [axes for axes in legal if _largest(shapes, axes).gib <= machine.memory_gib]
+    fitting = [axes for axes in legal if _largest(work, axes).gib <= machine.memory_gib]
     if not fitting:
-        raise NoFit(_too_large(shapes, legal, machine))
+        raise NoFit(_too_large(work, legal, machine))
     forecasts = [forecast(work, film, axes, machine, open_shots, measured) for axes in fitting]
     goal = _film_s if objective == "latency" else _seconds
     least = min(map(goal, forecasts))
@@ -133,7 +143,7 @@ def forecast(
         gangs,
         machine.n_gpus,
         steps,
-        _largest(shapes, axes),
+        _largest(work, axes),
         gang_s * axes.ranks,
         span(work, steps, gangs, open_shots),
         span(film, steps, gangs, open_shots),
@@ -191,9 +201,9 @@ def _film_s(one: Forecast) -> float:
     return one.film_s
 
 
-def _largest(shapes: Sequence[Shape], axes: Axes) -> Memory:
-    """The memory of the window that needs most."""
-    return max((memory(shape, axes) for shape in shapes), key=lambda needed: needed.gib, default=Memory(0, 0))
+def _largest(work: Iterable[Strand], axes: Axes) -> Memory:
+    """The memory of the shots that need most."""
+    return max((one.memory(axes) for one in work), key=lambda needed: needed.gib, default=Memory(0, 0))
 
 
 # What is said to people.
@@ -232,11 +242,17 @@ def _illegal(asked: Asked, machine: Machine, shapes: Sequence[Shape]) -> str:
     )
 
 
-def _too_large(shapes: Sequence[Shape], legal: Sequence[Axes], machine: Machine) -> str:
+def _too_large(work: Work, legal: Sequence[Axes], machine: Machine) -> str:
     """What does not fit, by how much, and what would."""
-    axes = min(legal, key=lambda one: _largest(shapes, one).gib)
-    shape = max(shapes, key=lambda one: memory(one, axes).gib)
-    short = shortage(shape, axes, Place(Free(machine.memory_gib, "the GPU"), machine.gpus))
+    axes = min(legal, key=lambda one: _largest(work, one).gib)
+    strand = max(work, key=lambda one: one.memory(axes).gib)
+    shape, place = (
+        replace(strand.shape, batch=strand.course.widest),
+        Place(Free(machine.memory_gib, "the GPU"), machine.gpus),
+    )
+    short = shortage(shape, axes, place)
+    if short is None and strand.pixels is not None:
+        short = strand.pixels.shortage(beside_rank(place, shape, axes))
     assert short is not None, "its least need is more than there is"
     return f"{short.message}: {short.hint}"
 
@@ -244,9 +260,8 @@ def _too_large(shapes: Sequence[Shape], legal: Sequence[Axes], machine: Machine)
 def placeable(work: Work, machine: Machine, asked: Asked = Asked()) -> Work:
     """The part of the work that some gang of the farm can hold."""
 
-    def fits(shape: Shape) -> bool:
-        legal = (axes for axes in gangs_of(machine.gpus, [shape]) if asked.allows(axes))
-        return any(memory(shape, axes).gib <= machine.memory_gib for axes in legal)
+    def fits(strand: Strand) -> bool:
+        legal = (axes for axes in gangs_of(machine.gpus, [strand.shape]) if asked.allows(axes))
+        return any(strand.memory(axes).gib <= machine.memory_gib for axes in legal)
 
-    held = {shape for shape in {strand.shape for strand in work} if fits(shape)}
-    return {strand: n for strand, n in work.items() if strand.shape in held}
+    return {strand: n for strand, n in work.items() if fits(strand)}

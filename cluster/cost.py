@@ -241,16 +241,20 @@ def _around(shape: Shape, axes: Axes, machine: Machine) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Memory:
-    """GiB that each rank of a gang needs, of its GPU or of main memory."""
+    """GiB that each rank of a gang needs, of its GPU or of main memory.
+
+    pixels_gib are those of a decoder that stands beside it on its GPU.
+    """
 
     weights_gib: float
     activations_gib: float
     reserve_gib: float = field(default=RESERVE_GIB)
+    pixels_gib: float = 0.0
 
     @property
     def gib(self) -> float:
         """In all."""
-        return self.weights_gib + self.activations_gib + self.reserve_gib
+        return self.weights_gib + self.activations_gib + self.reserve_gib + self.pixels_gib
 
     def of_ranks(self, n: int) -> "Memory":
         """What n ranks need that share a memory."""

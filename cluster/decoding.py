@@ -6,12 +6,44 @@ decoded (families).
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from cluster.cost import BYTES, GIB
+from cluster.cost import BYTES, GIB, Shape, memory
 from cluster.outcomes import Failure
 from cluster.shortage import CODE, SIXTEENTHS, Place, gib
+from engine.memory import Free
+from engine.parallel.axes import Axes
 
 UNIT_PX = 16  # of a smaller picture's sides that is named
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What is decoded at once: `held` numbers of a dtype for each pixel of a frame, (width, height).
+
+    name tells people of which model; tiles says whether it could be decoded in tiles instead.
+    """
+
+    name: str
+    held: int
+    dtype: str
+    size_px: tuple[int, int]
+    tiles: bool = False
+
+    @property
+    def gib(self) -> float:
+        """GiB at the most."""
+        return decode_gib(self.held, self.dtype, self.size_px)
+
+    def shortage(self, place: Place) -> Failure | None:
+        """What a decoder lacks at a place, if it lacks anything."""
+        return decode_shortage(self.name, self.held, self.dtype, self.size_px, place, self.tiles)
+
+
+def beside_rank(place: Place, shape: Shape, axes: Axes) -> Place:
+    """What a rank leaves of its GPU to a decoder that stands beside it."""
+    left = max(0.0, place.free.gib - memory(shape, axes).gib)
+    return replace(place, free=Free(left, f"{place.free.of} beside a rank"))
 
 
 def decode_gib(held: int, dtype: str, size_px: tuple[int, int]) -> float:

@@ -38,7 +38,7 @@ def living_nodes() -> list[dict[str, float]]:
 
 
 def lives(node_id: str) -> bool:
-    """Whether a node lives, asked of itself: for some seconds after its death Ray still takes it for alive."""
+    """Whether a node lives, asked of itself: Ray takes it for alive until some seconds after its death."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     at = [(node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes if _is(node, node_id)]
     return any(_listens(*place) for place in at)

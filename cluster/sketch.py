@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.cost import Shape, memory, precision
-from cluster.decoding import decode_shortage
+from cluster.cost import Shape, precision
+from cluster.decoding import Pixels, beside_rank
 from cluster.identity import Model, Task
 from cluster.outcomes import Failure
 from cluster.shortage import Place, shortage
@@ -20,13 +20,15 @@ from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import read_decoding, read_facts
 from engine.families.known import FAMILIES
 from engine.families.parameters import denoising, linear_layers, read_weights
-from engine.memory import Free
 from engine.parallel.axes import Axes
 from engine.phases import Course
 
 
 class Load(NamedTuple):
-    """What a shot's cost depends on; frames are a window's latent ones, sides those of the model's pixels."""
+    """What a shot's cost depends on; frames are a window's latent ones, sides those of the model's pixels.
+
+    tiled says that its pixels are decoded in tiles.
+    """
 
     model: Model
     frames: int
@@ -35,10 +37,11 @@ class Load(NamedTuple):
     text_tokens: int
     guided: bool
     course: Course
+    tiled: bool = False
 
 
-def load_of(task: ShotTask) -> Load:
-    """The load that a shot is."""
+def load_of(task: ShotTask, tiled: bool = False) -> Load:
+    """The load that a shot is, its pixels in tiles or not."""
     return Load(
         task.model,
         min(task.n_latent, task.layout.size),
@@ -47,6 +50,7 @@ def load_of(task: ShotTask) -> Load:
         task.max_text_tokens,
         task.sampling.guidance_scale > 1,
         task.course,
+        tiled,
     )
 
 
@@ -91,6 +95,14 @@ def shape_of(load: Load, sketch: Sketch) -> Shape:
     return window_shape(load.model, sketch, (load.frames, *sides), load.text_tokens, load.guided)
 
 
+def pixels_of(load: Load, sketch: Sketch) -> Pixels | None:
+    """What a shot's decoder holds for its pixels; None in tiles, whose needs nobody counted."""
+    if load.tiled:
+        return None
+    size_px = load.width_px, load.height_px
+    return Pixels(sketch.name, sketch.decoding, load.model.dtype, size_px, sketch.tiles)
+
+
 def window_shape(
     model: Model, sketch: Sketch, sides: tuple[int, int, int], text_tokens: int, guided: bool
 ) -> Shape:
@@ -129,28 +141,20 @@ def refusal(
     """
 
     @lru_cache(maxsize=256)
-    def short(load: Load, tiled: bool) -> Failure | None:
+    def short(load: Load) -> Failure | None:
         if place is None:
             return None
-        together = min(load.course.batch, max(n for _, n in load.course.legs))
         sketch = sketches[load.model]
-        size_px, shape = (load.width_px, load.height_px), replace(shape_of(load, sketch), batch=together)
-        if (failure := shortage(shape, axes, place)) or tiled or (place.gpus and not beside):
+        shape, pixels = replace(shape_of(load, sketch), batch=load.course.widest), pixels_of(load, sketch)
+        if (failure := shortage(shape, axes, place)) or pixels is None or (place.gpus and not beside):
             return failure
-        left = _left(place, shape, axes) if place.gpus else place
-        return decode_shortage(sketch.name, sketch.decoding, load.model.dtype, size_px, left, sketch.tiles)
+        return pixels.shortage(beside_rank(place, shape, axes) if place.gpus else place)
 
     def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
         tasks = list(tasks) if place else []
         tiled = {task.source.key for task in tasks if isinstance(task, SegmentTask) and task.tiles}
-        loads = {task.key: load_of(task) for task in tasks if isinstance(task, ShotTask)}
-        found = {key: short(load, key in tiled) for key, load in loads.items()}
+        loads = {task.key: load_of(task, task.key in tiled) for task in tasks if isinstance(task, ShotTask)}
+        found = {key: short(load) for key, load in loads.items()}
         return {key: failure for key, failure in found.items() if failure is not None}
 
     return refuse
-
-
-def _left(place: Place, shape: Shape, axes: Axes) -> Place:
-    """What a rank leaves of its GPU to a decoder beside it."""
-    needed = memory(shape, axes).gib
-    return replace(place, free=Free(max(0.0, place.free.gib - needed), f"{place.free.of} beside a rank"))

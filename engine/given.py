@@ -25,14 +25,18 @@ _LATE_S = Fraction(1, 1000)  # by which times may be, that the coarsest containe
 _MOST = 64_000_000  # pixels; a larger picture would take a worker's memory for nothing
 
 
+class _Unfit(ValueError):
+    """A picture that is sound, but not one to be drawn from."""
+
+
 def _check(image: Image.Image) -> None:
     """Refuse, before it is decoded, what could only be read wrongly."""
     if image.width * image.height > _MOST:
-        raise ValueError(f"{image.width} x {image.height} pixels are too many: give {_MOST:,} at most")
+        raise _Unfit(f"{image.width} x {image.height} pixels are too many: give {_MOST:,} at most")
     if getattr(image, "n_frames", 1) > 1:
-        raise ValueError("it moves: give a still picture")
+        raise _Unfit("it moves: give a still picture")
     if image.mode.startswith(("I", "F")):
-        raise ValueError(f"its channels have more than 8 bits (mode {image.mode}): save it with 8")
+        raise _Unfit(f"its channels have more than 8 bits (mode {image.mode}): save it with 8")
 
 
 def read_picture(file: bytes | BinaryIO, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
@@ -45,9 +49,18 @@ def read_picture(file: bytes | BinaryIO, width_px: int, height_px: int) -> npt.N
         with Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=_FORMATS) as image:
             _check(image)
             fitted = ImageOps.fit(_opaque(image), (width_px, height_px), Image.Resampling.LANCZOS)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"no picture that can be read: {error}") from error
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"no picture that can be read: {_why(error)}") from error
     return np.asarray(fitted, np.uint8)
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a picture, in other words than Pillow's; what `_check` says is clear already."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is none of {', '.join(_FORMATS)}, or only the start of one: save it as one of these"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"its pixels are too many: give {_MOST:,} at most"
+    return str(error) if isinstance(error, _Unfit) else "it is damaged or cut short: save or copy it again"
 
 
 def frame_times(path: Path) -> list[Fraction]:
@@ -105,7 +118,10 @@ def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
                     raise ValueError("no video that can be read: a frame has no time")
                 yield frame.pts * frame.time_base, frame
     except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"no video that can be read: {error}") from error
+        raise ValueError(
+            "no video that can be read: it is damaged, cut short or of another kind than MP4, MOV, WebM, "
+            "MKV, AVI or MPEG: save it again as one of these"
+        ) from error
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -116,6 +116,11 @@ class Course:
         return max(self._parts(n) for _, n in self.legs)
 
     @property
+    def widest(self) -> int:
+        """The most predictions of any part, that is windows of any forward."""
+        return min(self.batch, max(n for _, n in self.legs))
+
+    @property
     def n_windows(self) -> int:
         """Predictions of one step of every phase."""
         return sum(n for _, n in self.legs)

@@ -44,7 +44,8 @@ def with_axes(
     if machine is None:
         return _set(job, 1, 1, 1), "of one rank each: there are no GPUs"
     cluster, size, models = job.spec.cluster, forecast(job.films, store), sketches(job.stocked)
-    work, film = work_of(size.loads, models), work_of(size.longest, models)
+    beside = cluster.stage_gpus > 0
+    work, film = (work_of(loads, models, beside) for loads in (size.loads, size.longest))
     if not work:
         return _set(job, 1, 1, 1), "of one rank each: nothing is left to denoise"
     asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)

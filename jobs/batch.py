@@ -28,7 +28,7 @@ def with_batch(job: Job, nodes: Sequence[Resources], store: Store) -> tuple[Job,
     if kept := settled_of(store, job.job_id)["batch"]:
         return _set(job, kept), f"{kept} as when the job began"
     cluster, size = job.spec.cluster, forecast(job.films, store)
-    work = work_of(size.loads, sketches(job.stocked))
+    work = work_of(size.loads, sketches(job.stocked), beside=cluster.stage_gpus > 0)
     if not work:
         return _set(job, 1), "1 window a forward: nothing is left to denoise"
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))

@@ -63,7 +63,8 @@ def tries(arguments: argparse.Namespace) -> Iterator[Try]:
 
 def _models(spec: "JobSpec") -> str:
     """Every profile's model is read, and its weights are whole."""
-    from jobs.stock import check_models, stock
+    from jobs.soundness import check_models
+    from jobs.stock import stock
 
     stocked = stock(spec)
     check_models(stocked)

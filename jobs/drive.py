@@ -106,7 +106,7 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     from jobs.log import Entries
     from jobs.run import run
     from jobs.show import make_show
-    from jobs.stock import check_models
+    from jobs.soundness import check_models
 
     job = prepare(arguments.manifest, spec, account.job_id, store=store)
     check_models(job.stocked)

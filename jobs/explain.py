@@ -26,6 +26,7 @@ from cluster.cost import GIB, Measured
 from cluster.crew import Setup
 from cluster.machine import Machine
 from cluster.sharing import named
+from cluster.shortage import gib
 from engine.parallel.axes import Axes
 from jobs.columns import aligned
 from jobs.farm import EXAMPLES, load_farm
@@ -175,6 +176,7 @@ def _figures(one: Forecast, n_films: int, film_s: float) -> dict[str, Any]:
         "axes": axes,
         "gangs": one.gangs,
         "gib": round(one.memory.gib, 2),
+        "pixels_gib": round(one.memory.pixels_gib, 2),
         "gpu_s": round(one.gpu_s, 3),
         "seconds": round(one.seconds, 3),
         "idle": round(one.idle, 4),
@@ -206,6 +208,11 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
         return
     yield " ".join(_settings(best.axes))
     yield one.choice.reason
+    if best.memory.pixels_gib:
+        yield (
+            f"of GiB/GPU {gib(best.memory.pixels_gib)} are for the pixels of a decoder beside a rank; "
+            "cluster.stage_gpus=0 has them made on the CPU"
+        )
     if one.batch > 1:
         yield f"cluster.batch={one.batch}, {one.batching}"
     yield (

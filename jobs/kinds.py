@@ -65,7 +65,7 @@ class Kinds:
         # Whether it is held its prompts and its camera say, which equal latents have in common.
         held = max_drift if len(source.layout.windows(source.n_canvas)) > 1 else 0.0
         return Kind(
-            load_of(source),
+            load_of(source, task.tiles),
             (source.stitch.mode, source.stitch.why),
             source.course.n_windows,
             source.course.n_predictions,

@@ -88,6 +88,7 @@ def plan(arguments: argparse.Namespace) -> int:
     """
     from jobs.job import Invalid, prepare
     from jobs.models import PUBLISHED_PROFILE, checkpoint_of
+    from jobs.soundness import check_models
     from jobs.spec import load_spec
     from jobs.world import as_json, as_text
 
@@ -99,6 +100,8 @@ def plan(arguments: argparse.Namespace) -> int:
         job = prepare(arguments.manifest, spec, checkpoint=checkpoint, exact=store is not None)
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
+    if checkpoint is None:
+        check_models(job.stocked)
     warnings = [] if checkpoint else _warnings(job)
     size = forecast(job.films, store) if store else job.census()
     explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None
@@ -134,11 +137,11 @@ def _explain(
     from jobs.explain import Explanation, farms
     from jobs.sketch import sketches, work_of
 
-    models = sketches(job.stocked, checkpoint)
+    models, beside = sketches(job.stocked, checkpoint), job.spec.cluster.stage_gpus > 0
     return Explanation.of(
         farms(arguments.farm),
-        work_of(size.loads, models),
-        work_of(size.longest, models),
+        work_of(size.loads, models, beside),
+        work_of(size.longest, models, beside),
         n_films=size.to_do["films"],
         film_s=float(size.to_do["film_s"]),
         cluster=job.spec.cluster,

@@ -57,14 +57,15 @@ def forecast(films: Iterable["FilmTasks"], store: "Store | None") -> Size:
         size.to_do.update(own if left else {})
         if store and left and len(size.edited) < EDITED:
             size.edited |= _edited(store, film, done)
+        tiled = {segment.source.key for segment in film.master.segments if segment.tiles}
         for key, task in film.tasks.items():
             if _first(key, counted):
                 size.total.update(_task(task))
                 size.stitched.update(_stitched(task))
             if key in left and _first(key, begun):
                 size.to_do.update(_task(task))
-                size.loads.update(_loads([task]))
-        loads = _loads(task for key, task in film.tasks.items() if key in left)
+                size.loads.update(_loads([task], tiled))
+        loads = _loads((task for key, task in film.tasks.items() if key in left), tiled)
         size.longest = max(size.longest, loads, key=_window_steps)
     return size
 
@@ -78,11 +79,12 @@ def _edited(store: "Store", film: "FilmTasks", done: "Mapping[str, Outcome]") ->
     return {film.row_id: shots} if (shots := changes(store, film, done)) else {}
 
 
-def _loads(tasks: Iterable["Task"]) -> "Counter[Load]":
+def _loads(tasks: Iterable["Task"], tiled: set[str]) -> "Counter[Load]":
+    """The shots among some tasks, by what their cost depends on; of those `tiled` pixels are in tiles."""
     from cluster.shots import ShotTask
     from cluster.sketch import load_of
 
-    return Counter(load_of(task) for task in tasks if isinstance(task, ShotTask))
+    return Counter(load_of(task, task.key in tiled) for task in tasks if isinstance(task, ShotTask))
 
 
 def _window_steps(loads: "Counter[Load]") -> int:

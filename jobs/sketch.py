@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 
 from cluster.choose import Strand, Work
 from cluster.identity import Model
-from cluster.sketch import Load, Sketch, shape_of, sketch_of
+from cluster.sketch import Load, Sketch, pixels_of, shape_of, sketch_of
 from engine.families.denoiser import denoiser_of
+from engine.families.known import FAMILIES
 from engine.families.published import Published
 from jobs.stock import Stock
 
@@ -39,6 +40,8 @@ def _of_checkpoint(one: Stock, checkpoint: Published) -> Sketch:
         facts.spatial_compression,
         facts.max_text_tokens,
         checkpoint.linear,
+        decoding=checkpoint.decoding,
+        tiles=FAMILIES[facts.family].tiles,
     )
 
 
@@ -50,9 +53,11 @@ def _of_folder(profile: str, one: Stock) -> Sketch:
         raise one.refused(profile, error) from error
 
 
-def work_of(loads: Mapping[Load, int], models: Mapping[Model, Sketch]) -> Work:
-    """The work that so many shots of each load are."""
+def work_of(loads: Mapping[Load, int], models: Mapping[Model, Sketch], beside: bool) -> Work:
+    """The work that so many shots of each load are; `beside` where decoders share the GPUs of ranks."""
     work: Counter[Strand] = Counter()
     for load, n in loads.items():
-        work[Strand(shape_of(load, models[load.model]), load.course)] += n
+        sketch = models[load.model]
+        pixels = pixels_of(load, sketch) if beside else None
+        work[Strand(shape_of(load, sketch), load.course, pixels)] += n
     return work

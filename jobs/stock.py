@@ -17,7 +17,6 @@ from engine.families.card import Card
 from engine.families.denoiser import denoiser_of
 from engine.families.facts import ModelFacts, read_card, read_facts, read_idiom
 from engine.families.published import Published
-from engine.families.weights import check_weights
 from engine.families.world import World, read_world
 from engine.film import voice
 from engine.takes import CLIP, FIRST, LAST, SOURCE, Takes
@@ -216,18 +215,6 @@ def _device(asked: str) -> str:
     from engine.numerics import default_device  # torch takes seconds to come, and most plans need none
 
     return default_device()
-
-
-def check_models(stocked: Mapping[str, Stock]) -> None:
-    """Refuse a damaged folder before a film is begun; a plan needs no weights. Raises SpecError."""
-    from engine.families.loading import check_scheduler  # torch takes seconds to come, and plans need none
-
-    for name, one in stocked.items():
-        try:
-            check_weights(one.folder)
-            check_scheduler(one.folder)
-        except (OSError, ValueError) as error:
-            raise one.refused(name, error) from error
 
 
 def roots_of(spec: JobSpec) -> tuple[Path, ...]:

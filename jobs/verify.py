@@ -96,8 +96,10 @@ def _root(arguments: argparse.Namespace) -> str | None:
         if arguments.root is None and arguments.identity is None:
             return None
         raise Refused(f"there is no root certificate at {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"cannot read the root certificate {path}: {error}") from error
+    except OSError as error:
+        raise Refused(f"cannot read the root certificate {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path} is no certificate in PEM form") from error
     if "BEGIN CERTIFICATE" not in text:
         raise Refused(f"{path} is no certificate in PEM form")
     return text

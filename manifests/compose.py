@@ -40,9 +40,17 @@ def compose(path: str | Path) -> pa.Table:
     try:
         rows = read(source)
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"cannot read: {error}", str(source), "give a readable UTF-8 file") from error
+        todo = "give a readable UTF-8 file"
+        raise ManifestError(f"cannot read: {_why(error)}", str(source), todo) from error
     _check_types(rows, source)
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    """What keeps a file from being read, without the numbers of the system or the words of a codec."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"its byte {error.start + 1:,} is no UTF-8"
+    return error.strerror or str(error)
 
 
 def decompose(table: pa.Table, path: str | Path) -> None:
@@ -99,8 +107,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> Row:
 
 def _read_yaml(source: Path) -> list[Row]:
     """A list of rows, or a mapping whose only key is `rows`."""
+    text = source.read_text(encoding="utf-8")
     try:
-        content = yaml.load(source.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         what = "not safe, well-formed YAML: " + " ".join(str(error).split())
         raise ManifestError(what, str(source), "correct the YAML; tags are not allowed") from error

@@ -15,8 +15,10 @@ from diffusers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.choose import NoFit, choose, placeable
 from cluster.cost import memory
 from cluster.decoding import decode_gib, decode_shortage
+from cluster.machine import Machine
 from cluster.shortage import CODE, Place, Shortage
 from cluster.sketch import load_of, refusal, shape_of, sketch_of
 from cluster.stages import Decoder
@@ -28,11 +30,17 @@ from engine.families.known import FAMILIES
 from engine.families.mochi_vae import stream_pixels
 from engine.memory import GIB, Free
 from engine.parallel.axes import ALONE
+from jobs.sketch import work_of
 from tests.weigh import Weigh
 
 sides = st.integers(4, 120).map(lambda n: 16 * n)
 dtypes = st.sampled_from(["float32", "bfloat16"])
 NUMBERS = re.compile(r"needs ([\d.e-]+) GiB .* has ([\d.e-]+) GiB: ([\d.e-]+) GiB short")
+
+
+@pytest.fixture(scope="session")
+def sketched(tiny_folder):
+    return sketch_of(tiny_folder)
 
 
 @given(st.integers(1, 40_000), dtypes, sides, sides, st.floats(0.01, 90), st.integers(0, 8))
@@ -127,6 +135,27 @@ def test_where_decoders_stand_beside_ranks_pixels_have_what_a_rank_leaves(tiny_f
         told = refusal({shot.model: sketch}, ALONE, place, beside=True)(film.tasks.values())
         assert bool(told) is refused
         assert not refused or "the GPU H100 beside a rank has" in told[shot.key].message
+
+
+@given(st.floats(0.01, 2.5), st.integers(1, 10**5), st.booleans(), st.booleans())
+@settings(deadline=None)
+def test_an_explanation_counts_pixels_beside_a_rank_exactly_as_a_run_does(
+    make_film, sketched, free, held, beside, tiled
+):
+    """What the run would refuse before it begins is what no gang of the explanation holds, and no more."""
+    segment = make_film("a").master.segments[0]
+    segment = replace(segment, tiles=tiled)
+    models = {segment.source.model: replace(sketched, decoding=held)}
+    gpu = Machine(1, 1, free, 100.0, 0.5, 8.0, 1.0, 1e-4)
+    refused = refusal(models, ALONE, Place(Free(free, "the GPU"), 1), beside)([segment.source, segment])
+    work = work_of({load_of(segment.source, tiled): 1}, models, beside)
+    try:
+        held_gib = choose(work, work, gpu, open_shots=1).best.memory.gib
+    except NoFit as error:
+        (failure,) = refused.values()
+        assert str(error) == f"{failure.message}: {failure.hint}" and placeable(work, gpu) == {}
+    else:
+        assert not refused and held_gib <= free and placeable(work, gpu) == work
 
 
 def test_a_shot_in_tiles_is_not_refused_for_its_whole_picture(tiny_folder, make_film):

@@ -35,7 +35,9 @@ from diffusers.utils.logging import set_verbosity_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.cost import Shape, sent_bytes
 from engine.families.cogvideox import CogVideoX
+from engine.families.denoiser import Blocks, Denoiser
 from engine.families.h3_sound import add_sound, n_sound
 from engine.families.hunyuan import HunyuanVideo
 from engine.families.hunyuan15 import HunyuanVideo15
@@ -640,11 +642,23 @@ def bytes_of(axes, case):
     return {name: round(size) for name, size in sent.items() if round(size)}
 
 
+def shape_of(case):
+    """The window as planning sees it."""
+    blocks = (Blocks(LAYERS, 12 * (16 * case.heads) ** 2, joint=True),)
+    denoiser = Denoiser(case.heads, 16 * case.heads, (1, 2, 2), blocks, one_batch=True)
+    sides, scale, guided = (case.n_frames, 8, case.width), 8, case.scale > 1
+    return Shape("tiny", "", denoiser, 1, "float32", *sides, 4, scale, case.n_text, guided)
+
+
 @pytest.mark.parametrize("axes", AXES.values(), ids=AXES)
 def test_ranks_send_as_many_bytes_as_the_formulas_say(gangs, axes):
     case = Case(n_text=0 if axes.sequence > 1 else 6)  # text makes ranks hold unequal shares of the video
+    planned = [
+        2 // axes.cfg * each for each in sent_bytes(shape_of(case), axes)
+    ]  # of both branches' forwards
     for _, sent in done(gangs(axes).call("predict_weighing", case, among=axes.ranks)):
         assert sent == bytes_of(axes, case)
+        assert [sent.get(name, 0) for name in ("all_to_all", "ring")] == planned
 
 
 def test_other_instances_in_the_process_stay_as_stock_and_a_released_one_returns_to_it(gang):

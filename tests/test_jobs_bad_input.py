@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cluster.local import LocalCrew
 from jobs.cli import main
@@ -419,6 +420,18 @@ def test_skipping_all_rows_is_no_job(
     check_nothing_happened(capsys, place, 3, "invalid")
 
 
+def _misshapen(folder: Path) -> None:
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    weight = tensors["patch_embed.proj.weight"]
+    save_file(tensors | {"patch_embed.proj.weight": weight[:-1].contiguous()}, path, {"format": "pt"})
+
+
+def _compressed_otherwise(folder: Path) -> None:
+    path = folder / "vae" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"temporal_compression_ratio": 3}))
+
+
 def _of_another_family(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "WanPipeline"}))
@@ -429,9 +442,12 @@ def _of_another_family(folder: Path) -> None:
     [
         (lambda folder: shutil.rmtree(folder / "scheduler"), "scheduler_config.json is missing"),
         (_of_another_family, "is this a folder of another family?"),
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer is missing, or has no file"),
+        (_misshapen, "transformer: patch_embed.proj.weight has shape"),
+        (_compressed_otherwise, "vae/config.json: its decoder makes"),
     ],
 )
-def test_a_folder_with_another_familys_scheduler_or_none_is_refused_before_anybody_is_hired(
+def test_a_folder_that_no_worker_could_load_is_refused_by_plan_and_before_anybody_is_hired(
     place: Path, settings: list[str], tiny_folder: Path, capsys: Any, break_it: Any, said: str
 ) -> None:
     model = place.parent / "model"
@@ -440,6 +456,7 @@ def test_a_folder_with_another_familys_scheduler_or_none_is_refused_before_anybo
     manifest = place.parent / "m.jsonl"
     manifest.write_text(json.dumps(GOOD))
     told = [*settings, f"profiles.chalk.model.folder={model}"]
-    assert main(["run", str(manifest), "--out", str(place), "--local", *told]) == 2
-    printed = capsys.readouterr().err
-    assert said in printed and "profiles.chalk.model.folder" in printed and "Traceback" not in printed
+    for command in (["run", "--out", str(place), "--local"], ["plan"]):
+        assert main([command[0], str(manifest), *command[1:], *told]) == 2
+        printed = capsys.readouterr().err
+        assert said in printed and "profiles.chalk.model.folder" in printed and printed.count("\n") == 1

@@ -14,7 +14,7 @@ from cluster.audit import audit
 from cluster.leftovers import finished_checkpoints, leftovers
 from cluster.once import marker_key
 from jobs.cli import main
-from jobs.run import _sweep
+from jobs.enrol import sweep
 from manifests.store import Store, open_store
 
 WEEK_S = 168 * 3600.0
@@ -86,7 +86,7 @@ def test_the_audit_and_the_driver_have_the_same_checkpoints_left_over(store):
     keys = list(finished_checkpoints(store))
     assert keys == ["checkpoints/aa01/000005.safetensors"]
     assert [each.where for each in audit(store, "night", None) if each.rule == "leftovers"] == keys
-    _sweep(store)
+    sweep(store)
     assert not list(finished_checkpoints(store))
     assert store.list_keys("checkpoints") == [
         "checkpoints/bb02/000005.safetensors",

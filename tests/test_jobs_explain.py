@@ -23,6 +23,7 @@ from jobs.settle import with_open_axes
 from jobs.spec import load_spec
 from manifests.store import open_store
 
+WAN_PIXELS = 4.2 * 1280 * 720 / (832 * 480)  # GiB of a decoder, from what an H100 showed at 832 x 480
 NIGHTLY = str(Path(__file__).parent.parent / "jobs" / "examples" / "nightly.yaml")
 FILM = """
 - row_id: {row}
@@ -325,7 +326,27 @@ def test_weights_that_wait_in_memory_are_planned_so(tmp_path, capsys):
         next(each["gib"] for each in farm["candidates"] if not any(n > 1 for n in each["axes"].values()))
         for farm in (whole, waits)
     ]
-    assert alone[0] == pytest.approx(44.0, abs=0.1) and 17 < alone[1] < 19
+    assert alone[0] == pytest.approx(44.0 + WAN_PIXELS, abs=0.1)
+    assert 17 < alone[1] - WAN_PIXELS < 19
+    (elsewhere,) = explained([*words, "cluster.stage_gpus=0"], capsys)["farms"]
+    assert {each["pixels_gib"] for each in elsewhere["candidates"]} == {0.0}
+
+
+def test_pixels_of_a_decoder_beside_a_rank_are_said_and_may_decide(tmp_path, capsys):
+    manifest, farm = tmp_path / "film.yaml", tmp_path / "farm.yaml"
+    manifest.write_text("- {row_id: a, profile: chalk, shots: [{shot_id: s, prompt: rain, duration_s: 5}]}")
+    words = ["plan", str(manifest), "--explain", "--model", "wan2.1-14b", "--farm", str(farm)]
+    farm.write_text("{gpu: H100, memory_gib: 48}")  # 44.0 of a rank and 9.7 of a decoder
+    assert main(words) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "cannot be rendered there: decoding Wan2.1-14B in bfloat16 at 1280x720 px needs 9.7 GiB" in told
+    assert "beside a rank has 4.0 GiB: 5.7 GiB short: use cluster.stage_gpus=0 or a picture of" in told
+    assert main([*words, "cluster.stage_gpus=0"]) == 0
+    assert "cannot be rendered" not in capsys.readouterr().out
+    farm.write_text("{gpu: H100}")
+    assert main(words) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "of GiB/GPU 9.7 are for the pixels of a decoder beside a rank; cluster.stage_gpus=0" in told
 
 
 def test_a_job_that_no_gpu_of_the_cluster_holds_ends_before_it_begins(tmp_path, tiny_folder):

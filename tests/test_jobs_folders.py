@@ -20,8 +20,9 @@ from engine.families.files import folder_digest
 from jobs.cli import main
 from jobs.folders import find_folder
 from jobs.refusal import SpecError
+from jobs.soundness import check_models
 from jobs.spec import load_spec
-from jobs.stock import Stock, check_models, stock
+from jobs.stock import Stock, stock
 from manifests.mirror import Changed
 from manifests.places import StoreError
 from tests.hub_server import COMMIT, REPO, Hub, hub_of
@@ -216,9 +217,11 @@ import json, sys
 from cluster.copies import whole
 from engine.families.files import folder_digest
 from jobs.spec import load_spec
-from jobs.stock import check_models, stock
+from jobs.soundness import check_models
+from jobs.stock import stock
 found = stock(load_spec(None, ["profiles.chalk.model.folder=" + sys.argv[1]]))
 check_models(found)
+assert "torch" not in sys.modules, "a process of its own should have looked"
 one = found["chalk"]
 print(json.dumps([one.profile.model.folder, one.model.digest, folder_digest(whole(one.model))]))
 """

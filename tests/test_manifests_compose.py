@@ -246,6 +246,18 @@ def test_absent_file_is_a_manifest_error(tmp_path: Path) -> None:
         compose(tmp_path / "none.yaml")
 
 
+def test_a_file_that_cannot_be_read_is_told_without_numbers_of_the_system_or_words_of_a_codec(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "latin.yaml").write_bytes("- {row_id: caf\xe9}".encode("latin-1"))
+    for name, said in (("folder", "cannot read: Is a directory"), ("latin", "its byte 15 is no UTF-8")):
+        with pytest.raises(ManifestError, match=said) as told:
+            compose(tmp_path / f"{name}.yaml")
+        assert "Errno" not in str(told.value) and "codec" not in str(told.value)
+        assert "give a readable UTF-8 file" in str(told.value) and f"{name}.yaml" in str(told.value)
+
+
 def test_a_store_without_credentials_is_a_manifest_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

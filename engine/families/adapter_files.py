@@ -24,8 +24,12 @@ def shapes_of(path: Path) -> Shapes:
     try:
         with safe_open(path, "numpy") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} cannot be read: it is no safetensors file, or only a part of one: copy it again"
+        ) from error
 
 
 def weights_of(folder: Path) -> Shapes:

@@ -46,6 +46,7 @@ class Family(ABC):
     latents_in_float32: ClassVar[bool]  # whether stock keeps them so, whatever the weights are
     noise_in_float32: ClassVar[bool] = False  # whether stock draws them so, however it keeps them
     tiles: ClassVar[bool] = True  # whether pixels in tiles of space take less memory
+    parts: ClassVar[Mapping[str, Any]] = {}  # classes of a folder's parts, where its index names none
     one_batch: ClassVar[bool]  # whether stock predicts both branches at once; unequal texts go in turn
 
     def __init__(self, pipeline: Any) -> None:

@@ -1,11 +1,12 @@
 """Tensors that a folder's weights lack, or have of another shape than its configuration makes them.
 
 Libraries fill such gaps with random numbers, at most with a warning: films would be made of noise.
-Decides: what is refused while loading. Does not decide: whether files are sound (weights).
+Decides: what is refused while loading. Does not decide: whether files are sound (weights), or what is refused
+before anybody loads (fitting).
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,15 @@ def load_whole(model: Any, folder: Path, dtype: torch.dtype) -> Any:
         ignore_mismatched_sizes=True,  # told of below, with its name
     )
     for name, found, needed in told["mismatched_keys"]:
-        raise ValueError(f"{folder}: {name} has shape {tuple(found)}, its configuration says {tuple(needed)}")
-    _refuse(folder, sorted(told["missing_keys"]))
+        raise misshapen(folder, name, found, needed)
+    refuse_missing(folder, sorted(told["missing_keys"]))
     return loaded
 
 
 def refuse_gaps(folder: Path, part: Any) -> None:
     """Raise ValueError that names the tensors of a diffusers model which its folder did not fill."""
     tensors = {**dict(part.named_parameters()), **dict(part.named_buffers())}
-    _refuse(folder, sorted(name for name, tensor in tensors.items() if tensor.is_meta))
+    refuse_missing(folder, sorted(name for name, tensor in tensors.items() if tensor.is_meta))
 
 
 @contextmanager
@@ -66,16 +67,24 @@ def misfits_told(folder: Path) -> Iterator[None]:
             raise
         name, needed, found = misfit.groups()
         files = (path for path in sorted(folder.rglob("*.safetensors")) if name in read_header(path))
-        shapes = f"shape {_sizes(found)}, its configuration says {_sizes(needed)}"
-        raise ValueError(f"{next(files, folder)}: {name} has {shapes}") from error
+        raise misshapen(next(files, folder), name, _sizes(found), _sizes(needed)) from error
 
 
-def _sizes(shape: str) -> str:
-    """As tuples are written: "torch.Size([63, 8])" is (63, 8)."""
-    return f"({', '.join(re.findall(r'[0-9]+', shape))})"
+def _sizes(shape: str) -> tuple[int, ...]:
+    """Of a shape in words: "torch.Size([63, 8])" is (63, 8)."""
+    return tuple(map(int, re.findall(r"[0-9]+", shape)))
 
 
-def _refuse(folder: Path, missing: list[str]) -> None:
+def misshapen(where: Path, name: str, found: Sequence[int], needed: Sequence[int]) -> ValueError:
+    """What is said of a tensor of the wrong shape, in a part's folder or in one of its files."""
+    return ValueError(
+        f"{where}: {name} has shape {tuple(found)}, its configuration says {tuple(needed)}: copy the model's "
+        "folder again, its config.json and its weights together"
+    )
+
+
+def refuse_missing(folder: Path, missing: Sequence[str]) -> None:
+    """Raise ValueError that names the first tensors which a part's weights lack, if they lack any."""
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise ValueError(

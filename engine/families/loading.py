@@ -14,6 +14,7 @@ from engine.canvas import Canvas
 from engine.families.facts import family_name
 from engine.families.family import Family
 from engine.families.known import FAMILIES
+from engine.families.reading import read_object
 from engine.levels import step_below
 from engine.noise import INITIAL, StepNoise, keyed_noise
 
@@ -41,10 +42,19 @@ def check_scheduler(folder: Path) -> None:
     where = folder / "scheduler" / "scheduler_config.json"
     if not where.is_file():
         raise ValueError(f"{where} is missing: copy the whole folder")
+    kind = read_object(where).get("_class_name")
+    known = [each.__name__ for each in family_of(folder).schedulers.values()]
+    if kind not in known:
+        raise ValueError(
+            f"{where}: {kind} is none of {', '.join(known)}: is this a folder of another family?"
+        )
     try:
         family_of(folder).load_scheduler(folder, 8, window_shape=(1, 1, 32, 32))
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}: is this a folder of another family?") from error
+    except Exception as error:  # as a value is odd, diffusers raises whatever that leads to
+        why = str(error).partition("\n")[0][:200]
+        raise ValueError(
+            f"{where}: no steps can be made of it ({why}): copy the model's folder again"
+        ) from error
 
 
 def load_part(folder: Path, part: str, dtype: str, device: str = "cpu") -> Family:

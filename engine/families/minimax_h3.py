@@ -52,6 +52,7 @@ class MiniMaxH3(Family):
     """MiniMax-H3's transformer for text and keyframes, given text alone."""
 
     pipeline_class = SimpleNamespace  # of the parts
+    parts: ClassVar = {**_MODELS, "tokenizer": AutoTokenizer}
     schedulers: ClassVar = {"euler": MiniMaxH3Scheduler}
     parallel = ParallelSpec(
         blocks=("transformer_blocks",),

@@ -67,6 +67,7 @@ class OpenSora(Family):
     """Open-Sora 2. Where it was distilled from guidance, the scale is told and there are no branches."""
 
     pipeline_class = SimpleNamespace  # of the parts
+    parts: ClassVar = _MODELS | dict.fromkeys(_TOKENIZERS, AutoTokenizer)
     schedulers: ClassVar = {"euler": FlowMatchEulerDiscreteScheduler}
     parallel = ParallelSpec(
         blocks=("transformer_blocks", "single_transformer_blocks"),

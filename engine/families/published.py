@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.families import published_parts as parts
 from engine.families.card import Card
+from engine.families.entry import number
 from engine.families.facts import ModelFacts, card_of, facts_of
 from engine.families.known import FAMILIES
 from engine.families.published_parts import Config
@@ -64,6 +65,11 @@ class Published:
     def denoiser(self) -> Config:
         """The configuration of what predicts."""
         return self.parts[FAMILIES[self.family].denoiser]
+
+    @property
+    def decoding(self) -> int:
+        """Numbers that a decode holds for each pixel of a frame; 0 where nobody counted them."""
+        return number(FAMILIES[self.family].decoding, self._configurations)
 
     @property
     def parameters(self) -> int:

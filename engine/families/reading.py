@@ -16,8 +16,18 @@ def read_object(path: Path) -> Config:
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__} instead of an object")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no readable part of a diffusers folder: {error}") from error
+        raise ValueError(f"{path} is no readable part of a diffusers folder: {_why(error)}") from error
     return content
+
+
+def _why(error: OSError | ValueError) -> str:
+    """What is wrong with a file, in other words than the system's or the parser's."""
+    if isinstance(error, json.JSONDecodeError):
+        place = f"line {error.lineno}, column {error.colno}"
+        return f"it is no JSON from {place} on; copy the model's folder again"
+    if isinstance(error, UnicodeDecodeError):
+        return f"its byte {error.start + 1:,} is no UTF-8; copy the model's folder again"
+    return str((isinstance(error, OSError) and error.strerror) or error)
 
 
 def read_index(folder: Path) -> Config:

@@ -46,7 +46,7 @@ def check_weights(folder: Path, leave_out: Collection[str] = ()) -> None:
     found = sorted(path.parent.name for path in folder.glob("*/config.json"))
     for part in read_parts(folder) or found:
         if part.removesuffix("_2") not in leave_out:
-            _check_part(folder / part)
+            read_tensors(folder / part)
 
 
 def read_parts(folder: Path) -> dict[str, tuple[str, str]]:
@@ -60,14 +60,16 @@ def read_parts(folder: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def _check_part(part: Path) -> None:
-    """One part's file, or the several that its index tells of."""
+def read_tensors(part: Path) -> dict[str, Any]:
+    """What headers say of a part's tensors, by name: of its file, or of the several that its index tells of.
+
+    Raises Damaged as read_header does, or for a file that lacks what the index says it holds.
+    """
     config = read_object(part / "config.json")
     stem = "diffusion_pytorch_model" if "_class_name" in config else "model"  # diffusers' or transformers'
     whole, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
     if whole.exists() or not index.exists():
-        read_header(whole)
-        return
+        return read_header(whole)
     tensors = read_object(index).get("weight_map")
     if not isinstance(tensors, dict) or not tensors:
         raise ValueError(f"{index} has no weight_map")
@@ -75,6 +77,7 @@ def _check_part(part: Path) -> None:
     lost = sorted(name for name, file in tensors.items() if name not in held[file])
     if lost:
         raise Damaged(f"{part / tensors[lost[0]]} lacks {_some(lost)}, which {index.name} says it holds")
+    return {name: held[file][name] for name, file in tensors.items()}
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -31,8 +31,8 @@ MOST_S, MOST_MIB = 60.0, 1024.0
 def half(manifest: Path, out: Path) -> None:
     """Leave what a driver leaves that dies in the middle of the manifest."""
     from jobs.census import work_of_size
+    from jobs.enrol import enrol
     from jobs.job import prepare
-    from jobs.run import _enrol
     from jobs.spec import load_spec
     from jobs.takeover import Known, record
     from manifests.finished import Finishing
@@ -41,7 +41,7 @@ def half(manifest: Path, out: Path) -> None:
 
     store, job = open_store(str(out)), prepare(str(manifest), load_spec(None, []))
     store.probe()
-    _enrol(store, job)
+    enrol(store, job)
     epoch = claim_epoch(store, job.job_id)
     record(store, job.job_id, job.asked, Known(job.findings, work_of_size(job.census())))
     with Finishing(store, job.job_id, job.asked, epoch) as finishing:
