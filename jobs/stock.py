@@ -23,7 +23,7 @@ from engine.families.published import Published
 from engine.families.weights import check_weights
 from engine.families.world import World, read_world
 from engine.film import voice
-from engine.takes import CLIP, FIRST, LAST, SOURCE, Takes
+from engine.takes import Takes
 from jobs.adapters import ending_adapter, stocked_adapters
 from jobs.assets import column_of
 from jobs.folders import Found, find_folder
@@ -73,11 +73,7 @@ class Stock:
     @property
     def takes(self) -> Takes:
         """What shots may be given: what the model can be, and what its weights were taught to go on from."""
-        takes = self.facts.takes
-        if SOURCE in takes.may and self.given_latents:  # its family puts what is given on the canvas
-            taught = {FIRST, CLIP} | ({LAST} if self.ending else set())
-            return replace(takes, may=takes.may | taught)
-        return takes
+        return self.facts.takes.taught(self.given_latents, self.ending is not None)
 
     @property
     def lead_in(self) -> int:
@@ -123,7 +119,7 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
             completed(_pinned(profile, found), card, facts),
             facts,
             _model(asked, found.name, found.digest, found.listing),
-            given_latents=_given_latents(world, facts),
+            given_latents=given_latents_of(world, facts),
             changes=world.changes if world else (),
             roots=roots,
             adapters=stocked_adapters(name, profile, found.folder, facts.family, roots),
@@ -266,7 +262,7 @@ def _world(folder: Path) -> World | None:
         return None  # planning tells of it where it warns of prompts
 
 
-def _given_latents(world: World | None, facts: ModelFacts) -> int:
+def given_latents_of(world: World | None, facts: ModelFacts) -> int:
     """The first latent frames that its model goes on from, as the folder says, or else its family."""
     if facts.patch_frames > 1:
         return 0  # in a patch of several frames the first has no token of its own that could be kept
