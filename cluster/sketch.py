@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster.cost import Shape, memory, precision
-from cluster.decoding import decode_shortage
+from cluster.decoding import decode_shortage, encode_shortage
 from cluster.shortage import Place, shortage
-from cluster.tasks import Failure, Model, SegmentTask, ShotTask, Task
+from cluster.tasks import Failure, GivenTask, Model, SegmentTask, ShotTask, Task
 from engine.families.denoiser import Denoiser, read_denoiser
-from engine.families.facts import read_decoding, read_facts
+from engine.families.entry import Holds
+from engine.families.facts import read_decoding, read_encoding, read_facts
 from engine.families.known import FAMILIES
 from engine.families.parameters import denoising, linear_layers, read_weights
 from engine.memory import Free
@@ -62,8 +63,9 @@ class Sketch:
     text_tokens: int
     linear: int = 0
     rows: int = 0
-    decoding: int = 0  # numbers a pixel
+    decoding: Holds = Holds()  # noqa: RUF009  # frozen
     tiles: bool = False  # whether it could decode in tiles
+    encoding: Holds = Holds()  # noqa: RUF009
 
 
 def sketch_of(folder: Path) -> Sketch:
@@ -79,6 +81,7 @@ def sketch_of(folder: Path) -> Sketch:
         *linear_layers(weights),
         read_decoding(folder),
         FAMILIES[facts.family].tiles,
+        read_encoding(folder),
     )
 
 
@@ -122,11 +125,12 @@ def refusal(
     """What says which tasks cannot be done at a place.
 
     Shots whose windows would not fit a rank there, or whose pixels would not fit a decoder: in main memory,
-    or, where decoders stand `beside` ranks, on what a rank leaves of its GPU.
+    or, where decoders stand `beside` ranks, on what a rank leaves of its GPU. And what is given that would
+    not fit an encoder in main memory; beside ranks, encoders ask for themselves.
     """
 
     @lru_cache(maxsize=256)
-    def short(load: Load, tiled: bool) -> Failure | None:
+    def short(load: Load, n_latent: int, tiled: bool) -> Failure | None:
         if place is None:
             return None
         together = min(load.course.batch, max(n for _, n in load.course.legs))
@@ -135,13 +139,22 @@ def refusal(
         if (failure := shortage(shape, axes, place)) or tiled or (place.gpus and not beside):
             return failure
         left = _left(place, shape, axes) if place.gpus else place
-        return decode_shortage(sketch.name, sketch.decoding, load.model.dtype, size_px, left, sketch.tiles)
+        held = sketch.decoding.of(n_latent)
+        return decode_shortage(sketch.name, held, load.model.dtype, size_px, left, sketch.tiles)
+
+    def short_given(task: GivenTask) -> Failure | None:
+        if place is None or place.gpus:
+            return None
+        sketch, size_px = sketches[task.model], (task.width_px, task.height_px)
+        held = sketch.encoding.of(task.n_frames)
+        return encode_shortage(sketch.name, held, task.model.dtype, size_px, place, task.n_frames)
 
     def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
         tasks = list(tasks) if place else []
         tiled = {task.source.key for task in tasks if isinstance(task, SegmentTask) and task.tiles}
-        loads = {task.key: load_of(task) for task in tasks if isinstance(task, ShotTask)}
-        found = {key: short(load, key in tiled) for key, load in loads.items()}
+        shots = [task for task in tasks if isinstance(task, ShotTask)]
+        found = {task.key: short(load_of(task), task.n_latent, task.key in tiled) for task in shots}
+        found |= {task.key: short_given(task) for task in tasks if isinstance(task, GivenTask)}
         return {key: failure for key, failure in found.items() if failure is not None}
 
     return refuse
