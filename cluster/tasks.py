@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
-from engine.cache import EVERY_STEP, INTERVAL, StepCache
+from engine.cache import EVERY_STEP, INTERVAL, THRESHOLD, StepCache
 from engine.changes import LEFT, Hold
 from engine.guidance import Guidance
 from engine.phases import BLEND, Course, Phase, Stitch, course_of, phases_of, shown_weights
@@ -81,6 +81,7 @@ class Sampling:
     guidance_rescale: float = 0.0
     cache: str = "none"
     cache_interval: int = 0
+    cache_threshold: float = 0.0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,7 +100,13 @@ class Sampling:
     @property
     def step_cache(self) -> StepCache:
         """Which steps are skipped."""
-        return EVERY_STEP if self.cache == "none" else StepCache(self.cache_interval or INTERVAL)
+        skips = self.cache == "taylorseer"
+        return StepCache(self.cache_interval or INTERVAL) if skips else EVERY_STEP
+
+    @property
+    def threshold(self) -> float:
+        """Of a first-block cache; 0 where there is none."""
+        return (self.cache_threshold or THRESHOLD) if self.cache == "first_block" else 0.0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cluster.tasks import (
     Adapter,
     Model,
 )
-from engine.cache import INTERVAL
+from engine.cache import INTERVAL, THRESHOLD
 from engine.camera import ENGLISH, Idiom
 from engine.families.card import Card
 from engine.families.denoiser import denoiser_of
@@ -31,6 +31,7 @@ from jobs.profile import ModelSpec, Profile, SpecError
 from jobs.spec import JobSpec
 from jobs.stock_checks import (
     check_branches,
+    check_cached_ranks,
     check_gang,
     check_kernels,
     check_profile,
@@ -131,6 +132,7 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
         check_profile(name, stocked[name])
         check_zero(name, profile.model.zero, spec.cluster)
         check_kernels(name, profile.model, facts, spec.cluster)
+        check_cached_ranks(name, profile.sampling, spec.cluster)
         check_gang(name, facts, spec.cluster)
         check_branches(name, stocked[name], spec.cluster.cfg)
         check_rescale(name, stocked[name], partial(denoiser_for, name, stocked[name]))
@@ -240,7 +242,8 @@ def completed(profile: Profile, card: Card, facts: ModelFacts) -> Profile:
         sampling,
         n_steps=sampling.n_steps or card.n_steps,
         guidance_scale=sampling.guidance_scale or card.guidance_scale,
-        cache_interval=sampling.cache_interval or (INTERVAL if sampling.cache != "none" else 0),
+        cache_interval=sampling.cache_interval or (INTERVAL if sampling.cache == "taylorseer" else 0),
+        cache_threshold=sampling.cache_threshold or (THRESHOLD if sampling.cache == "first_block" else 0.0),
     )
     picture = replace(picture, upscale=picture.upscale or card.upscale)
     if not picture.fps_num:

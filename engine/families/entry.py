@@ -75,6 +75,7 @@ class Known:
     more: tuple[tuple[str, str], ...] = ()  # further parts that are read, and the file of each
     dynamic_guidance: bool = False  # whether its pipeline has a cosine schedule
     adapters: bool = False  # whether LoRA adapters were proven on it
+    first_block: bool = False  # whether diffusers' first-block cache was
     camera: Idiom = ENGLISH
     card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
 

@@ -55,6 +55,7 @@ class Family(ABC):
         self.computes_on: torch.device | None = None  # where weights come to, if they lie elsewhere
         self.adapters: OrderedDict[str, None] = OrderedDict()  # see engine.families.adapters
         self.adapted: tuple[tuple[str, float], ...] = ()
+        self.first_blocks: Any = None  # see engine.families.first_block
 
     @classmethod
     def load(

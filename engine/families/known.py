@@ -33,6 +33,7 @@ _COGVIDEOX = Known(
     takes=variants.cogvideox_takes,
     dynamic_guidance=True,
     adapters=True,
+    first_block=True,
     card=variants.cogvideox_card,
 )
 _WAN = Known(
@@ -47,6 +48,7 @@ _WAN = Known(
     experts=variants.wan_experts,
     takes=variants.wan_takes,
     adapters=True,
+    first_block=True,
     card=variants.wan_card,
 )
 _SKYREELS = Known(
