@@ -15,6 +15,7 @@ from cluster.logs import reporting
 from cluster.once import claim, found, found_file
 from cluster.outcomes import Outcome
 from cluster.shots import ShotTask
+from engine.anchors import Anchored
 from engine.batch import apart, timestep_of, together
 from engine.canvas import Canvas
 from engine.denoise import WindowRequest
@@ -47,6 +48,8 @@ class Request:
     given: tuple[str, ...] = ()
     adapters: tuple[tuple[str, float], ...] = ()  # artefacts and scales
     prompted: bool = False  # whether predictions of the prompts alone are wanted behind the guided ones
+    threshold: float = 0.0  # of a first-block cache; 0 is none
+    anchors: tuple[tuple[tuple[Packed, Packed], ...], ...] = ()  # of the branches of each window
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Conductor:
             raise RuntimeError(f"shot {key} was opened again: {shot.opening}, not {opening}")
         shot.gpu_s, shot.n_predicted = shot.gpu_s + gpu_s, shot.n_predicted + sum(shot.sizes)
         pairs = zip(predictions, shot.sizes, strict=True)
-        windows = [window for prediction, n in pairs for window in apart(unpack(prediction), n)]
+        windows = [window for prediction, n in pairs for window in _answers(prediction, n)]
         try:
             return self._turn(shot, shot.loop.send(windows))
         except StopIteration as end:
@@ -132,6 +135,7 @@ class Conductor:
             task.n_canvas,
             given,
             task.sampling.guidance_rescale,
+            task.sampling.threshold > 0,
         )
         saved = sorted(self.store.list_keys(f"checkpoints/{task.key}"))
         data = self.store.read(saved[-1]) if saved else None
@@ -251,4 +255,16 @@ def _travelling(task: ShotTask, windows: Sequence[WindowRequest]) -> Request:
         given=tuple(given.key for given in task.given),
         adapters=tuple((each.artefact, each.scale) for each in task.adapters),
         prompted=task.sampling.guidance_rescale > 0,
+        threshold=task.sampling.threshold,
+        anchors=tuple(
+            tuple((pack(each.latents), pack(each.timestep)) for each in window.anchors) for window in windows
+        ),
     )
+
+
+def _answers(prediction: Packed, n: int) -> list[Any]:
+    """The predictions of n windows, each with what a first-block cache says of it, if there is one."""
+    windows = apart(unpack(prediction), n)
+    if not prediction.full:
+        return list(windows)
+    return [Anchored(*each) for each in zip(windows, prediction.full, strict=True)]

@@ -1,8 +1,9 @@
-"""Too little memory to make pictures of a shot's latents: by how much, and what would fit. No torch.
+"""Too little memory for pixels, made of latents or given: by how much, and what would fit. No torch.
 
-A decode holds so many numbers for each pixel of a frame (Known.decoding), whatever the length of the shot.
-Decides: what of a decode does not fit. Does not decide: what is free (engine.memory), or how latents are
-decoded (families).
+A decode holds so many numbers for each pixel of a frame (Known.decoding), and an encode of given frames
+others (Known.encoding); a few of them grow with the length of a shot, or of what is given.
+Decides: what of them does not fit. Does not decide: what is free (engine.memory), or how frames are decoded
+and encoded (families).
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class Pixels:
     """
 
     name: str
-    held: int
+    held: float
     dtype: str
     size_px: tuple[int, int]
     tiles: bool = False
@@ -33,7 +34,7 @@ class Pixels:
     @property
     def gib(self) -> float:
         """GiB at the most."""
-        return decode_gib(self.held, self.dtype, self.size_px)
+        return pixels_gib(self.held, self.dtype, self.size_px)
 
     def shortage(self, place: Place) -> Failure | None:
         """What a decoder lacks at a place, if it lacks anything."""
@@ -46,37 +47,51 @@ def beside_rank(place: Place, shape: Shape, axes: Axes) -> Place:
     return replace(place, free=Free(left, f"{place.free.of} beside a rank"))
 
 
-def decode_gib(held: int, dtype: str, size_px: tuple[int, int]) -> float:
-    """GiB that a decode holds at the most, of `held` numbers a pixel; size_px is (width, height)."""
+def pixels_gib(held: float, dtype: str, size_px: tuple[int, int]) -> float:
+    """GiB that `held` numbers a pixel are; size_px is (width, height)."""
     width, height = size_px
     return held * width * height * BYTES[dtype] / GIB
 
 
 def decode_shortage(
-    name: str, held: int, dtype: str, size_px: tuple[int, int], place: Place, tiles: bool = False
+    name: str, held: float, dtype: str, size_px: tuple[int, int], place: Place, tiles: bool = False
 ) -> Failure | None:
     """What a decoder lacks at a place, beside its weights, if it lacks anything; `tiles` if it has them."""
-    needed, free = decode_gib(held, dtype, size_px), place.free
+    return _shortage(f"decoding {name}", held, dtype, size_px, place, ["model.tiles=true"] * tiles)
+
+
+def encode_shortage(
+    name: str, held: float, dtype: str, size_px: tuple[int, int], place: Place, n_frames: int
+) -> Failure | None:
+    """What an encoder of so many given frames lacks at a place, beside its weights, if it lacks anything."""
+    what = f"encoding {n_frames} given {'frame' if n_frames == 1 else 'frames'} for {name}"
+    return _shortage(what, held, dtype, size_px, place, [])
+
+
+def _shortage(
+    what: str, held: float, dtype: str, size_px: tuple[int, int], place: Place, found: list[str]
+) -> Failure | None:
+    needed, free = pixels_gib(held, dtype, size_px), place.free
     if needed <= free.gib:
         return None
     where = "of its GPU" if place.gpus else "of main memory"
     message = (
-        f"decoding {name} in {dtype} at {size_px[0]}x{size_px[1]} px needs {gib(needed)} GiB {where}, "
+        f"{what} in {dtype} at {size_px[0]}x{size_px[1]} px needs {gib(needed)} GiB {where}, "
         f"{free.of} has {gib(free.gib)} GiB: {gib(needed - free.gib)} GiB short"
     )
-    found = ["model.tiles=true"] * tiles + list(_remedies(held, dtype, size_px, place))
+    found += _remedies(held, dtype, size_px, place)
     hint = f"use {' or '.join(found)}" if found else "use a machine with more memory, or a smaller picture"
     return Failure(CODE, message, hint)
 
 
-def _remedies(held: int, dtype: str, size_px: tuple[int, int], place: Place) -> Iterator[str]:
+def _remedies(held: float, dtype: str, size_px: tuple[int, int], place: Place) -> Iterator[str]:
     """Another dtype, another place, the largest picture of these sides that would fit."""
-    if BYTES[dtype] > 2 and (halved := decode_gib(held, "bfloat16", size_px)) <= place.free.gib:
+    if BYTES[dtype] > 2 and (halved := pixels_gib(held, "bfloat16", size_px)) <= place.free.gib:
         yield f"model.dtype=bfloat16 ({gib(halved)} GiB)"
     if place.gpus:
         yield "cluster.stage_gpus=0"
     for n in SIXTEENTHS:
         width, height = (side * n // 16 // UNIT_PX * UNIT_PX for side in size_px)
-        if width and height and decode_gib(held, dtype, (width, height)) <= place.free.gib:
+        if width and height and pixels_gib(held, dtype, (width, height)) <= place.free.gib:
             yield f"a picture of {width}x{height} px"
             return

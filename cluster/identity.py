@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
-from engine.cache import EVERY_STEP, INTERVAL, StepCache
+from engine.cache import EVERY_STEP, INTERVAL, THRESHOLD, StepCache
 from engine.guidance import Guidance
 
 RENDERING = 1  # raised when a change of the code changes artefacts, so that older ones are not reused
@@ -72,6 +72,7 @@ class Sampling:
     guidance_rescale: float = 0.0
     cache: str = "none"
     cache_interval: int = 0
+    cache_threshold: float = 0.0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -90,7 +91,13 @@ class Sampling:
     @property
     def step_cache(self) -> StepCache:
         """Which steps are skipped."""
-        return EVERY_STEP if self.cache == "none" else StepCache(self.cache_interval or INTERVAL)
+        skips = self.cache == "taylorseer"
+        return StepCache(self.cache_interval or INTERVAL) if skips else EVERY_STEP
+
+    @property
+    def threshold(self) -> float:
+        """Of a first-block cache; 0 where there is none."""
+        return (self.cache_threshold or THRESHOLD) if self.cache == "first_block" else 0.0
 
 
 @dataclass(frozen=True)

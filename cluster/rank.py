@@ -16,8 +16,10 @@ from cluster.logs import reporting
 from cluster.once import found_file
 from cluster.shortage import Place, Shortage, Stage, cheaper, place_on, shortage
 from cluster.sketch import Sketch, sketch_of, window_shape
-from engine.batch import predict_windows
+from engine.anchors import Anchor
+from engine.batch import predict_anchored, predict_windows
 from engine.families.adapters import adapt
+from engine.families.first_block import first_blocks
 from engine.memory import ran_out
 from engine.numerics import device_name
 from engine.parallel.attention import load_ulysses
@@ -92,16 +94,22 @@ class Rank:
         began = time.monotonic()
         family = self._family(request)
         negative, given = self._embedding("prompt", request.negative), self._given(request)
-        prediction = predict_windows(
-            family,
-            unpack(request.latents),
-            unpack(request.timestep),
+        texts = (
             [self._embedding("prompt", key) | seen for key, seen in zip(request.prompts, given, strict=True)],
             [negative | seen for seen in given],
-            request.guidance_scale,
-            prompted=request.prompted,
         )
-        packed = pack(prediction)  # a GPU has computed it only when it is copied
+        latents, timestep = unpack(request.latents), unpack(request.timestep)
+        full: tuple[tuple[bool, ...], ...] = ()
+        if blocks := first_blocks(family, request.threshold):
+            anchors = [[Anchor(*map(unpack, each)) for each in branches] for branches in request.anchors]
+            prediction, full = predict_anchored(
+                blocks, latents, timestep, *texts, request.guidance_scale, anchors, prompted=request.prompted
+            )
+        else:
+            prediction = predict_windows(
+                family, latents, timestep, *texts, request.guidance_scale, prompted=request.prompted
+            )
+        packed = replace(pack(prediction), full=full)  # a GPU has computed it only when it is copied
         return Fared(time.monotonic() - began, self.device, self.axes), packed
 
     def _family(self, request: Request) -> Any:
@@ -113,10 +121,12 @@ class Rank:
             self._check(request, "loaded")
         with nullcontext() if known else together(self.mesh, self.loading_s):
             family = self.transformer.of(request.model, lambda _: self._check(request, "started"))
-            # An adapter's loading replaces modules, to which a gang's hooks must then be tied anew.
+            # An adapter's loading replaces modules, to which hooks must then be tied anew.
             anew = adapt(family, request.adapters, self.store.fetch_artefact)
             if request.model.zero:
                 load_zero()
+        if anew:
+            first_blocks(family, 0.0)
         if anew or family.mesh is not self.mesh:
             parallelise(family, self.mesh)
             if request.model.zero:

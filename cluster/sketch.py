@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster.cost import Shape, precision
-from cluster.decoding import Pixels, beside_rank
+from cluster.decoding import Pixels, beside_rank, encode_shortage
 from cluster.identity import Model, Task
 from cluster.outcomes import Failure
 from cluster.shortage import Place, shortage
-from cluster.shots import ShotTask
+from cluster.shots import GivenTask, ShotTask
 from cluster.tasks import SegmentTask
 from engine.families.denoiser import Denoiser, read_denoiser
-from engine.families.facts import read_decoding, read_facts
+from engine.families.entry import Holds
+from engine.families.facts import read_decoding, read_encoding, read_facts
 from engine.families.known import FAMILIES
 from engine.families.parameters import denoising, linear_layers, read_weights
 from engine.parallel.axes import Axes
@@ -27,7 +28,7 @@ from engine.phases import Course
 class Load(NamedTuple):
     """What a shot's cost depends on; frames are a window's latent ones, sides those of the model's pixels.
 
-    tiled says that its pixels are decoded in tiles.
+    n_latent are the shot's own latent frames; tiled says that its pixels are decoded in tiles.
     """
 
     model: Model
@@ -37,6 +38,7 @@ class Load(NamedTuple):
     text_tokens: int
     guided: bool
     course: Course
+    n_latent: int
     tiled: bool = False
 
 
@@ -50,6 +52,7 @@ def load_of(task: ShotTask, tiled: bool = False) -> Load:
         task.max_text_tokens,
         task.sampling.guidance_scale > 1,
         task.course,
+        task.n_latent,
         tiled,
     )
 
@@ -69,8 +72,9 @@ class Sketch:
     text_tokens: int
     linear: int = 0
     rows: int = 0
-    decoding: int = 0  # numbers a pixel
+    decoding: Holds = Holds()  # noqa: RUF009  # frozen
     tiles: bool = False  # whether it could decode in tiles
+    encoding: Holds = Holds()  # noqa: RUF009
 
 
 def sketch_of(folder: Path) -> Sketch:
@@ -86,6 +90,7 @@ def sketch_of(folder: Path) -> Sketch:
         *linear_layers(weights),
         read_decoding(folder),
         FAMILIES[facts.family].tiles,
+        read_encoding(folder),
     )
 
 
@@ -100,7 +105,7 @@ def pixels_of(load: Load, sketch: Sketch) -> Pixels | None:
     if load.tiled:
         return None
     size_px = load.width_px, load.height_px
-    return Pixels(sketch.name, sketch.decoding, load.model.dtype, size_px, sketch.tiles)
+    return Pixels(sketch.name, sketch.decoding.of(load.n_latent), load.model.dtype, size_px, sketch.tiles)
 
 
 def window_shape(
@@ -137,7 +142,8 @@ def refusal(
     """What says which tasks cannot be done at a place.
 
     Shots whose windows would not fit a rank there, or whose pixels would not fit a decoder: in main memory,
-    or, where decoders stand `beside` ranks, on what a rank leaves of its GPU.
+    or, where decoders stand `beside` ranks, on what a rank leaves of its GPU. And what is given that would
+    not fit an encoder in main memory; beside ranks, encoders ask for themselves.
     """
 
     @lru_cache(maxsize=256)
@@ -150,11 +156,19 @@ def refusal(
             return failure
         return pixels.shortage(beside_rank(place, shape, axes) if place.gpus else place)
 
+    def short_given(task: GivenTask) -> Failure | None:
+        if place is None or place.gpus:
+            return None
+        sketch, size_px = sketches[task.model], (task.width_px, task.height_px)
+        held = sketch.encoding.of(task.n_frames)
+        return encode_shortage(sketch.name, held, task.model.dtype, size_px, place, task.n_frames)
+
     def refuse(tasks: Iterable[Task]) -> dict[str, Failure]:
         tasks = list(tasks) if place else []
         tiled = {task.source.key for task in tasks if isinstance(task, SegmentTask) and task.tiles}
         loads = {task.key: load_of(task, task.key in tiled) for task in tasks if isinstance(task, ShotTask)}
         found = {key: short(load) for key, load in loads.items()}
+        found |= {task.key: short_given(task) for task in tasks if isinstance(task, GivenTask)}
         return {key: failure for key, failure in found.items() if failure is not None}
 
     return refuse

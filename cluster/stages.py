@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.copies import whole
-from cluster.decoding import decode_shortage
+from cluster.decoding import decode_shortage, encode_shortage
 from cluster.identity import Asset
 from cluster.loaded import LoadedPart
 from cluster.logs import reporting
@@ -20,7 +20,7 @@ from cluster.outcomes import Facts, Outcome, taken
 from cluster.shortage import Shortage, place_on
 from cluster.shots import GivenTask, PromptTask, ShotTask
 from cluster.tasks import SegmentTask
-from engine.families.facts import family_name, read_decoding
+from engine.families.facts import family_name, read_decoding, read_encoding
 from engine.families.known import FAMILIES
 from engine.families.loading import give_memory_back
 from engine.film.encode import Picture, encode_segment
@@ -59,12 +59,24 @@ class Encoder:
 
     def _give(self, task: GivenTask, folder: Path) -> Made:
         frames = {asset.role: self._frames(task, asset, folder) for asset in task.assets}
-        made = self.given.of(task.model).give(frames, task.n_frames)
+        family = self.given.of(task.model)
+        self._check(task)
+        made = family.give(frames, task.n_frames)
         kept = {name: tensor.cpu() for name, tensor in made.items()}
         files = {"canvas": folder / "canvas.safetensors", "embedding": folder / "embedding.safetensors"}
         files["canvas"].write_bytes(to_bytes({name: kept[name] for name in kept if name in CANVAS}))
         files["embedding"].write_bytes(to_bytes({name: kept[name] for name in kept if name not in CANVAS}))
         return files, {}
+
+    def _check(self, task: GivenTask) -> None:
+        """Raise Shortage where there is no memory to encode in, now that the weights are here."""
+        if not self.given.check_memory:
+            return
+        model, size_px = task.model, (task.width_px, task.height_px)
+        held = read_encoding(whole(model, self.given.cache)).of(task.n_frames)
+        name, place = Path(model.folder).name, place_on(self.given.device)
+        if failure := encode_shortage(name, held, model.dtype, size_px, place, task.n_frames):
+            raise Shortage(failure)
 
     def _frames(self, task: GivenTask, asset: Asset, folder: Path) -> Any:
         """The frames f_THWC of a picture or a clip."""
@@ -140,7 +152,7 @@ class Decoder:
         if not self.vae.check_memory:
             return
         model, size_px = shot.model, (shot.width_px, shot.height_px)
-        held = read_decoding(whole(model, self.vae.cache))
+        held = read_decoding(whole(model, self.vae.cache)).of(shot.n_latent)
         name = Path(model.folder).name
         place, tiles = place_on(self.vae.device), FAMILIES[family_name(whole(model, self.vae.cache))].tiles
         if failure := decode_shortage(name, held, model.dtype, size_px, place, tiles):

@@ -13,12 +13,17 @@ relies on that, since the same windows are together in every run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from engine.anchors import Anchor
 from engine.denoise import WindowRequest
 from engine.families.family import Conditioning, Family
+
+if TYPE_CHECKING:  # conductors have no need of diffusers' hooks
+    from engine.families.first_block import FirstBlocks
 
 
 def together(windows: Sequence[Tensor]) -> Tensor:
@@ -60,12 +65,43 @@ def predict_windows(
         return family.predict(
             latents, timestep, _joined(prompts), _joined(negatives), guidance_scale, prompted=prompted
         )
-    times = list(timestep[:, None]) if timestep.ndim == 2 else [timestep] * len(latents)
     each = [
         family.predict(window[None], time, prompt, negative, guidance_scale, prompted=prompted)
-        for window, time, prompt, negative in zip(latents, times, prompts, negatives, strict=True)
+        for window, time, prompt, negative in zip(
+            latents, _times(timestep, len(latents)), prompts, negatives, strict=True
+        )
     ]
     return torch.stack(each, dim=1).flatten(0, 1)  # as one forward has them: k times all windows
+
+
+def predict_anchored(
+    blocks: FirstBlocks,
+    latents: Tensor,
+    timestep: Tensor,
+    prompts: Sequence[Conditioning],
+    negatives: Sequence[Conditioning],
+    guidance_scale: float,
+    anchors: Sequence[Sequence[Anchor]],
+    *,
+    prompted: bool = False,
+) -> tuple[Tensor, tuple[tuple[bool, ...], ...]]:
+    """As predict_windows by a first-block cache, and which branches of each window were in full.
+
+    One window after another: in one forward each would be left out or not with all the others.
+    """
+    each = [
+        blocks.predict(window[None], time, prompt, negative, guidance_scale, before, prompted=prompted)
+        for window, time, prompt, negative, before in zip(
+            latents, _times(timestep, len(latents)), prompts, negatives, anchors, strict=True
+        )
+    ]
+    predictions = torch.stack([answer.prediction for answer in each], dim=1).flatten(0, 1)
+    return predictions, tuple(answer.full for answer in each)
+
+
+def _times(timestep: Tensor, n: int) -> list[Tensor]:
+    """The timestep of each of n windows, by itself."""
+    return list(timestep[:, None]) if timestep.ndim == 2 else [timestep] * n
 
 
 def _alike(texts: Sequence[Conditioning]) -> bool:

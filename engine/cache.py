@@ -1,9 +1,11 @@
-"""A step cache: some steps of a canvas predict no window, and go on as the predictions before them went.
+"""Step caches: what the predictions of earlier steps are used for again.
 
+With "taylorseer" some steps of a canvas predict no window, and go on as the predictions before them went.
 TaylorSeer (arXiv:2503.06923) of order 1 at a model's last projection, which diffusers calls its lite mode
 (diffusers.hooks.taylorseer_cache). Behind that projection a prediction is only cut, guided and blended, all
 of which is linear. So the blended prediction of a whole canvas is carried on, rather than what every branch
 of every window left in some model: it is part of the canvas, of its checkpoints, and goes with it.
+With "first_block" every step is predicted, but of some only the first block (engine.anchors).
 Decides: which steps are skipped, by their numbers alone, and what stands for their predictions. Does not
 decide: whether that pays, or for which models (jobs).
 """
@@ -16,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # planning has no need of torch
     from torch import Tensor
 
-CACHES = ("none", "taylorseer")
+CACHES = ("none", "taylorseer", "first_block")
 INTERVAL = 2  # where a profile names none
+THRESHOLD = 0.05  # of first_block, where a profile names none: diffusers' default
 WARM_UP = 3  # steps at the beginning that are all predicted, as in diffusers
 
-_INSIDE = "would leave hidden states, many times a window's latents, in the rank that predicted it"
-_DECIDES = f"{_INSIDE} and decide by them what to skip"
+_INSIDE = "leaves what every layer attended to in the rank that predicted it"
 REFUSED = {  # other step caches of diffusers, and what keeps windows, which change ranks, from having them
-    "first_block": _DECIDES,
-    "seacache": _DECIDES,
-    "magcache": _INSIDE,
+    "seacache": "sums up changes over all steps since one in full, of which a rank may have seen a few",
+    "magcache": "needs numbers that were measured of every model with every number of steps",
     "fastercache": _INSIDE,
     "pyramid_attention_broadcast": _INSIDE,
 }

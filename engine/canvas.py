@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.anchors import Anchor, checkpoint, restored
 from engine.blending import blended
 from engine.cache import Trend
 from engine.levels import noised
@@ -55,6 +56,7 @@ class Canvas:
         self.telling = telling
         self.step_index = self.first_step = 0
         self.trend = Trend()  # of a step cache, if there is one
+        self.anchors: tuple[tuple[Anchor, ...], ...] = ()  # of a first-block cache: of every part's branches
         self.beginning = self.ending = latents[:, :0]  # what the canvas is given; see begin()
         self.beside: torch.Tensor | None = None
         # CogVideoXDPMScheduler keeps no state of its own: stock, the pipeline hands this back at every step.
@@ -228,6 +230,8 @@ class Canvas:
             state["old_pred_original_sample"] = self.old_pred_original_sample.detach().clone()
         if self.trend.steps:
             state["trend"] = self.trend.checkpoint()
+        if self.anchors:
+            state["anchors"] = checkpoint(self.anchors)
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
         return state
@@ -248,6 +252,7 @@ class Canvas:
         self.latents = state["latents"].to(device, copy=True)
         self.old_pred_original_sample = None if old is None else old.to(device, copy=True)
         self.trend = Trend.restored(state["trend"], device) if "trend" in state else Trend()
+        self.anchors = restored(state["anchors"], device) if "anchors" in state else ()
         restore_scheduler(self.scheduler, state["scheduler"], device)
         if self.generator is not None:
             self.generator.set_state(state["generator"].cpu())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from engine.anchors import Anchor, after
 from engine.cache import EVERY_STEP, StepCache
 from engine.canvas import Canvas
 from engine.guidance import rescaled
@@ -20,7 +22,8 @@ class WindowRequest:
     """One part of one step: latents (B, stop - start, C, H, W), and their timestep, as Canvas.seen has them.
 
     `beside` are the channels that are seen beside the latents, (B, stop - start, C', H, W), if the canvas has
-    such: they go to Family.predict in both texts, under the name BESIDE.
+    such: they go to Family.predict in both texts, under the name BESIDE. `anchors` are those of its branches,
+    of a first-block cache.
     """
 
     step: int
@@ -28,15 +31,17 @@ class WindowRequest:
     timestep: torch.Tensor
     latents: torch.Tensor
     beside: torch.Tensor | None = None
+    anchors: tuple[Anchor, ...] = ()
 
 
 def requests_of_step(canvas: Canvas, parts: Sequence[Part]) -> list[WindowRequest]:
     """The requests of the canvas's step to come, in the order of `parts`."""
     requests = []
-    for part in parts:
+    anchors = canvas.anchors or ((),) * len(parts)
+    for part, before in zip(parts, anchors, strict=True):
         latents, timestep = canvas.seen(part.window)
         beside = canvas.beside_of(part.window)
-        requests.append(WindowRequest(canvas.step_index, part, timestep, latents, beside))
+        requests.append(WindowRequest(canvas.step_index, part, timestep, latents, beside, before))
     return requests
 
 
@@ -62,19 +67,25 @@ def denoise_shot(
     weights: npt.NDArray[np.float64],
     rescale: float = 0.0,
     cache: StepCache = EVERY_STEP,
-) -> Generator[list[WindowRequest], list[torch.Tensor], torch.Tensor]:
+    anchored: bool = False,
+) -> Generator[list[WindowRequest], list[Any], torch.Tensor]:
     """Yield the requests of each step, take their predictions in the same order, return latents z_BTCHW.
 
     weights is (n_parts, n_frames). The loop goes on from the canvas's step index, so that a restored
     canvas resumes; `rescale` is the share of engine.guidance.rescaled. While a list of requests is out,
-    canvas.checkpoint() is the state before that step. Steps that the cache skips ask for nothing.
+    canvas.checkpoint() is the state before that step. Steps that the cache skips ask for nothing. With
+    `anchored`, that is with a first-block cache, an Anchored is taken in place of each prediction.
     """
     first = canvas.first_step
     while (step := canvas.step_index) < canvas.n_steps:
         if cache.skips(step - first, canvas.n_steps - first):
             canvas.step(canvas.trend.at(step))
             continue
-        predictions = yield requests_of_step(canvas, parts)
+        requests = requests_of_step(canvas, parts)
+        predictions = yield requests
+        if anchored:
+            canvas.anchors = after(requests, predictions)
+            predictions = [answer.prediction for answer in predictions]
         prediction = blended(canvas, predictions, parts, weights, rescale)
         if cache != EVERY_STEP:
             canvas.trend = canvas.trend.after(step, prediction)
@@ -98,8 +109,8 @@ def denoise_here(
 
 
 def answer_here(
-    loop: Generator[list[WindowRequest], list[torch.Tensor], torch.Tensor],
-    predict: Callable[[WindowRequest], torch.Tensor],
+    loop: Generator[list[WindowRequest], list[Any], torch.Tensor],
+    predict: Callable[[WindowRequest], Any],
     stop: Callable[[], bool],
 ) -> torch.Tensor | None:
     """What the loop returns, with requests answered in this process; None where `stop()` before a step."""

@@ -25,7 +25,7 @@ class Stitcher:
     """One shot: the phase that it is in, that phase's canvas, and the latents that earlier phases left.
 
     `given` is what the shot is given, by the names of engine.takes, and n_frames how many latent frames it
-    keeps in the end; rescale as in denoise_shot.
+    keeps in the end; rescale and anchored as in denoise_shot.
     """
 
     def __init__(
@@ -35,9 +35,10 @@ class Stitcher:
         n_frames: int,
         given: Mapping[str, Tensor] | None = None,
         rescale: float = 0.0,
+        anchored: bool = False,
     ) -> None:
         self.phases, self.new_canvas, self.n_frames, self.given = phases, new_canvas, n_frames, given or {}
-        self.rescale = rescale
+        self.rescale, self.anchored = rescale, anchored
         self.left: Tensor | None = None
         self._enter(0)
 
@@ -52,15 +53,15 @@ class Stitcher:
         """The phase under way."""
         return self.phases[self.index]
 
-    def requests(self) -> Generator[list[WindowRequest], list[Tensor], Tensor]:
-        """Yield the requests of each step, take their predictions in the same order, return the latents.
+    def requests(self) -> Generator[list[WindowRequest], list[Any], Tensor]:
+        """Yield the requests of each step, take their answers in the same order, return the latents.
 
         While a list of requests is out, checkpoint() is the state before that step.
         """
         while True:
             phase = self.phase
             latents = yield from denoise_shot(
-                self.canvas, phase.parts, phase.weights, self.rescale, phase.cache
+                self.canvas, phase.parts, phase.weights, self.rescale, phase.cache, self.anchored
             )
             if phase.held and self.left is not None:
                 latents = torch.cat([self.left, latents[:, phase.held :]], dim=1)
@@ -69,7 +70,7 @@ class Stitcher:
                 return latents[:, : self.n_frames]
             self._enter(self.index + 1)
 
-    def here(self, predict: Callable[[WindowRequest], Tensor], until: int | None = None) -> Tensor | None:
+    def here(self, predict: Callable[[WindowRequest], Any], until: int | None = None) -> Tensor | None:
         """The latents, of windows that `predict` predicts in this process; None if stopped before `until`."""
         return answer_here(self.requests(), predict, lambda: self.step == until)
 

@@ -4,7 +4,9 @@ Decides: the names of both. Does not decide: how files become the one (engine.gi
 other (Family.give).
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 # What a shot is given, as the manifest's columns have it, without their "_uri".
 FIRST = "first_frame"  # a picture
@@ -21,6 +23,9 @@ STILL = 9  # frames for which a last picture is taken to have stood still; what 
 CANVAS = (BEGINNING, ENDING, WHOLE, BESIDE)  # any other name is part of what every window's texts say
 
 
+_WORDS = {FIRST: "image", LAST: "last", CLIP: "clip", SOURCE: "v2v"}
+
+
 @dataclass(frozen=True)
 class Takes:
     """What the shots of a model may be given, and must be.
@@ -33,6 +38,21 @@ class Takes:
     must: frozenset[str] = frozenset()
     together: bool = False
     one_window: bool = False
+
+    @property
+    def draws_from(self) -> tuple[str, ...]:
+        """What a shot may be drawn from, in words for people: a text alone, unless it must be given more."""
+        text = () if self.must else ("text",)
+        return (*text, *(word for role, word in _WORDS.items() if role in self.may))
+
+    def taught(self, given_latents: int, ending: bool = False) -> Takes:
+        """With what weights were taught beside their family: to go on from so many latents, to end so too.
+
+        Only of a family that puts what is given on the canvas, and so has a clip redrawn.
+        """
+        if SOURCE not in self.may or not given_latents:
+            return self
+        return replace(self, may=self.may | {FIRST, CLIP} | ({LAST} if ending else set()))
 
 
 NOTHING = Takes()

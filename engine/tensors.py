@@ -19,10 +19,14 @@ _META = "longtake"
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A tensor's values, or the bits of its values where NumPy lacks the type."""
+    """A tensor's values, or the bits of its values where NumPy lacks the type.
+
+    Of predictions by a first-block cache `full` says of each branch of each window whether it was in full.
+    """
 
     values: NDArray[Any]
     bfloat16: bool = False
+    full: tuple[tuple[bool, ...], ...] = ()
 
 
 def pack(tensor: torch.Tensor) -> Packed:

@@ -7,7 +7,7 @@ decide: what a model has where a field is left open (engine.families.card), or w
 import math
 from dataclasses import dataclass
 
-from engine.cache import CACHES, INTERVAL, REFUSED
+from engine.cache import CACHES, INTERVAL, REFUSED, THRESHOLD
 from engine.guidance import SCHEDULES
 from engine.phases import MODES, NOISES
 from jobs.refusal import SpecError
@@ -19,7 +19,9 @@ class SamplingSpec:
 
     A guidance_scale of 1 is none. How guidance changes from step to step is as in engine.guidance.
     cache=taylorseer predicts one of cache_interval steps and carries the others on from those before, which
-    is faster and changes pictures a little (README, "Limits"); an interval of 0 is 2.
+    is faster and changes pictures a little (README, "Limits"); an interval of 0 is 2. cache=first_block runs
+    a model's first block at every step, and all others where that changes its input by more than a share of
+    cache_threshold otherwise than when they last ran; a threshold of 0 is 0.05.
     """
 
     n_steps: int = 0
@@ -31,6 +33,7 @@ class SamplingSpec:
     guidance_rescale: float = 0.0
     cache: str = "none"
     cache_interval: int = 0
+    cache_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_cache()
@@ -60,28 +63,46 @@ class SamplingSpec:
         if self.cache in REFUSED:
             raise SpecError(
                 f"sampling.cache={self.cache} {REFUSED[self.cache]}, and windows change ranks at every step: "
-                "use taylorseer, or none"
+                "use taylorseer, first_block, or none"
             )
         if self.cache not in CACHES:
             raise SpecError(f"sampling.cache={self.cache!r} must be one of {', '.join(CACHES)}")
-        if self.cache == "none":
-            if self.cache_interval:
-                raise SpecError(
-                    f"sampling.cache_interval={self.cache_interval} steps, but sampling.cache=none skips "
-                    "none: set it to taylorseer"
-                )
-        elif self.cache_interval not in (0, *range(2, 11)):
+        self._check_cache_numbers()
+        if self.cache != "none":
+            self._check_cached_guidance()
+
+    def _check_cache_numbers(self) -> None:
+        """Refuse numbers of another cache, or out of bounds."""
+        if self.cache_interval and self.cache != "taylorseer":
+            raise SpecError(
+                f"sampling.cache_interval={self.cache_interval} steps, but sampling.cache={self.cache} skips "
+                "none: set it to taylorseer"
+            )
+        if self.cache_threshold and self.cache != "first_block":
+            raise SpecError(
+                f"sampling.cache_threshold={self.cache_threshold}, but sampling.cache={self.cache} has none: "
+                "set it to first_block"
+            )
+        if self.cache_interval not in (0, *range(2, 11)):
             raise SpecError(
                 f"sampling.cache_interval={self.cache_interval} steps must lie in 2 to 10, or be 0 "
                 f"for {INTERVAL}"
             )
-        elif self.guidance_rescale or self.guidance_schedule != "constant":
+        if not 0 <= self.cache_threshold <= 1:
+            raise SpecError(
+                f"sampling.cache_threshold={self.cache_threshold} is a share of what a first block changes: "
+                f"it must lie in 0 to 1, and 0 is {THRESHOLD}"
+            )
+
+    def _check_cached_guidance(self) -> None:
+        """Refuse guidance that changes between the steps that a cache has stand for each other."""
+        if self.guidance_rescale or self.guidance_schedule != "constant":
             raise SpecError(
                 f"sampling.cache={self.cache} carries predictions on as if guidance were the same at every "
                 f"step: leave guidance_schedule={self.guidance_schedule} at constant and "
                 f"guidance_rescale={self.guidance_rescale} at 0, or set sampling.cache=none"
             )
-        elif (self.guidance_start, self.guidance_stop) != (0, 1):
+        if (self.guidance_start, self.guidance_stop) != (0, 1):
             raise SpecError(
                 f"sampling.cache={self.cache} carries predictions on over the steps at which guidance begins "
                 f"and ends (guidance_start={self.guidance_start}, guidance_stop={self.guidance_stop}): leave "

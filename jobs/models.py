@@ -16,11 +16,13 @@ from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.parameters import decoding, denoising, encoding, linear_layers, read_weights
 from engine.families.published import Published, published
+from engine.families.world import read_world
 from engine.parallel.axes import ALONE
 from jobs.columns import aligned
 from jobs.folders import find_folder
 from jobs.outcome import DONE
 from jobs.refusal import Refused
+from jobs.stock import given_latents_of
 
 # dtype and model.quantise, which leaves what is no linear layer in the dtype
 PRECISIONS = {"int8": ("bfloat16", "int8"), "bfloat16": ("bfloat16", ""), "float32": ("float32", "")}
@@ -72,7 +74,7 @@ def _entry(checkpoint: Published) -> dict[str, Any]:
         "name": checkpoint.name,
         "hub": checkpoint.hub,
         "family": checkpoint.family,
-        "does": list(checkpoint.does),
+        "does": list(facts.takes.draws_from),
         "parameters_b": {
             "denoiser": checkpoint.denoiser_b,
             "text": checkpoint.text_b,
@@ -125,6 +127,7 @@ def _folder(folder: str) -> dict[str, Any]:
         found = find_folder(folder)
         at = found.folder
         facts, denoiser, parts = read_facts(at), read_denoiser(at), read_weights(at)
+        taught = given_latents_of(read_world(at), facts)
     except (OSError, ValueError) as error:
         raise Refused(found.told(error) if found else str(error)) from error
     parameters = denoising(parts)
@@ -132,6 +135,7 @@ def _folder(folder: str) -> dict[str, Any]:
     return {
         "name": PurePosixPath(found.name).name if found.outline is None else found.name,
         "family": facts.family,
+        "does": list(facts.takes.taught(taught).draws_from),
         "parameters_b": {name: round(count / 1e9, 6) for name, count in counts.items()},
         "latent_frames": facts.window_frames,
         "size_multiple_px": facts.size_multiple_px,
@@ -159,6 +163,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         *aligned([_HEAD, *(_row(entry) for entry in entries)], len(_HEAD)),
         "",
+        "from: what shots are drawn from; last: a last picture, clip: one to go on from, v2v: one to redraw.",
         "B parameters: billions of denoiser + text and image encoders + autoencoder. GiB bf16: weights of",
         "the denoiser, twice that in float32, half by model.quantise=int8. GPU: GiB that one alone needs.",
         "axes: those that a gang can have, c cfg, r ring, u ulysses. *: not open source. -o json says more.",
@@ -199,5 +204,6 @@ def _folder_lines(entry: Mapping[str, Any]) -> list[str]:
         *parts,
         f"  a gang loads {billions['denoiser']:.3g} billion parameters: "
         + ", ".join(f"{gib[name]:.2f} GiB in {name}" for name in PRECISIONS),
+        f"  draws from {', '.join(entry['does'])}",
         f"  int8 is by model.quantise; axes {', '.join(entry['axes']) or 'none'}",
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster.identity import Adapter, Model
-from engine.cache import INTERVAL
+from engine.cache import INTERVAL, THRESHOLD
 from engine.camera import ENGLISH, Idiom
 from engine.families.card import Card
 from engine.families.denoiser import denoiser_of
@@ -19,7 +19,7 @@ from engine.families.facts import ModelFacts, read_card, read_facts, read_idiom
 from engine.families.published import Published
 from engine.families.world import World, read_world
 from engine.film import voice
-from engine.takes import CLIP, FIRST, LAST, SOURCE, Takes
+from engine.takes import Takes
 from jobs.adapters import ending_adapter, stocked_adapters
 from jobs.assets import column_of
 from jobs.folders import Found, find_folder
@@ -28,6 +28,7 @@ from jobs.refusal import SpecError
 from jobs.spec import JobSpec
 from jobs.stock_checks import (
     check_branches,
+    check_cached_ranks,
     check_gang,
     check_kernels,
     check_profile,
@@ -70,11 +71,7 @@ class Stock:
     @property
     def takes(self) -> Takes:
         """What shots may be given: what the model can be, and what its weights were taught to go on from."""
-        takes = self.facts.takes
-        if SOURCE in takes.may and self.given_latents:  # its family puts what is given on the canvas
-            taught = {FIRST, CLIP} | ({LAST} if self.ending else set())
-            return replace(takes, may=takes.may | taught)
-        return takes
+        return self.facts.takes.taught(self.given_latents, self.ending is not None)
 
     @property
     def lead_in(self) -> int:
@@ -120,7 +117,7 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
             completed(_pinned(profile, found), card, facts),
             facts,
             _model(asked, found.name, found.digest, found.listing),
-            given_latents=_given_latents(world, facts),
+            given_latents=given_latents_of(world, facts),
             changes=world.changes if world else (),
             roots=roots,
             adapters=stocked_adapters(name, profile, found.folder, facts.family, roots),
@@ -132,6 +129,7 @@ def stock(spec: JobSpec, *, exact: bool = True) -> dict[str, Stock]:
         check_profile(name, stocked[name])
         check_zero(name, profile.model.zero, spec.cluster)
         check_kernels(name, profile.model, facts, spec.cluster)
+        check_cached_ranks(name, profile.sampling, spec.cluster)
         check_gang(name, facts, spec.cluster)
         check_branches(name, stocked[name], spec.cluster.cfg)
         check_rescale(name, stocked[name], partial(denoiser_for, name, stocked[name]))
@@ -229,7 +227,8 @@ def completed(profile: Profile, card: Card, facts: ModelFacts) -> Profile:
         sampling,
         n_steps=sampling.n_steps or card.n_steps,
         guidance_scale=sampling.guidance_scale or card.guidance_scale,
-        cache_interval=sampling.cache_interval or (INTERVAL if sampling.cache != "none" else 0),
+        cache_interval=sampling.cache_interval or (INTERVAL if sampling.cache == "taylorseer" else 0),
+        cache_threshold=sampling.cache_threshold or (THRESHOLD if sampling.cache == "first_block" else 0.0),
     )
     picture = replace(picture, upscale=picture.upscale or card.upscale)
     if not picture.fps_num:
@@ -251,7 +250,7 @@ def _world(folder: Path) -> World | None:
         return None  # planning tells of it where it warns of prompts
 
 
-def _given_latents(world: World | None, facts: ModelFacts) -> int:
+def given_latents_of(world: World | None, facts: ModelFacts) -> int:
     """The first latent frames that its model goes on from, as the folder says, or else its family."""
     if facts.patch_frames > 1:
         return 0  # in a patch of several frames the first has no token of its own that could be kept

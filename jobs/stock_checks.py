@@ -13,6 +13,7 @@ from engine.families.denoiser import Denoiser, read_denoiser
 from engine.families.facts import ModelFacts
 from engine.families.known import FAMILIES
 from engine.timeline import AHEAD
+from jobs.denoising import SamplingSpec
 from jobs.profile import ModelSpec
 from jobs.refusal import SpecError
 from jobs.spec import ClusterSpec
@@ -93,10 +94,26 @@ def _check_cache(name: str, one: Stock) -> None:
             f"{asked} carries predictions on from step to step, and its model's {one.facts.experts} experts "
             "take turns between steps: set it to none; models of one transformer have it"
         )
+    if sampling.cache == "first_block":
+        return _check_first_block(name, asked, one)
     if StepCache(sampling.cache_interval).n_predicted(sampling.n_steps) == sampling.n_steps:
         raise SpecError(
             f"{asked} skips none of sampling.n_steps={sampling.n_steps}: take at least {WARM_UP + 2} steps, "
             "or set it to none"
+        )
+
+
+def _check_first_block(name: str, asked: str, one: Stock) -> None:
+    """Refuse it where it was not proven, and beside what relies on blocks that come one after another."""
+    if not FAMILIES[one.facts.family].first_block:
+        able = ", ".join(family for family, known in FAMILIES.items() if known.first_block)
+        raise SpecError(f"{asked} was proven on {able} only: use taylorseer, which any family has")
+    model = one.profile.model
+    relies = {"compile=true": model.compile, f"offload={model.offload}": model.offload}
+    for setting in (each for each, is_set in relies.items() if is_set):
+        raise SpecError(
+            f"{asked} leaves blocks out, and profiles.{name}.model.{setting} has them all come one after "
+            "another: leave one of these out"
         )
 
 
@@ -157,6 +174,16 @@ def check_kernels(name: str, model: ModelSpec, facts: ModelFacts, cluster: Clust
         raise SpecError(
             f"profiles.{name}.model.compile=true is for gangs of one rank, as exchanges inside a block are "
             f"not compiled: set cluster.cfg={cluster.cfg}, cluster.ring={cluster.ring} and cluster.ulysses="
+            f"{cluster.ulysses} to 1, and cluster.gangs higher"
+        )
+
+
+def check_cached_ranks(name: str, sampling: SamplingSpec, cluster: ClusterSpec) -> None:
+    """Refuse gangs of several ranks, each of which would leave blocks out by its own tokens."""
+    if sampling.cache == "first_block" and cluster.cfg * cluster.ring * cluster.ulysses != 1:
+        raise SpecError(
+            f"profiles.{name}.sampling.cache=first_block is for gangs of one rank, which alone sees all that "
+            f"it decides by: set cluster.cfg={cluster.cfg}, cluster.ring={cluster.ring} and cluster.ulysses="
             f"{cluster.ulysses} to 1, and cluster.gangs higher"
         )
 

@@ -19,11 +19,13 @@ from diffusers import (
     HunyuanVideo15Transformer3DModel,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
+    LTXConditionPipeline,
     LTXPipeline,
     LTXVideoTransformer3DModel,
     MochiPipeline,
     MochiTransformer3DModel,
     SkyReelsV2DiffusionForcingPipeline,
+    SkyReelsV2ImageToVideoPipeline,
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
     StableVideoDiffusionPipeline,
@@ -42,12 +44,13 @@ from engine.families.h3_sound import add_sound, n_sound
 from engine.families.hunyuan import HunyuanVideo
 from engine.families.hunyuan15 import HunyuanVideo15
 from engine.families.ltx import LTX
+from engine.families.ltx_condition import IMAGE_NOISE, LTXCondition
 from engine.families.minimax_h3 import MiniMaxH3
 from engine.families.mochi import Mochi
 from engine.families.opensora import OpenSora
 from engine.families.opensora_model import OpenSoraTransformer
 from engine.families.quantise import quantise
-from engine.families.skyreels import GIVEN_NOISE, SkyReels, SkyReelsForcing
+from engine.families.skyreels import GIVEN_NOISE, SkyReels, SkyReelsForcing, SkyReelsImageToVideo
 from engine.families.svd import StableVideoDiffusion
 from engine.families.wan import Wan
 from engine.parallel.attention import attend, attention_with_lse, load_ulysses, merge, plain_attention
@@ -136,6 +139,15 @@ CASES |= {
     "Open-Sora 2, a batch of two under guidance": Case("Open-Sora 2", batch=2),
     "Open-Sora 2, half precision": Case("Open-Sora 2", dtype=torch.bfloat16),
 }
+SEEING = "Open-Sora 2 with pictures"  # latents of pictures and their mask beside its own: three branches
+CASES |= {
+    f"{SEEING}, even tokens": Case("Open-Sora 2", beside=5),
+    f"{SEEING}, uneven tokens, uneven heads": Case("Open-Sora 2", beside=5, heads=5, width=10, n_text=5),
+    f"{SEEING}, short prompt": Case("Open-Sora 2", beside=5, n_text=1),
+    f"{SEEING}, long prompt, unguided": Case("Open-Sora 2", beside=5, n_text=61, n_frames=1, scale=1.0),
+    f"{SEEING}, told the guidance": Case("Open-Sora 2, told", beside=5),
+    f"{SEEING}, a batch of two": Case("Open-Sora 2", beside=5, batch=2),
+}
 CASES |= {
     "HunyuanVideo, even tokens": Case("HunyuanVideo"),
     "HunyuanVideo, uneven tokens, uneven heads": Case("HunyuanVideo", heads=5, width=10, n_text=5),
@@ -163,6 +175,15 @@ CASES |= {
     "LTX-Video, texts of unequal lengths": Case("LTX-Video", n_negative=2),
     "LTX-Video, from a picture in its place, uneven tokens": Case("LTX-Video", n_given=1, width=9),
     "LTX-Video, half precision": Case("LTX-Video", dtype=torch.bfloat16),
+}
+LATER = "LTX-Video from 0.9.5"  # given latents under noise that fades, in their place
+CASES |= {
+    f"{LATER}, even tokens": Case(LATER, n_given=1),
+    f"{LATER}, from a text, a batch of two": Case(LATER, batch=2),
+    f"{LATER}, after a clip, uneven tokens, uneven heads": Case(LATER, n_given=2, heads=5, width=9),
+    f"{LATER}, short prompt, unguided": Case(LATER, n_given=1, n_text=1, scale=1.0),
+    f"{LATER}, long prompt": Case(LATER, n_given=1, n_text=61, n_frames=2),
+    f"{LATER}, half precision": Case(LATER, n_given=1, dtype=torch.bfloat16),
 }
 CASES |= {
     "Mochi, even tokens": Case("Mochi", text_width=16),
@@ -200,6 +221,14 @@ CASES |= {
     "SkyReels-V2, without forcing": Case("SkyReels-V2 plain", width=10),
     "SkyReels-V2, half precision": Case("SkyReels-V2", dtype=torch.bfloat16),
 }
+PICTURED = "SkyReels-V2 I2V"  # a picture beside the latents, which CLIP sees; texts have 512 tokens, padded
+_PICTURED = Case(PICTURED, beside=8, clip=True, n_text=512)
+CASES |= {
+    f"{PICTURED}, even tokens, long prompt": _PICTURED,
+    f"{PICTURED}, uneven tokens, uneven heads": replace(_PICTURED, heads=5, width=10),
+    f"{PICTURED}, a batch of two, unguided": replace(_PICTURED, batch=2, scale=1.0),
+    f"{PICTURED}, half precision": replace(_PICTURED, dtype=torch.bfloat16),
+}
 WHOLE = "Stable Video Diffusion"  # a family whose windows are not shared, but for guidance
 CASES |= {
     f"{WHOLE}, guided": Case(WHOLE, scale=3.0),
@@ -223,7 +252,7 @@ def make_family(case):
 def make_whole(case):
     if case.family == "Mochi":
         return make_mochi(case)
-    if case.family == "LTX-Video":
+    if case.family.startswith("LTX-Video"):
         return make_ltx(case)
     if case.family == "HunyuanVideo 1.5":
         return make_hunyuan15(case)
@@ -231,7 +260,7 @@ def make_whole(case):
         return make_skyreels(case)
     if case.family.startswith("HunyuanVideo"):
         return make_hunyuan(case)
-    if case.family == "Open-Sora 2":
+    if case.family.startswith("Open-Sora 2"):
         return make_opensora(case)
     if case.family == WHOLE:
         parts = dict.fromkeys(("vae", "image_encoder", "scheduler", "feature_extractor"))
@@ -293,20 +322,30 @@ def make_hunyuan15(case):
 
 def make_skyreels(case):
     transformer = SkyReelsV2Transformer3DModel(
-        num_attention_heads=case.heads, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=12,
-        freq_dim=16, ffn_dim=32, num_layers=LAYERS, rope_max_seq_len=32,
-        inject_sample_info=case.family.endswith("told"),
+        num_attention_heads=case.heads, attention_head_dim=12, in_channels=case.in_channels, out_channels=4,
+        text_dim=12, freq_dim=16, ffn_dim=32, num_layers=LAYERS, rope_max_seq_len=32,
+        inject_sample_info=case.family.endswith("told"), image_dim=8 if case.clip else None,
+        added_kv_proj_dim=12 * case.heads if case.clip else None,
     ).to(case.dtype).eval()  # fmt: skip
-    plain = case.family.endswith("plain")
-    pipeline = SkyReelsV2Pipeline if plain else SkyReelsV2DiffusionForcingPipeline
-    family = SkyReels if plain else SkyReelsForcing
-    return family(pipeline(None, None, transformer, None, UniPCMultistepScheduler()))
+    kinds = {
+        PICTURED: (SkyReelsImageToVideo, SkyReelsV2ImageToVideoPipeline),
+        "SkyReels-V2 plain": (SkyReels, SkyReelsV2Pipeline),
+    }
+    family, pipeline = kinds.get(case.family, (SkyReelsForcing, SkyReelsV2DiffusionForcingPipeline))
+    encoders = {"image_encoder": None, "image_processor": None} if case.family == PICTURED else {}
+    return family(
+        pipeline(
+            tokenizer=None, text_encoder=None, vae=None, transformer=transformer,
+            scheduler=UniPCMultistepScheduler(), **encoders,
+        )
+    )  # fmt: skip
 
 
 def make_opensora(case):
     transformer = OpenSoraTransformer(
         in_channels=16, num_layers=LAYERS, num_single_layers=LAYERS, num_attention_heads=case.heads,
         attention_head_dim=16, axes_dims=(4, 6, 6), text_dim=12, pooled_dim=12,
+        guidance_embed=case.family.endswith("told"),
     )  # fmt: skip
     return OpenSora(OpenSora.pipeline_class(transformer=transformer.to(case.dtype).eval(), device="cpu"))
 
@@ -316,7 +355,8 @@ def make_ltx(case):
         in_channels=4, out_channels=4, num_attention_heads=case.heads, attention_head_dim=16,
         cross_attention_dim=16 * case.heads, num_layers=LAYERS, caption_channels=12,
     )  # fmt: skip
-    return LTX(LTXPipeline(None, None, None, None, transformer.to(case.dtype).eval()))
+    family, pipeline = (LTXCondition, LTXConditionPipeline) if case.family == LATER else (LTX, LTXPipeline)
+    return family(pipeline(None, None, None, None, transformer.to(case.dtype).eval()))
 
 
 def make_mochi(case):
@@ -353,9 +393,13 @@ def predict(family, case):
         window, at = add_sound(window.float(), sound), torch.tensor([0.5, 0.2])
         return family.predict(window, at, prompt, negative, case.scale)
     given = given_to(case, generator)
-    at = torch.tensor(0.5 if case.family == "Open-Sora 2" else 500)
+    at = torch.tensor(0.5 if case.family.startswith("Open-Sora 2") else 500)
     if case.n_given:
-        telling = Telling(times=True, noise=GIVEN_NOISE if case.family.startswith("SkyReels") else 0)
+        telling = Telling(
+            times=True,
+            noise=GIVEN_NOISE if case.family.startswith("SkyReels") else 0,
+            fading=IMAGE_NOISE if case.family == LATER else 0.0,
+        )
         window, at = telling.of(window, at, case.n_given, shot[:, -case.n_given :])
     return family.predict(window, at, prompt | given, negative | given, case.scale)
 

@@ -4,13 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.families.known import FAMILIES
 from engine.families.loading import load_part
-from engine.families.published import TABLE, published
+from engine.families.published import MOCHI, TABLE, published
+from engine.takes import FIRST, LAST, Takes
 from jobs.cli import main
 from jobs.refusal import SpecError
 from jobs.spec import load_spec
@@ -29,7 +31,7 @@ def test_only_checkpoints_of_known_families_are_listed_each_with_all_that_is_kno
     assert entries.keys() == published().keys()
     assert {entry["family"] for entry in entries.values()} <= FAMILIES.keys()
     wan = entries["Wan2.1-14B"]
-    assert wan["hub"] == "Wan-AI/Wan2.1-T2V-14B-Diffusers" and wan["does"] == ["text"]
+    assert wan["hub"] == "Wan-AI/Wan2.1-T2V-14B-Diffusers" and wan["does"] == ["text", "v2v"]
     assert wan["parameters_b"] == {"denoiser": 14.29, "text": 5.68, "vae": 0.127}
     assert wan["weights_gib"] == {"int8": 13.31, "bfloat16": 26.62, "float32": 53.23}
     unet = entries["SVD"]["weights_gib"]  # about half of it is convolutions, which stay as they are
@@ -37,6 +39,29 @@ def test_only_checkpoints_of_known_families_are_listed_each_with_all_that_is_kno
     assert wan["trained"]["frames"] == 81 and wan["axes"] == ["cfg", "ring", "ulysses"]
     assert entries["HunyuanVideo"]["axes"] == ["ring", "ulysses"]
     assert not entries["HunyuanVideo"]["open_source"] and wan["open_source"]
+
+
+def test_what_shots_are_drawn_from_is_what_planning_lets_them_be_given(capsys, monkeypatch):
+    words = {"first_frame": "image", "last_frame": "last", "extend": "clip", "source_video": "v2v"}
+    for entry in listed([], capsys):
+        takes = published()[entry["name"]].facts.takes
+        assert {word for role, word in words.items() if role in takes.may} == {*entry["does"]} - {"text"}
+        assert ("text" in entry["does"]) == (not takes.must)
+    changed = replace(
+        FAMILIES[MOCHI], takes=lambda parts: Takes(frozenset({FIRST, LAST}), frozenset({FIRST}))
+    )
+    monkeypatch.setitem(FAMILIES, MOCHI, changed)
+    (entry,) = (entry for entry in listed([], capsys) if entry["family"] == MOCHI)
+    assert entry["does"] == ["image", "last"]
+    assert main(["models"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Mochi-1 "))
+    assert " image+last " in line
+
+
+def test_what_a_folders_weights_were_taught_is_told_with_what_its_family_does(tiny_folder, tmp_path, capsys):
+    assert listed([str(tiny_folder)], capsys)[0]["does"] == ["text", "image", "clip", "v2v"]
+    shutil.copytree(tiny_folder, tmp_path / "model", ignore=shutil.ignore_patterns("world.json"))
+    assert listed([str(tmp_path / "model")], capsys)[0]["does"] == ["text", "v2v"]
 
 
 def test_names_and_places_on_the_hub_are_of_one_checkpoint_each():

@@ -31,11 +31,7 @@ REFUSED = [
     ("rescaling by more than all", "profiles.chalk.sampling.guidance_rescale=2", "guidance_rescale=2.0"),
     ("a cache that there is not", "profiles.chalk.sampling.cache=tea", "none, taylorseer"),
     ("a cache at a place in a model", "profiles.chalk.sampling.cache=magcache", "change ranks at every step"),
-    (
-        "a cache that decides there",
-        "profiles.chalk.sampling.cache=first_block",
-        "decide by them what to skip",
-    ),
+    ("a cache that counts steps there", "profiles.chalk.sampling.cache=seacache", "sums up changes"),
     ("an interval without a cache", "profiles.chalk.sampling.cache_interval=3", "set it to taylorseer"),
     ("dtype that no kernel has", "profiles.chalk.model.dtype=float8", "'float8'"),
     ("a place where no weights can wait", "profiles.chalk.model.offload=cloud", "'cloud'"),

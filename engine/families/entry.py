@@ -4,6 +4,8 @@ Decides: which keys of a configuration a number is read from, and what is said w
 decide: what any family's entry is (known).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,27 @@ from engine.takes import NOTHING, Takes
 Parts = Mapping[str, Config]  # a folder's configurations, by part; its index of them as "pipeline"
 # A number itself; "part.key" of a configuration, of a list its last; or what a function makes of them.
 Read = int | str | Callable[[Parts], int]
+
+
+@dataclass(frozen=True)
+class Holds:
+    """Numbers that an autoencoder holds at the most for each pixel of a frame, beside its weights.
+
+    That is `numbers`, and `a_frame` more for each of a shot's frames, of the first `most` alone where that is
+    not 0. Frames are latent ones of a decode, and pixel ones of an encode.
+    """
+
+    numbers: float = 0.0
+    a_frame: float = 0.0
+    most: int = 0
+
+    def of(self, n_frames: int) -> float:
+        """Numbers a pixel for so many frames."""
+        return self.numbers + self.a_frame * min(n_frames, self.most or n_frames)
+
+    def times(self, share: float) -> Holds:
+        """As much of everything, as of a narrower decoder."""
+        return Holds(self.numbers * share, self.a_frame * share, self.most)
 
 
 @dataclass(frozen=True)
@@ -44,13 +67,15 @@ class Known:
     longest_window: Read = 0  # 0 where it is window_frames
     experts: Read = 1  # each of which predicts at noise levels of its own
     given_latents: Read = 0  # that every checkpoint was taught to go on from, at most
-    decoding: Read = 0  # numbers that a decode holds for each pixel; 0 where nobody counted them
+    decoding: Callable[[Parts], Holds] = lambda parts: Holds()  # 0 where nobody counted
+    encoding: Callable[[Parts], Holds] = lambda parts: Holds()  # of given frames; 0 where nobody counted
     guided: Read = 1  # 0 of a model that no scale of guidance changes
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught
     more: tuple[tuple[str, str], ...] = ()  # further parts that are read, and the file of each
     dynamic_guidance: bool = False  # whether its pipeline has a cosine schedule
     adapters: bool = False  # whether LoRA adapters were proven on it
+    first_block: bool = False  # whether diffusers' first-block cache was
     camera: Idiom = ENGLISH
     card: Card | Callable[[Parts], Card] = Card()  # noqa: RUF009  # frozen
 

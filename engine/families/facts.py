@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.camera import Idiom
 from engine.families.card import Card, told_card, told_idiom
-from engine.families.entry import Known, Parts, number
+from engine.families.entry import Holds, Known, Parts, number
 from engine.families.known import FAMILIES
 from engine.families.reading import read_index, read_object
 from engine.takes import NOTHING, Takes
@@ -79,14 +79,16 @@ def facts_of(family: str, parts: Parts) -> ModelFacts:
     return ModelFacts(family, **numbers, takes=known.takes(parts))
 
 
-def read_decoding(folder: Path) -> int:
-    """Numbers that a decode holds for each pixel of a frame, beside weights; 0 where nobody counted them.
-
-    Of a shot that is decoded as a stream: they do not grow with its length, or hardly. Raises ValueError for
-    a broken folder.
-    """
+def read_decoding(folder: Path) -> Holds:
+    """What decoding a shot as a stream holds. Raises ValueError for a broken folder."""
     known = FAMILIES[family_name(folder)]
-    return number(known.decoding, _parts(folder, known))
+    return known.decoding(_parts(folder, known))
+
+
+def read_encoding(folder: Path) -> Holds:
+    """What encoding given frames holds. Raises ValueError for a broken folder."""
+    known = FAMILIES[family_name(folder)]
+    return known.encoding(_parts(folder, known))
 
 
 def read_card(folder: Path) -> Card:

@@ -56,6 +56,7 @@ class Family(ABC):
         self.computes_on: torch.device | None = None  # where weights come to, if they lie elsewhere
         self.adapters: OrderedDict[str, None] = OrderedDict()  # see engine.families.adapters
         self.adapted: tuple[tuple[str, float], ...] = ()
+        self.first_blocks: Any = None  # see engine.families.first_block
 
     @classmethod
     def load(
@@ -276,5 +277,5 @@ def fall_evenly(scheduler: Any, n_steps: int) -> Any:
 
 
 def unit_frames(f_THWC: Frames) -> Tensor:
-    """Frames as an autoencoder takes them: x_1CTHW in float32, from -1 to 1."""
-    return torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    """Frames as an autoencoder takes them: x_1CTHW in float32, from -1 to 1; a clip is held once."""
+    return torch.from_numpy(np.array(f_THWC)).permute(3, 0, 1, 2)[None].float().div_(127.5).sub_(1)

@@ -7,7 +7,7 @@ A new family is its file and its entry here. Decides: what an entry says. Does n
 from dataclasses import replace
 
 from engine.camera import Idiom
-from engine.families import variants
+from engine.families import holding, variants
 from engine.families.card import Card
 from engine.families.entry import Known, either, halvings, product
 from engine.takes import CLIP, FIRST, Takes
@@ -22,8 +22,8 @@ _HUNYUAN_CAMERA = Idiom(
 _COGVIDEOX = Known(
     "engine.families.cogvideox:CogVideoX",
     tiles=True,
-    # in bfloat16 14.8 GiB beside weights, on an H100 and as tensors add up (tests/test_cluster_decoding.py)
-    decoding=variants.decoding("block_out_channels", 128, 14.8 * (1 << 29) / (720 * 480) / 128),
+    decoding=holding.COGVIDEOX,
+    encoding=holding.COGVIDEOX_GIVEN,
     schedulers=("ddim", "dpm"),
     window_frames=variants.cogvideox_window,
     max_text_tokens="transformer.max_text_seq_length",
@@ -33,11 +33,13 @@ _COGVIDEOX = Known(
     takes=variants.cogvideox_takes,
     dynamic_guidance=True,
     adapters=True,
+    first_block=True,
     card=variants.cogvideox_card,
 )
 _WAN = Known(
     "engine.families.wan:Wan",
-    decoding=variants.wan_decoding,
+    decoding=holding.wan_decoding,
+    encoding=holding.wan_encoding,
     schedulers=("unipc", "euler"),
     window_frames=21,  # trained on 81 pixel frames
     max_text_tokens=512,
@@ -46,11 +48,13 @@ _WAN = Known(
     experts=variants.wan_experts,
     takes=variants.wan_takes,
     adapters=True,
+    first_block=True,
     card=variants.wan_card,
 )
 _SKYREELS = Known(
     "engine.families.skyreels:SkyReels",
-    decoding=variants.wan_decoding,
+    decoding=holding.wan_decoding,
+    encoding=holding.wan_encoding,
     schedulers=("unipc",),
     window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
     longest_window=31,
@@ -68,8 +72,7 @@ _HUNYUAN_15 = Known(
     latent_channels="transformer.out_channels",
     spatial_compression=either("vae.spatial_compression_ratio", 16),
     temporal_compression=either("vae.temporal_compression_ratio", 4),
-    # 5.4 GiB at 848 x 480 px in bfloat16, at the published 128 channels
-    decoding=variants.decoding("block_out_channels", 128, 5.4 * (1 << 29) / (848 * 480) / 128),
+    decoding=holding.HUNYUAN_15,
     guided=variants.hunyuan15_guided,
     refuse=variants.refuse_hunyuan15,
     more=(("guider", "guider_config.json"),),
@@ -78,6 +81,8 @@ _HUNYUAN_15 = Known(
 
 _LTX = Known(
     "engine.families.ltx:LTX",
+    decoding=holding.LTX,
+    encoding=holding.LTX_GIVEN,
     tiles=True,
     schedulers=("euler",),
     window_frames=21,  # trained on up to 161 pixel frames
@@ -109,8 +114,9 @@ FAMILIES = {
     ),
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",
+        encoding=holding.HUNYUAN_GIVEN,
         tiles=True,
-        decoding=variants.decoding("block_out_channels", 128, 19.2 * (1 << 29) / (960 * 544) / 128),
+        decoding=holding.HUNYUAN,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
@@ -121,7 +127,7 @@ FAMILIES = {
     "HunyuanVideoPipeline": Known(
         "engine.families.hunyuan:HunyuanVideo",
         tiles=True,
-        decoding=variants.decoding("block_out_channels", 128, 19.2 * (1 << 29) / (960 * 544) / 128),
+        decoding=holding.HUNYUAN,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
@@ -130,6 +136,8 @@ FAMILIES = {
     ),
     "StableVideoDiffusionPipeline": Known(
         "engine.families.svd:StableVideoDiffusion",
+        decoding=holding.SVD,
+        encoding=holding.SVD_GIVEN,
         schedulers=("euler",),
         window_frames="unet.num_frames",
         max_text_tokens=1,  # it reads none
@@ -148,6 +156,7 @@ FAMILIES = {
     "LTXConditionPipeline": replace(
         _LTX,
         loader="engine.families.ltx_condition:LTXCondition",
+        encoding=holding.LTX_095_GIVEN,
         max_text_tokens=256,
         takes=lambda parts: Takes(frozenset({FIRST, CLIP})),
         given_latents=3,  # of 17 pixel frames: its authors have it go on from any 8 n + 1
@@ -156,7 +165,7 @@ FAMILIES = {
     "MochiPipeline": Known(
         "engine.families.mochi:Mochi",
         tiles=True,
-        decoding=variants.decoding("decoder_block_out_channels", 128, 10.3 * (1 << 29) / (848 * 480) / 128),
+        decoding=holding.MOCHI,
         schedulers=("euler",),
         window_frames=28,  # trained on 163 pixel frames
         max_text_tokens="transformer.max_sequence_length",
@@ -166,6 +175,7 @@ FAMILIES = {
     ),
     "MiniMaxH3ModularPipeline": Known(
         "engine.families.minimax_h3:MiniMaxH3",
+        # its decoding is not foretold: 5.2 GiB are of tiles whose size no picture changes, 2 KiB of a pixel
         schedulers=("euler",),
         window_frames=37,  # 124 pixel frames; trained on 5 to 15 s
         longest_window=102,
@@ -197,6 +207,7 @@ FAMILIES = {
     "HunyuanVideo15ImageToVideoPipeline": replace(
         _HUNYUAN_15,
         loader="engine.families.hunyuan15:HunyuanVideo15ImageToVideo",
+        encoding=holding.HUNYUAN_15_GIVEN,
         takes=lambda parts: variants.PICTURE,
     ),
 }

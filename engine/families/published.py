@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.families import published_parts as parts
 from engine.families.card import Card
-from engine.families.entry import number
+from engine.families.entry import Holds
 from engine.families.facts import ModelFacts, card_of, facts_of
 from engine.families.known import FAMILIES
 from engine.families.published_parts import Config
@@ -33,7 +33,7 @@ _UNET_LINEAR = 0.542  # of Stable Video Diffusion's parameters; the others are c
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint: its name here and on the hub, its family, and the tasks it was published for.
+    """A checkpoint: its name here and on the hub, and its family.
 
     Parameters are in billions, of all experts and of all text and image encoders. Width, height, frames and
     fps are those it was trained on, at most; steps and guidance its card's. parts are its configurations as
@@ -43,7 +43,6 @@ class Published:
     name: str
     hub: str
     family: str
-    does: tuple[str, ...]
     denoiser_b: float
     text_b: float
     vae_b: float
@@ -67,9 +66,9 @@ class Published:
         return self.parts[FAMILIES[self.family].denoiser]
 
     @property
-    def decoding(self) -> int:
-        """Numbers that a decode holds for each pixel of a frame; 0 where nobody counted them."""
-        return number(FAMILIES[self.family].decoding, self._configurations)
+    def decoding(self) -> Holds:
+        """What decoding a shot holds; nothing where nobody counted it."""
+        return FAMILIES[self.family].decoding(self._configurations)
 
     @property
     def parameters(self) -> int:
@@ -123,8 +122,6 @@ _TENCENT = "Tencent Hunyuan community licence"
 _SKYWORK = "Skywork community licence"
 _STABILITY = "Stability AI community licence"
 _LTX_LICENCE = "LTX-Video open weights licence"
-TEXT, IMAGE, EITHER = ("text",), ("image",), ("text", "image")
-ANY = (*EITHER, "clip")
 _S720, _S480, _S1360 = (1280, 720), (832, 480), (1360, 768)
 _WAN_1_3 = parts.wan(parts.WAN, 12, 30, 8960)
 _WAN_14 = parts.wan(parts.WAN, 40, 40, 13824)
@@ -145,63 +142,63 @@ SKYREELS_DF, SVD = "SkyReelsV2DiffusionForcingPipeline", "StableVideoDiffusionPi
 LTX_CONDITION = "LTXConditionPipeline"
 LTX, MOCHI, MINIMAX_H3 = "LTXPipeline", "MochiPipeline", "MiniMaxH3ModularPipeline"
 
-# name, hub, family, does; billions of denoiser, text, vae; size; frames, fps; steps, guidance; licence; parts
+# name, hub, family; billions of denoiser, text, vae; size; frames, fps; steps, guidance; licence; parts
 # fmt: off
 TABLE: tuple[Published, ...] = (
-    Published("CogVideoX-2B", "zai-org/CogVideoX-2b", COGVIDEOX, TEXT, 1.69, _T5, 0.216, 720, 480, 49, 8,
+    Published("CogVideoX-2B", "zai-org/CogVideoX-2b", COGVIDEOX, 1.69, _T5, 0.216, 720, 480, 49, 8,
               50, 6.0, APACHE, parts.cogvideox(30, 30)),
-    Published("CogVideoX-5B", "zai-org/CogVideoX-5b", COGVIDEOX, TEXT, 5.57, _T5, 0.216, 720, 480, 49, 8,
+    Published("CogVideoX-5B", "zai-org/CogVideoX-5b", COGVIDEOX, 5.57, _T5, 0.216, 720, 480, 49, 8,
               50, 6.0, _COG, parts.cogvideox(48, 42)),
-    Published("CogVideoX-5B-I2V", "zai-org/CogVideoX-5b-I2V", COGVIDEOX_I2V, IMAGE, 5.57, _T5, 0.216, 720,
+    Published("CogVideoX-5B-I2V", "zai-org/CogVideoX-5b-I2V", COGVIDEOX_I2V, 5.57, _T5, 0.216, 720,
               480, 49, 8, 50, 6.0, _COG, parts.cogvideox(48, 42, in_channels=32)),
-    Published("CogVideoX1.5-5B", "zai-org/CogVideoX1.5-5B", COGVIDEOX, TEXT, 5.57, _T5, 0.216, *_S1360,
+    Published("CogVideoX1.5-5B", "zai-org/CogVideoX1.5-5B", COGVIDEOX, 5.57, _T5, 0.216, *_S1360,
               81, 16, 50, 6.0, _COG, parts.cogvideox(48, 42, **_COG_15)),
-    Published("CogVideoX1.5-5B-I2V", "zai-org/CogVideoX1.5-5B-I2V", COGVIDEOX_I2V, IMAGE, 5.57, _T5,
+    Published("CogVideoX1.5-5B-I2V", "zai-org/CogVideoX1.5-5B-I2V", COGVIDEOX_I2V, 5.57, _T5,
               0.216, *_S1360, 81, 16, 50, 6.0, _COG, parts.cogvideox(48, 42, **_COG_15, in_channels=32,
               ofs_embed_dim=512)),
-    Published("Wan2.1-1.3B", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", WAN, TEXT, 1.42, _UMT5, _WAN_VAE, *_S480,
+    Published("Wan2.1-1.3B", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", WAN, 1.42, _UMT5, _WAN_VAE, *_S480,
               81, 16, 50, 5.0, APACHE, _WAN_1_3),
-    Published("Wan2.1-14B", "Wan-AI/Wan2.1-T2V-14B-Diffusers", WAN, TEXT, 14.29, _UMT5, _WAN_VAE, *_S720,
+    Published("Wan2.1-14B", "Wan-AI/Wan2.1-T2V-14B-Diffusers", WAN, 14.29, _UMT5, _WAN_VAE, *_S720,
               81, 16, 50, 5.0, APACHE, _WAN_14),
-    Published("Wan2.1-I2V-14B-480P", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", WAN_I2V, IMAGE, 16.40,
+    Published("Wan2.1-I2V-14B-480P", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", WAN_I2V, 16.40,
               _UMT5_CLIP, _WAN_VAE, *_S480, 81, 16, 50, 5.0, APACHE, _WAN_I2V),
-    Published("Wan2.1-I2V-14B-720P", "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", WAN_I2V, IMAGE, 16.40,
+    Published("Wan2.1-I2V-14B-720P", "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", WAN_I2V, 16.40,
               _UMT5_CLIP, _WAN_VAE, *_S720, 81, 16, 50, 5.0, APACHE, _WAN_I2V),
-    Published("Wan2.2-A14B", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", WAN, TEXT, 28.58, _UMT5, _WAN_VAE,
+    Published("Wan2.2-A14B", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", WAN, 28.58, _UMT5, _WAN_VAE,
               *_S720, 81, 16, 40, 4.0, APACHE, _WAN_14 | parts.EXPERTS),
-    Published("Wan2.2-I2V-A14B", "Wan-AI/Wan2.2-I2V-A14B-Diffusers", WAN_I2V, IMAGE, 28.58, _UMT5,
+    Published("Wan2.2-I2V-A14B", "Wan-AI/Wan2.2-I2V-A14B-Diffusers", WAN_I2V, 28.58, _UMT5,
               _WAN_VAE, *_S720, 81, 16, 40, 3.5, APACHE, _WAN_I2V_22),
-    Published("Wan2.2-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", WAN, EITHER, 5.00, _UMT5, 0.705, 1280, 704,
+    Published("Wan2.2-5B", "Wan-AI/Wan2.2-TI2V-5B-Diffusers", WAN, 5.00, _UMT5, 0.705, 1280, 704,
               121, 24, 50, 5.0, APACHE, _WAN_5),
-    Published("HunyuanVideo", "hunyuanvideo-community/HunyuanVideo", HUNYUAN, TEXT, 12.82, _LLAMA_CLIP,
+    Published("HunyuanVideo", "hunyuanvideo-community/HunyuanVideo", HUNYUAN, 12.82, _LLAMA_CLIP,
               _HUNYUAN_VAE, *_S720, 129, 24, 50, 6.0, _TENCENT, parts.HUNYUAN),
     Published("HunyuanVideo-1.5", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v",
-              HUNYUAN_15, TEXT, 8.33, _QWEN_BYT5, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
+              HUNYUAN_15, 8.33, _QWEN_BYT5, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
               parts.HUNYUAN_15),
     Published("HunyuanVideo-1.5-I2V", "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_i2v",
-              HUNYUAN_15_I2V, IMAGE, 8.33, _QWEN_BYT5_SIGLIP, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
+              HUNYUAN_15_I2V, 8.33, _QWEN_BYT5_SIGLIP, 1.26, *_S480, 121, 24, 50, 6.0, _TENCENT,
               parts.HUNYUAN_15),
-    Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, EITHER, 11.89, _T5_CLIP, _HUNYUAN_VAE,
+    Published("Open-Sora-2", "hpcai-tech/Open-Sora-v2", OPENSORA, 11.89, _T5_CLIP, _HUNYUAN_VAE,
               768, 768, 129, 24, 50, 7.5, APACHE, parts.OPENSORA),
-    Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, EITHER, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
+    Published("LTX-Video-2B", "Lightricks/LTX-Video", LTX, 1.92, _T5, 0.419, 704, 480, 161, 24, 50,
               3.0, _LTX_LICENCE, parts.LTX),
-    Published("LTX-Video-2B-0.9.5", "Lightricks/LTX-Video-0.9.5", LTX_CONDITION, ANY, 1.92, _T5, 1.247, 768,
+    Published("LTX-Video-2B-0.9.5", "Lightricks/LTX-Video-0.9.5", LTX_CONDITION, 1.92, _T5, 1.247, 768,
               512, 161, 24, 40, 3.0, _LTX_LICENCE, parts.LTX_095),
-    Published("Mochi-1", "genmo/mochi-1-preview", MOCHI, TEXT, 10.03, _T5, 0.460, 848, 480, 163, 30, 64,
+    Published("Mochi-1", "genmo/mochi-1-preview", MOCHI, 10.03, _T5, 0.460, 848, 480, 163, 30, 64,
               4.5, APACHE, parts.MOCHI),
-    Published("SkyReels-V2-DF-1.3B", "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", SKYREELS_DF, ANY,
+    Published("SkyReels-V2-DF-1.3B", "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", SKYREELS_DF,
               1.42, _UMT5, _WAN_VAE, 960, 544, 97, 24, 30, 6.0, _SKYWORK, _SKY_1_3),
-    Published("SkyReels-V2-DF-14B", "Skywork/SkyReels-V2-DF-14B-540P-Diffusers", SKYREELS_DF, ANY,
+    Published("SkyReels-V2-DF-14B", "Skywork/SkyReels-V2-DF-14B-540P-Diffusers", SKYREELS_DF,
               14.29, _UMT5, _WAN_VAE, 960, 544, 97, 24, 30, 6.0, _SKYWORK, _SKY_14),
-    Published("SkyReels-V2-14B", "Skywork/SkyReels-V2-T2V-14B-540P-Diffusers", SKYREELS, TEXT, 14.29,
+    Published("SkyReels-V2-14B", "Skywork/SkyReels-V2-T2V-14B-540P-Diffusers", SKYREELS, 14.29,
               _UMT5, _WAN_VAE, 960, 544, 97, 24, 50, 6.0, _SKYWORK, _SKY_14),
-    Published("SkyReels-V2-I2V-14B", "Skywork/SkyReels-V2-I2V-14B-540P-Diffusers", SKYREELS_I2V, IMAGE,
+    Published("SkyReels-V2-I2V-14B", "Skywork/SkyReels-V2-I2V-14B-540P-Diffusers", SKYREELS_I2V,
               16.40, _UMT5_CLIP, _WAN_VAE, 960, 544, 97, 24, 50, 5.0, _SKYWORK, _SKY_I2V),
-    Published("SVD", "stabilityai/stable-video-diffusion-img2vid", SVD, IMAGE, 1.525, _CLIP_H, 0.098,
+    Published("SVD", "stabilityai/stable-video-diffusion-img2vid", SVD, 1.525, _CLIP_H, 0.098,
               1024, 576, 14, 7, 25, 3.0, _STABILITY, parts.SVD_14),
-    Published("SVD-XT", "stabilityai/stable-video-diffusion-img2vid-xt", SVD, IMAGE, 1.525, _CLIP_H,
+    Published("SVD-XT", "stabilityai/stable-video-diffusion-img2vid-xt", SVD, 1.525, _CLIP_H,
               0.098, 1024, 576, 25, 7, 25, 3.0, _STABILITY, parts.SVD),
-    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, TEXT, 33.12, _QWEN_VL_32,
+    Published("MiniMax-H3", "MiniMaxAI/MiniMax-H3", MINIMAX_H3, 33.12, _QWEN_VL_32,
               2.60, 1344, 768, 124, 24, 8, 1.0, "MiniMax H3 community licence", parts.MINIMAX_H3),
 )
 # fmt: on

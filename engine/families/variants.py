@@ -19,24 +19,6 @@ UNTAUGHT = Takes(frozenset({SOURCE}))  # of any model whose family encodes: no w
 PICTURE = Takes(frozenset({FIRST}), frozenset({FIRST}), together=True, one_window=True)
 
 
-def decoding(key: str, published: int, held: float) -> Callable[[Parts], int]:
-    """So many numbers a pixel for each channel of the decoder's last level, which a folder may leave out."""
-
-    def read(parts: Parts) -> int:
-        width = parts["vae"].get(key, published)
-        outermost: int = width[0] if isinstance(width, (list, tuple)) else width
-        return round(held * outermost)
-
-    return read
-
-
-def wan_decoding(parts: Parts) -> int:
-    """In bfloat16: of 2.1, 4.2 GiB at 832 x 480 px on an H100; of 2.2 TI2V, counted, 9.1 at 1280 x 704."""
-    if parts["vae"].get("is_residual"):
-        return decoding("decoder_base_dim", 256, 9.1 * (1 << 29) / (1280 * 704) / 256)(parts)
-    return decoding("base_dim", 96, 4.2 * (1 << 29) / (832 * 480) / 96)(parts)
-
-
 def cogvideox_window(parts: Parts) -> int:
     """Latent frames of the clips that it was trained on, in whole patches."""
     frames, patch = number("transformer.sample_frames", parts), cogvideox_patch(parts)
