@@ -87,7 +87,9 @@ def test_a_rank_killed_in_a_collective_costs_a_gang_of_four_less_than_half_a_min
     assert killer.struck == ["gang-0/3"] and killer.lost == ["gang-0"]
     assert bits(struck) == bits(calm)
     bound_s = max(30.0, 2 * calm_s)  # on a machine so busy that the first forming took longer
-    assert took_s < bound_s, f"from the death to the end of the film: {took_s:.1f} s of {bound_s:.1f} s"
+    told = f"from the death to the end of the film: {took_s:.1f} s of {bound_s:.1f} s"
+    print(told)
+    assert took_s < bound_s, told
 
 
 def test_a_film_in_batches_outlives_a_gang_and_its_conductor_bit_by_bit(on_ray, make_film, bits, living):
