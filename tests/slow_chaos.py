@@ -102,3 +102,12 @@ def test_a_shot_outlives_its_conductor_in_any_phase_bit_by_bit(
         struck = crew.render([film], killer, max_losses=20)["struck"]
         assert killer.lost == ["conduct-0"], f"before step {step}"
         assert bits(struck) == calm, f"killed before step {step}"
+
+
+def test_a_film_in_batches_outlives_a_gang_and_its_conductor_bit_by_bit(on_ray, make_film, bits, living):
+    crew, made = on_ray(3, 1), partial(make_film, batch=3)
+    crew.render([make_film("first")])
+    killer = Killer(crew, living, [(14, "gang-1/0"), (22, "conduct-0")])
+    calm, struck = calm_and_struck(crew, made, 96, killer)
+    assert set(killer.lost) == {"gang-1", "conduct-0"}
+    assert bits(struck) == bits(calm)

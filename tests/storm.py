@@ -6,7 +6,7 @@ A storm strikes one driver with its seven workers on three hosts (tests.hosts), 
 of the crew: processes killed, frozen or dozing, a host lost or cut off, and weather (tests.weather). Then the
 same command, in calm weather and one process, must go on from what is left.
 
-Decides: what may happen, and when. Does not decide: what must be true afterwards (tests.test_storm).
+Decides: what may happen, and when. Does not decide: what must be true afterwards (tests.test_cluster_storm).
 """
 
 import gc

@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections import Counter
-from functools import partial
 
 import ray
 
@@ -90,12 +89,3 @@ def test_a_rank_killed_in_a_collective_costs_a_gang_of_four_less_than_half_a_min
     told = f"from the death to the end of the film: {took_s:.1f} s of {bound_s:.1f} s"
     print(told)
     assert took_s < bound_s, told
-
-
-def test_a_film_in_batches_outlives_a_gang_and_its_conductor_bit_by_bit(on_ray, make_film, bits, living):
-    crew, made = on_ray(3, 1), partial(make_film, batch=3)
-    crew.render([make_film("first")])
-    killer = Killer(crew, living, [(14, "gang-1/0"), (22, "conduct-0")])
-    calm, struck = calm_and_struck(crew, made, 96, killer)
-    assert set(killer.lost) == {"gang-1", "conduct-0"}
-    assert bits(struck) == bits(calm)

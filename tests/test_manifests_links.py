@@ -168,6 +168,7 @@ def test_whether_a_file_has_an_order_is_told_by_two_columns_up_to_the_first_row_
             yield start, batch
 
     monkeypatch.setattr(Stream, "batches", noted)
+    monkeypatch.setattr("manifests.stream.BATCH_ROWS", 3)
     manifest = streamed(table(*[{}] * 9), tmp_path)
     assert manifest.order(()) is None and read == [(ORDER, 0), (ORDER, 3), (ORDER, 6)]
     read.clear()
