@@ -21,16 +21,18 @@ FAR = 512  # of it that are looked at for one of the gang's own
 STINT = 32  # windows that a loading of weights is worth
 
 
-def pairing(state: State, idle: Sequence[tuple[int, str]]) -> tuple[int, str]:
-    """The place in line of a window, and the idle gang that is to predict it."""
+def pairing(state: State, idle: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+    """The place in line of a window, and the idle gang that is to predict it; None to wait (hosts.pair)."""
+    line = [window.shot for _, window in state.windows[:AHEAD]]
     if len(state.models) > 1:
         for _, gang in idle[:AHEAD]:
             place = _own(state, gang)
             if place is not None:
                 return place, gang
         fresh = [entry for entry in idle if entry[1] not in state.loaded]
-        idle = fresh or idle
-    return pair(state, [window.shot for _, window in state.windows[:AHEAD]], idle)
+        if fresh and (found := pair(state, line, fresh)):
+            return found
+    return pair(state, line, idle)
 
 
 def _own(state: State, gang: str) -> int | None:

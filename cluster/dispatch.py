@@ -250,7 +250,10 @@ _HANDLERS: dict[type, Callable[..., Step]] = {
 def _assign_windows(state: State) -> Step:
     actions: list[Action] = []
     while state.windows and (gangs := state.idle.get(GANG)):
-        at, gang = pairing(state, gangs)
+        found = pairing(state, gangs)
+        if found is None:
+            break
+        at, gang = found
         _, window = state.windows[at]
         windows = state.windows[:at] + state.windows[at + 1 :]
         state = replace(state, windows=windows, predicting=state.predicting.set(window, gang))
@@ -267,7 +270,10 @@ def _assign_tasks(state: State) -> Step:
             if role == "conduct" and not _has_room(state):
                 break
             keys = [key for _, key in line[:AHEAD]]
-            at, worker = pair(state, keys, idle)
+            found = pair(state, keys, idle)
+            if found is None:
+                break
+            at, worker = found
             state, begin = _begin(state, keys[at], worker)
             actions.append(begin)
     return state, actions

@@ -82,13 +82,32 @@ def _forgiven(state: State, host: str, left: Map[str, int] | None = None) -> Sta
     return unbench(replace(state, blocked=state.blocked.delete(host)), host)
 
 
-def pair(state: State, keys: Sequence[str], idle: Sequence[tuple[int, str]]) -> tuple[int, str]:
+def pair(state: State, keys: Sequence[str], idle: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
     """Which of the first tasks in line goes to which worker: no task to a host on which it failed.
 
-    Where all have failed on all of these hosts, the first goes to the first: better than to wait.
+    Where all have failed on all of these hosts, they wait for a busy worker of another one, None: to be tried
+    on one host alone would tell nothing of whose fault it is. Where there is none, no waiting helps.
     """
-    for at, key in enumerate(keys if state.blamed else ()):
+    if not state.blamed:
+        return 0, idle[0][1]
+    for at, key in enumerate(keys):
         for _, worker in idle:
             if key not in state.blamed.get(state.workers[worker].host, ()):
                 return at, worker
-    return 0, idle[0][1]
+    role = state.workers[idle[0][1]].role
+    for at, key in enumerate(keys):
+        if not _elsewhere(state, key, role):
+            return at, idle[0][1]
+    return None
+
+
+def _elsewhere(state: State, key: str, role: str) -> bool:
+    """Whether a worker of this role, idle or busy, is on a host on which the task has not failed."""
+    return any(
+        worker.role == role
+        and name not in state.yielding
+        and worker.host not in state.blocked
+        and worker.host not in state.draining
+        and key not in state.blamed.get(worker.host, ())
+        for name, worker in state.workers.items()
+    )

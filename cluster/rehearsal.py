@@ -129,7 +129,8 @@ class Rehearsal:
         began_s, waiting = time.monotonic(), refs
         while waiting:
             left_s = max(0.0, ends_s - time.monotonic())
-            _, waiting = ray.wait(refs, num_returns=len(refs), timeout=min(LOOK_S, left_s))
+            ready, waiting = ray.wait(refs, num_returns=len(refs), timeout=min(LOOK_S, left_s))
+            ray.get(ready)  # of one rank that failed, while its peers wait for it in a collective
             if waiting:
                 self._ask((time.monotonic() - began_s) * ranks)
             if waiting and time.monotonic() >= ends_s:

@@ -25,7 +25,7 @@ def check_models(stocked: Mapping[str, Stock]) -> None:
         try:
             check_weights(one.folder)
             (_fit if "torch" in sys.modules else _fit_apart)(one.folder, one.model.digest)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             raise one.refused(name, error) from error
 
 

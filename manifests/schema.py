@@ -132,6 +132,9 @@ def check_header(source: Path) -> None:
 
 def _refuse_unknown_columns(found: pa.Schema, where: Path) -> None:
     """Raise on a column that the schema lacks, which would otherwise be dropped without a word."""
+    twice = sorted({name for name in found.names if found.names.count(name) > 1})
+    if twice:
+        raise ManifestError(f"columns {', '.join(twice)} come twice", str(where), "leave one of each")
     unknown = sorted(set(found.names) - set(SCHEMA.names))
     if unknown:
         raise ManifestError(f"unknown columns {', '.join(unknown)}", str(where), "remove or rename them")

@@ -257,9 +257,25 @@ def test_a_task_that_fails_on_several_hosts_takes_its_errors_back_and_one_on_a_s
     assert len(alone.ended) == 1 and alone.state.blamed
 
 
+def test_a_task_that_failed_on_an_idle_host_waits_for_a_busy_one_where_there_is_one():
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(2)]
+    night = night_of(*films, staff=farm(2), max_films=2)
+
+    def waiting(host):
+        return first(night, lambda call: encoding(call) and call.worker == f"encode-{host}")
+
+    held = waiting(1).task.key
+    while (call := waiting(0)) is not None:  # its negative prompt, too, until nothing is left but what failed
+        failed = call.task.key
+        night.raise_at(call, name="GPU_FAULT")
+        assert waiting(0) is None or waiting(0).task.key != failed, "tried again where it failed"
+    assert waiting(1).task.key == held
+    night.run().check_end(made.row_id for made in films)
+
+
 def test_a_host_is_blocked_after_errors_of_several_tasks_and_forgiven_after_hours():
-    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(8)]
-    night = night_of(*films, staff=farm(8), max_films=8, max_tries=9)
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(16)]
+    night = night_of(*films, staff=farm(8), max_films=16, max_tries=9)
     for _ in range(3):
         at_host(night, "host-3", "GPU_FAULT")
     assert set(night.state.blocked) == {"host-3"}

@@ -95,7 +95,8 @@ def _loaded(kind: Any, part: Path) -> Any:
     try:
         return kind.from_pretrained(str(part), local_files_only=True)
     except Exception as error:  # tokenizers raises this very class
-        raise ValueError(f"{part}: no {kind.__name__} can be made of {', '.join(held)}: {_AGAIN}") from error
+        found = f"{', '.join(held)} ({_first_line(error)})"
+        raise ValueError(f"{part}: no {kind.__name__} can be made of {found}: {_AGAIN}") from error
 
 
 def _made(kind: Any, part: Path) -> Any:
