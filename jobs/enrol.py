@@ -43,9 +43,13 @@ def sweep(store: Store) -> None:
 
 
 def keep_settled(store: Store, job: Job) -> None:
-    """Record what the job is rendered with, if that is not known of an earlier driver."""
-    cluster = job.spec.cluster
-    store.put_marker(_settled_key(job.job_id), {name: getattr(cluster, name) for name in OPEN})
+    """Record what the job is rendered with, if that is not known of an earlier driver, and nothing is open.
+
+    One process leaves axes open that it has no use for: a cluster that goes on with the job chooses them.
+    """
+    settled = {name: getattr(job.spec.cluster, name) for name in OPEN}
+    if all(settled.values()):
+        store.put_marker(_settled_key(job.job_id), settled)
 
 
 def settled_of(store: Store, job_id: str) -> Mapping[str, int]:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,8 +40,11 @@ def _fit(folder: Path, digest: str) -> None:
 
 def _fit_apart(folder: Path, digest: str) -> None:
     """In a process of its own, which gives back what torch takes: a plan of a million rows is smaller."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_in_silence) as pool:
-        pool.submit(_fit, folder, digest).result()
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_in_silence) as pool:
+            pool.submit(_fit, folder, digest).result()
+    except BrokenProcessPool as error:
+        raise OSError(f"{folder}: the process that looked at it ended, perhaps for want of memory") from error
 
 
 def _in_silence() -> None:
