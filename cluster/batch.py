@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from cluster.choose import NEAR, Strand, Work, span
-from cluster.cost import Measured, Shape, Step, estimate, measured_s, memory
+from cluster.cost import Measured, Shape, Step, estimate, measured_s
 from cluster.machine import Machine
 from engine.parallel.axes import Axes
 from engine.phases import Course
@@ -57,12 +57,11 @@ def _job_s(work: Work, pool: Pool, measured: Measured, batch: int) -> float | No
 def _forward_s(strand: Strand, pool: Pool, measured: Measured, batch: int) -> float | None:
     """Seconds of a forward of so many windows, against what the same source says of one."""
     shape = strand.shape
-    pixels_gib = strand.pixels.gib if strand.pixels else 0.0
     device = pool.machine.gpu if pool.machine else CPU
     one, known = (measured_s(shape, pool.axes, device, measured, n) for n in (1, batch))
     if one is not None and known is not None:
         return known
-    if pool.machine is None or memory(shape, pool.axes, batch).gib + pixels_gib > pool.machine.memory_gib:
+    if pool.machine is None or strand.memory(pool.axes, batch).gib > pool.machine.memory_gib:
         return None
     by_one, by_all = (estimate(shape, pool.axes, pool.machine, n).seconds for n in (1, batch))
     return (by_one if one is None else one) * by_all / by_one

@@ -33,9 +33,12 @@ class Strand:
     course: Course
     pixels: Pixels | None = None
 
-    def memory(self, axes: Axes) -> Memory:
-        """What a rank's GPU must hold, as a run counts it before it begins a film (cluster.sketch)."""
-        of_rank = memory(self.shape, axes, self.course.widest)
+    def memory(self, axes: Axes, batch: int = 0) -> Memory:
+        """What a rank's GPU must hold, as a run counts it before it begins a film (cluster.sketch).
+
+        That is with a forward of `batch` windows; 0 is the widest of the course.
+        """
+        of_rank = memory(self.shape, axes, batch or self.course.widest)
         return replace(of_rank, pixels_gib=self.pixels.gib) if self.pixels else of_rank
 
 
@@ -246,10 +249,8 @@ def _too_large(work: Work, legal: Sequence[Axes], machine: Machine) -> str:
     """What does not fit, by how much, and what would."""
     axes = min(legal, key=lambda one: _largest(work, one).gib)
     strand = max(work, key=lambda one: one.memory(axes).gib)
-    shape, place = (
-        replace(strand.shape, batch=strand.course.widest),
-        Place(Free(machine.memory_gib, "the GPU"), machine.gpus),
-    )
+    shape = replace(strand.shape, batch=strand.course.widest)
+    place = Place(Free(machine.memory_gib, "the GPU"), machine.gpus)
     short = shortage(shape, axes, place)
     if short is None and strand.pixels is not None:
         short = strand.pixels.shortage(beside_rank(place, shape, axes))

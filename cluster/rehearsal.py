@@ -52,10 +52,9 @@ class Rehearsal:
         measured before the overseer ended it counts.
         """
         ends_s, table = time.monotonic() + self.most_s, dict[str, Any]()
+        alone = replace(shot, batch=1)  # a window by itself, as the cost model counts
         try:
-            self._try(
-                trials, replace(shot, batch=1), ends_s, table
-            )  # a window alone, as the cost model counts
+            self._try(trials, alone, ends_s, table)
         except Halted:
             LOG.warning("no more gangs are tried: an order or a budget ended it")
         return table

@@ -41,10 +41,8 @@ def _text(key: str, encoder: str = "text_encoder") -> Joint:
     return Joint(f"transformer.{key}", f"{encoder}.hidden_size")
 
 
-_TWICE, _BESIDE = (
-    ((2, 0),),
-    ((1, 0), (2, 4)),
-)  # with a picture's latents beside; with a mask of 4, or in place
+_TWICE = ((2, 0),)  # with a picture's latents beside
+_BESIDE = ((1, 0), (2, 4))  # with a mask of 4 too, or in place
 _COGVIDEOX = (*_latents("transformer", "latent_channels"), _text("text_embed_dim"))
 _WAN = (*_latents("transformer", "z_dim"), _text("text_dim"))
 _WAN_PICTURES = (
