@@ -67,7 +67,7 @@ def _models(spec: "JobSpec") -> str:
     from jobs.stock import stock
 
     stocked = stock(spec)
-    check_models(stocked)
+    check_models(stocked, spec.cluster.cache)
     return ", ".join(_model(name, one) for name, one in stocked.items())
 
 

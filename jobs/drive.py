@@ -109,7 +109,7 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
     from jobs.soundness import check_models
 
     job = prepare(arguments.manifest, spec, account.job_id, store=store)
-    check_models(job.stocked)
+    check_models(job.stocked, spec.cluster.cache)
     account.job_id, account.films = job.job_id, job.manifest.n_rows
     account.as_json = spec.log == "json"
     if account.as_json:

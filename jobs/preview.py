@@ -101,7 +101,7 @@ def plan(arguments: argparse.Namespace) -> int:
     except Invalid as error:
         return _refuse(error.findings, error.n_rows, arguments.output)
     if checkpoint is None:
-        check_models(job.stocked)
+        check_models(job.stocked, spec.cluster.cache)
     warnings = [] if checkpoint else _warnings(job)
     size = forecast(job.films, store) if store else job.census()
     explained = _explain(job, size, store, checkpoint, arguments) if arguments.explain else None

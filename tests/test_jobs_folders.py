@@ -72,7 +72,7 @@ def test_a_model_in_a_store_is_the_model_on_this_disk(far: str, tiny_folder: Pat
     assert (there.facts, there.card, there.idiom) == (here.facts, here.card, here.idiom)
     assert there.model.identity == here.model.identity == [folder_digest(tiny_folder), "float32"]
     assert there.model.folder == there.profile.model.folder == URL
-    check_models({"chalk": there})
+    check_models({"chalk": there}, "auto")
 
 
 def test_weights_are_read_for_their_hashes_once_where_nobody_tells_them(
@@ -108,7 +108,7 @@ def test_a_file_that_is_cut_short_at_its_origin_is_named_as_it_is_there(far: str
     fsspec.filesystem("s3").pipe_file(f"films/tiny/{VAE}", data[:-100])
     said = rf"^profiles\.chalk\.model\.folder={URL}: {URL}/{VAE} is cut short: {len(data) - 100:,} bytes of"
     with pytest.raises(SpecError, match=said):
-        check_models({"chalk": stocked()})
+        check_models({"chalk": stocked()}, "auto")
 
 
 def test_a_model_of_pickles_alone_is_refused_before_anything_is_fetched(far: str, proxy: Proxy) -> None:
@@ -210,6 +210,36 @@ def test_a_cache_on_every_node_has_a_path_of_every_node() -> None:
         load_spec(None, ["cluster.cache=fast"])
 
 
+def test_that_a_folder_fits_is_remembered_until_it_or_its_judge_changes(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, looked = Path(shutil.copytree(tiny_folder, tmp_path / "model")), list[Path]()
+    monkeypatch.setattr("engine.families.fitting.check_fit", looked.append)
+
+    def check(cached: Path) -> int:
+        spec = load_spec(None, [f"profiles.chalk.model.folder={folder}", f"cluster.cache={cached}"])
+        check_models(stock(spec), str(cached))
+        return len(looked)
+
+    assert [check(tmp_path / "cache") for _ in range(2)] == [1, 1]
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text() + "\n")
+    assert [check(tmp_path / "cache") for _ in range(2)] == [2, 2]
+    monkeypatch.setattr("jobs.soundness._judge", lambda: "another")
+    assert check(tmp_path / "cache") == 3
+    (tmp_path / "full").write_text("no folder can be made here")
+    assert [check(tmp_path / "full") for _ in range(2)] == [4, 5]
+
+
+def test_what_does_not_fit_is_not_remembered_as_fitting(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    (folder / "vae" / "config.json").write_text(json.dumps(config | {"latent_channels": 3}))
+    for _ in range(2):
+        with pytest.raises(SpecError, match="its configuration says"):
+            check_models(stock(load_spec(None, [f"profiles.chalk.model.folder={folder}"])), str(tmp_path))
+
+
 # On a hub.
 
 MIRROR = """
@@ -220,7 +250,7 @@ from jobs.spec import load_spec
 from jobs.soundness import check_models
 from jobs.stock import stock
 found = stock(load_spec(None, ["profiles.chalk.model.folder=" + sys.argv[1]]))
-check_models(found)
+check_models(found, "auto")
 assert "torch" not in sys.modules, "a process of its own should have looked"
 one = found["chalk"]
 print(json.dumps([one.profile.model.folder, one.model.digest, folder_digest(whole(one.model))]))
