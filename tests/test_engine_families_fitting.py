@@ -15,9 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from engine.chalk.model import TINY, build_text_encoder, build_transformer, build_vae
 from engine.chalk.tokens import build_tokenizer
+from engine.families.entry import Holds
 from engine.families.fitting import check_fit
+from engine.families.holding import numbers, wan_decoding
 from engine.families.joints import JOINTS, Joint
 from engine.families.known import FAMILIES
+from engine.families.published import TABLE
 from engine.families.weights import check_weights, read_header
 from jobs.folders import CHALK
 from tests import test_engine_parity_hunyuan as hunyuan
@@ -216,3 +219,18 @@ def test_an_index_that_names_no_class_of_the_two_libraries_is_refused_and_import
 def test_every_family_has_joints_and_a_joint_allows_what_it_says():
     assert JOINTS.keys() == FAMILIES.keys()
     assert Joint("a.b", "c.d", ((1, 0), (2, 4))).allowed(16) == (16, 36)
+
+
+def test_a_package_that_is_not_here_is_no_fault_of_the_folder(folder, monkeypatch):
+    def lacks(*_, **__):
+        raise ImportError("it requires the tiktoken library, but it was not found\nsee its page")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerBase.from_pretrained", lacks)
+    with pytest.raises(ValueError, match=r"a package that is not here .*tiktoken") as told:
+        check_fit(folder)
+    assert str(told.value).endswith(": install it") and "copy" not in str(told.value)
+
+
+def test_the_published_wan_2_2_is_told_as_its_folder_would_be():
+    (five,) = [each for each in TABLE if each.name == "Wan2.2-5B"]
+    assert wan_decoding(five.parts) == Holds(numbers(9.1, 1280, 704))

@@ -94,6 +94,8 @@ def _loaded(kind: Any, part: Path) -> Any:
         )
     try:
         return kind.from_pretrained(str(part), local_files_only=True)
+    except ImportError as error:
+        raise _lacking(kind, part, error) from error
     except Exception as error:  # tokenizers raises this very class
         found = f"{', '.join(held)} ({_first_line(error)})"
         raise ValueError(f"{part}: no {kind.__name__} can be made of {found}: {_AGAIN}") from error
@@ -107,6 +109,8 @@ def _made(kind: Any, part: Path) -> Any:
             model, told = _of_transformers(kind, part, shapes)
         else:
             model, told = _of_diffusers(kind, part, shapes)
+    except ImportError as error:
+        raise _lacking(kind, part, error) from error
     except Exception as error:  # as a value is odd, libraries raise whatever that leads to
         raise ValueError(
             f"{part / 'config.json'}: no {kind.__name__} can be made of it ({_first_line(error)}): {_AGAIN}"
@@ -115,6 +119,13 @@ def _made(kind: Any, part: Path) -> Any:
         raise misshapen(part, name, found, needed)
     refuse_missing(part, sorted(told["missing_keys"]))
     return model
+
+
+def _lacking(kind: Any, part: Path, error: ImportError) -> ValueError:
+    """What is wrong is this installation, and not the folder."""
+    return ValueError(
+        f"{part}: a {kind.__name__} needs a package that is not here ({_first_line(error)}): install it"
+    )
 
 
 def _of_transformers(kind: Any, part: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, Any]:

@@ -50,6 +50,8 @@ def wan(kind: str, heads: int, layers: int, ffn: int, **more: Any) -> dict[str, 
     }
     channels = more.get("out_channels", 16)
     vae = {"z_dim": channels, "scale_factor_temporal": 4, "scale_factor_spatial": 8 if channels == 16 else 16}
+    if channels != 16:  # 2.2's own, which sees pictures in patches
+        vae |= {"is_residual": True, "base_dim": 160, "decoder_base_dim": 256}
     return {"transformer": transformer | more, "vae": vae, "pipeline": {}}
 
 
