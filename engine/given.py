@@ -117,6 +117,8 @@ def _decoded(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame]]:
                 if frame.pts is None or frame.time_base is None:
                     raise ValueError("no video that can be read: a frame has no time")
                 yield frame.pts * frame.time_base, frame
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise ValueError(f"it cannot be read: {error.strerror}") from error
     except (av.FFmpegError, OSError) as error:
         raise ValueError(
             "no video that can be read: it is damaged, cut short or of another kind than MP4, MOV, WebM, "

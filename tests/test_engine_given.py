@@ -285,6 +285,13 @@ def test_what_is_no_clip_is_refused(tmp_path, content):
     assert "Errno" not in str(told.value)
 
 
+def test_a_file_that_may_not_be_opened_is_not_called_damaged(tmp_path):
+    (tmp_path / "folder.mp4").mkdir()
+    for name, why in (("folder.mp4", "Is a directory"), ("none.mp4", "No such file or directory")):
+        with pytest.raises(ValueError, match=f"^it cannot be read: {why}$"):
+            frame_times(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     "playlist",
     [
