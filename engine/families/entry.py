@@ -46,10 +46,12 @@ class Holds:
 class Known:
     """A family: the class that loads it, as module:name, and where its folders say what planning must know.
 
-    Units as in ModelFacts. `denoiser` is the part that predicts.
+    Units as in ModelFacts. `denoiser` is the part that predicts; `kinds` are the classes of that and of the
+    autoencoder, as a folder's own configurations name them.
     """
 
     loader: str
+    kinds: tuple[str, str]
     schedulers: tuple[str, ...]  # that a profile can ask for
     window_frames: Read
     max_text_tokens: Read

@@ -21,6 +21,7 @@ _HUNYUAN_CAMERA = Idiom(
 # Each of a text alone, of which the table below has kin.
 _COGVIDEOX = Known(
     "engine.families.cogvideox:CogVideoX",
+    ("CogVideoXTransformer3DModel", "AutoencoderKLCogVideoX"),
     tiles=True,
     decoding=holding.COGVIDEOX,
     encoding=holding.COGVIDEOX_GIVEN,
@@ -38,6 +39,7 @@ _COGVIDEOX = Known(
 )
 _WAN = Known(
     "engine.families.wan:Wan",
+    ("WanTransformer3DModel", "AutoencoderKLWan"),
     decoding=holding.wan_decoding,
     encoding=holding.wan_encoding,
     schedulers=("unipc", "euler"),
@@ -53,6 +55,7 @@ _WAN = Known(
 )
 _SKYREELS = Known(
     "engine.families.skyreels:SkyReels",
+    ("SkyReelsV2Transformer3DModel", "AutoencoderKLWan"),
     decoding=holding.wan_decoding,
     encoding=holding.wan_encoding,
     schedulers=("unipc",),
@@ -66,6 +69,7 @@ _SKYREELS = Known(
 )
 _HUNYUAN_15 = Known(
     "engine.families.hunyuan15:HunyuanVideo15",
+    ("HunyuanVideo15Transformer3DModel", "AutoencoderKLHunyuanVideo15"),
     schedulers=("euler",),
     window_frames=31,  # trained on up to 121 pixel frames
     max_text_tokens=1000,  # without the system message before them
@@ -81,6 +85,7 @@ _HUNYUAN_15 = Known(
 
 _LTX = Known(
     "engine.families.ltx:LTX",
+    ("LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo"),
     decoding=holding.LTX,
     encoding=holding.LTX_GIVEN,
     tiles=True,
@@ -114,6 +119,7 @@ FAMILIES = {
     ),
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",
+        ("OpenSoraTransformer", "AutoencoderKLHunyuanVideo"),
         encoding=holding.HUNYUAN_GIVEN,
         tiles=True,
         decoding=holding.HUNYUAN,
@@ -126,6 +132,7 @@ FAMILIES = {
     ),
     "HunyuanVideoPipeline": Known(
         "engine.families.hunyuan:HunyuanVideo",
+        ("HunyuanVideoTransformer3DModel", "AutoencoderKLHunyuanVideo"),
         tiles=True,
         decoding=holding.HUNYUAN,
         schedulers=("euler",),
@@ -136,6 +143,7 @@ FAMILIES = {
     ),
     "StableVideoDiffusionPipeline": Known(
         "engine.families.svd:StableVideoDiffusion",
+        ("UNetSpatioTemporalConditionModel", "AutoencoderKLTemporalDecoder"),
         decoding=holding.SVD,
         encoding=holding.SVD_GIVEN,
         schedulers=("euler",),
@@ -164,6 +172,7 @@ FAMILIES = {
     ),
     "MochiPipeline": Known(
         "engine.families.mochi:Mochi",
+        ("MochiTransformer3DModel", "AutoencoderKLMochi"),
         tiles=True,
         decoding=holding.MOCHI,
         schedulers=("euler",),
@@ -175,6 +184,7 @@ FAMILIES = {
     ),
     "MiniMaxH3ModularPipeline": Known(
         "engine.families.minimax_h3:MiniMaxH3",
+        ("MiniMaxH3Transformer3DModel", "AutoencoderKLMiniMaxH3"),
         # its decoding is not foretold: 5.2 GiB are of tiles whose size no picture changes, 2 KiB of a pixel
         schedulers=("euler",),
         window_frames=37,  # 124 pixel frames; trained on 5 to 15 s
