@@ -13,7 +13,7 @@ Decides: the pairing. Does not decide: the order of the line (films), or which h
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -35,9 +35,10 @@ def pairing(state: State, idle: Sequence[tuple[int, str]]) -> tuple[int, str] | 
     """The place in line of a window, and the idle gang that is to predict it; None to wait."""
     if len(state.models) < 2 and len(state.having) < 2:
         return pair(state, [window.shot for _, window in state.windows[:AHEAD]], idle)
-    wanting = _not_served(state)
-    for _, gang in idle[:AHEAD]:
-        place = _own(state, gang, wanting)
+    ready = Counter(_model_of(state, window) for _, window in state.windows[:FAR])
+    wanting = _not_served(state, ready)
+    for _, gang in idle:  # all of them, as a window waits for whoever has its model
+        place = _own(state, gang, ready, wanting)
         if place is not None:
             return place, gang
     spare = sorted(idle[:FAR], key=lambda entry: _demand(state, entry[1]))
@@ -49,14 +50,12 @@ def pairing(state: State, idle: Sequence[tuple[int, str]]) -> tuple[int, str] | 
     return None
 
 
-def _not_served(state: State) -> list[int]:
+def _not_served(state: State, ready: Mapping[Model, int]) -> list[int]:
     """The places of the first windows whose model too few gangs have, or whose shot avoids a host."""
-    windows = state.windows[:FAR]
-    ready = Counter(_model_of(state, window) for _, window in windows)
     few = {model for model, n in ready.items() if n > state.having.get(model, 0) * _soon(state, model)}
     wanting = (
         place
-        for place, (_, window) in enumerate(windows)
+        for place, (_, window) in enumerate(state.windows[:FAR])
         if _model_of(state, window) in few or _is_blamed(state, window)
     )
     return list(islice(wanting, AHEAD))
@@ -76,11 +75,11 @@ def _demand(state: State, gang: str) -> float:
     return state.models.get(model, 0) / state.having[model]
 
 
-def _own(state: State, gang: str, wanting: Sequence[int]) -> int | None:
+def _own(state: State, gang: str, ready: Mapping[Model, int], wanting: Sequence[int]) -> int | None:
     """The first window of the gang's own model, unless its stint is over and one of `wanting` comes first."""
-    if gang not in state.loaded:
+    model, stint = state.loaded.get(gang, (None, 0))
+    if model not in ready:
         return None
-    model, stint = state.loaded[gang]
     blamed = state.blamed.get(state.workers[gang].host, Map())
     for place, (_, window) in enumerate(state.windows[:FAR]):
         if _model_of(state, window) == model and window.shot not in blamed:

@@ -1,6 +1,7 @@
 """Claims about models: none is loaded for one window, none waits for ever, and hardly a gang waits."""
 
 from collections import Counter, deque
+from dataclasses import replace
 from heapq import heappop, heappush
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from immutables import Map
 
-from cluster.affinity import STINT
-from cluster.dispatch import Limits, State, decide
+from cluster.affinity import STINT, pairing
+from cluster.dispatch import Limits, State, Worker, decide
 from cluster.events import (
     Admitted,
     Advance,
@@ -180,6 +181,23 @@ def test_a_gang_waits_for_its_own_next_step_while_another_is_at_work_with_the_mo
     assert [name for _, name in night.state.idle["denoise"]] == [mine] and night.state.queue
     night.run(stop=lambda: len(night.state.models) == 1, skip=predicts_another)
     assert not night.state.idle.get("denoise"), "of its own there is nothing to come, and so it helps"
+
+
+def test_a_window_goes_to_whoever_has_its_model_however_many_gangs_wait_before_it():
+    night = two_models(2, gangs=0)
+    night.run(stop=lambda: len(night.state.queue) == 6)
+    state, many = night.state, [f"gang-{number:02}" for number in range(40)]
+    own, other = sorted(state.models, key=lambda model: model.folder != "/m")
+    loaded = Map(dict.fromkeys(many, (own, 1)) | {"the last": (other, 1)})
+    state = replace(
+        state,
+        windows=tuple(entry for entry in state.windows if state.canvases[entry[1].shot].task.model == other),
+        loaded=loaded,
+        having=Map({own: len(many), other: 1}),
+        workers=Map({name: Worker("denoise", 1) for name in loaded}),
+    )
+    assert pairing(state, [(0, name) for name in [*many, "the last"]]) == (0, "the last")
+    assert pairing(state, [(0, name) for name in many]) is None, "that one is at work"
 
 
 def predicts_another(call):
