@@ -50,6 +50,9 @@ class Overseer(Protocol):
     def goes_on(self, gpu_s: float = 0.0) -> bool:
         """Whether to go on, with a call under way that has taken gpu_s until now."""
 
+    def resumed(self) -> bool:
+        """Wait as long as trials may go on later; whether they do."""
+
 
 def trials(choice: Choice, work: Work) -> tuple[Trial, ...]:
     """Those of the two cheapest gangs that nobody measured, if knowing them saves more than they cost."""

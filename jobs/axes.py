@@ -1,12 +1,14 @@
 """A job whose configuration leaves axes open gets them here, before its first film is begun.
 
 A gang's axes may change low bits, and what was measured changes from day to day. So a job that goes on keeps
-the axes in its record, as long as a node holds such a gang. Who needs the same bits of two jobs sets all.
+the axes that it chose first, as long as a node holds such a gang, else those that it chose where none did.
+Who needs the same bits of two jobs sets all.
 Decides: which of a job's shots count, and which is tried. Does not decide: which axes pay (cluster.choose),
 or which gangs are worth a trial (cluster.trials).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -57,11 +59,9 @@ def with_axes(
         known = measured(store)
         return choose(work, film, machine, open_shots=at_once, asked=asked, measured=known)
 
-    if (begun := _recorded(job, store)) is not None:
-        try:
+    for begun in _recorded(job, store):
+        with suppress(NoFit):  # on another cluster
             return _settled(job, choice(begun), "as when the job began")
-        except NoFit:  # on another cluster
-            pass
     first = choice(asked)
     told = _tried(job, first, work, store, rehearse) if rehearse else ""
     best = choice(asked) if told else first
@@ -96,11 +96,13 @@ def _with_files(film: FilmTasks, task: ShotTask, store: Store) -> ShotTask:
     return task
 
 
-def _recorded(job: Job, store: Store) -> Asked | None:
-    """The axes that this job began with, None if it has not begun."""
-    began = settled_of(store, job.job_id)
-    axes = [getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")]
-    return Asked(*axes) if all(size > 0 for size in axes) else None
+def _recorded(job: Job, store: Store) -> list[Asked]:
+    """The axes that this job had on each cluster, the first ones first; none if it has not begun."""
+    sizes = (
+        [getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")]
+        for began in settled_of(store, job.job_id)
+    )
+    return [Asked(*axes) for axes in sizes if all(size > 0 for size in axes)]
 
 
 def _settled(job: Job, choice: Choice, reason: str) -> tuple[Job, str]:

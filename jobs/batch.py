@@ -1,10 +1,11 @@
 """A job whose configuration leaves the batch open gets it here, before its first film is begun.
 
 The batch may change low bits, and what was measured changes from day to day. So a job that goes on keeps the
-batch in its record. Decides: which of a job's shots count. Does not decide: which batch pays (cluster.batch).
+batch that it has had with its axes. Decides: which of a job's shots count. Does not decide: which batch pays
+(cluster.batch).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cluster.batch import Pool, choose_batch
@@ -25,7 +26,7 @@ def with_batch(job: Job, nodes: Sequence[Resources], store: Store) -> tuple[Job,
 
     Raises TooSmall where the nodes do not hold the job's gangs.
     """
-    if kept := settled_of(store, job.job_id)["batch"]:
+    if kept := _kept(job, store):
         return _set(job, kept), f"{kept} as when the job began"
     cluster, size = job.spec.cluster, forecast(job.films, store)
     work = work_of(size.loads, sketches(job.stocked), beside=cluster.stage_gpus > 0)
@@ -34,6 +35,16 @@ def with_batch(job: Job, nodes: Sequence[Resources], store: Store) -> tuple[Job,
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
     batch, reason = choose_batch(work, _pool(job, nodes, store, at_once), measured(store))
     return _set(job, batch), reason
+
+
+def _kept(job: Job, store: Store) -> int:
+    """The batch that the job has had with these axes, 0 where it has had none."""
+
+    def is_so(began: Mapping[str, int]) -> bool:
+        axes = ((getattr(job.spec.cluster, name), began[name]) for name in ("cfg", "ring", "ulysses"))
+        return all(size in (0, had) for size, had in axes)
+
+    return next((began["batch"] for began in settled_of(store, job.job_id) if is_so(began)), 0)
 
 
 def _pool(job: Job, nodes: Sequence[Resources], store: Store, open_shots: int) -> Pool:

@@ -48,6 +48,9 @@ class Watching:
         self.ended_s = self.ended_s or (0.0 if on else time.monotonic())
         return on
 
+    def resumed(self):
+        return False
+
 
 @pytest.fixture
 def job_and_machine(tmp_path, tiny_folder):

@@ -9,7 +9,7 @@ from cluster.events import Fared
 from cluster.trials import WARM
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
-from jobs.enrol import keep_settled
+from jobs.enrol import keep_settled, settled_of
 from jobs.farm import load_farm
 from jobs.job import prepare
 from jobs.settle import with_open_axes
@@ -53,11 +53,29 @@ def test_a_job_that_goes_on_keeps_its_axes_whatever_was_measured_meanwhile(tmp_p
     job, store = job_of(4), open_store(str(tmp_path / "out"))
     begun = replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, ulysses=2)))
     assert with_axes(job, farm, store)[0].spec.cluster.ulysses == 1
-    keep_settled(store, begun)
+    keep_settled(store, begun, 1)
     again, reason = with_axes(job, farm, store)
     assert again.spec.cluster.ulysses == 2 and reason == "as when the job began"
     elsewhere, reason = with_axes(job, replace(farm, gpus=1), store)  # where no such gang is possible
     assert elsewhere.spec.cluster.ulysses == 1 and reason != "as when the job began"
+
+
+def test_a_job_that_was_moved_keeps_what_it_chose_there_and_has_its_first_choice_where_that_fits_again(
+    tmp_path, farm, job_of
+):
+    job, store = job_of(4), open_store(str(tmp_path / "out"))
+
+    def settled(machine, epoch):
+        there, reason = with_axes(job, machine, store)
+        keep_settled(store, there, epoch)
+        return there.spec.cluster.ulysses, reason == "as when the job began"
+
+    begun = replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, ulysses=2)))
+    keep_settled(store, begun, 1)
+    small = replace(farm, gpus=1)
+    assert settled(small, 2) == (1, False)
+    assert settled(small, 3) == (1, True), "of two choices the one that fits"
+    assert settled(farm, 4) == (2, True) and len(settled_of(store, job.job_id)) == 2
 
 
 @pytest.mark.parametrize(("words", "tried"), [([], True), (["cluster.calibrate=false"], False)])
