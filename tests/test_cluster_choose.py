@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cluster.choose import (
@@ -114,6 +114,7 @@ def test_every_gang_is_legal_and_all_legal_ones_are_candidates(work, machine):
 
 
 @given(works, machines, st.integers(1, 40), st.sampled_from(["films", "latency"]))
+@settings(deadline=None)
 def test_no_candidate_is_better_than_the_best_by_more_than_what_counts_as_near(
     work, machine, open_shots, objective
 ):
@@ -125,6 +126,7 @@ def test_no_candidate_is_better_than_the_best_by_more_than_what_counts_as_near(
 
 
 @given(works, machines, st.integers(1, 40))
+@settings(deadline=None)
 def test_a_faster_link_or_another_node_never_makes_the_best_job_longer(work, machine, open_shots):
     assume(machine.n_gpus > 1)  # else windows do not travel, and then they do
     before = min(one.seconds for one in choose(work, work, machine, open_shots=open_shots).candidates)
@@ -137,12 +139,14 @@ def test_a_faster_link_or_another_node_never_makes_the_best_job_longer(work, mac
 
 
 @given(works, machines, st.integers(1, 40))
+@settings(deadline=None)
 def test_gpus_are_never_at_work_for_longer_than_the_job_lasts(work, machine, open_shots):
     for one in choose(work, work, machine, open_shots=open_shots).candidates:
         assert 0 <= one.idle <= 1 and one.gpu_s <= one.seconds * one.gpus * (1 + 1e-9)
 
 
 @given(works, machines, st.integers(1, 40), st.integers(1, 20))
+@settings(deadline=None)
 def test_pixels_are_one_gpus_work_that_no_axis_shares_and_come_after_the_windows(
     work, machine, open_shots, decoders
 ):
