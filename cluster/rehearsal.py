@@ -52,7 +52,9 @@ class Rehearsal:
         measured before the overseer ended it counts; where it only waits, the other gangs are tried later.
         """
         table, left = dict[str, Any](), list(trials)
-        alone = replace(shot, batch=1)  # a window by itself, as the cost model counts
+        # A window by itself, in full, and guided if any step of the shot is: as the cost model counts.
+        sampling = replace(shot.sampling, cache="none", guidance_start=0.0)
+        alone = replace(shot, batch=1, sampling=sampling)
         while True:
             try:
                 self._try(left, alone, time.monotonic() + self.most_s, table)
@@ -106,7 +108,7 @@ class Rehearsal:
             stack.callback(self._had, time.monotonic(), trial.axes.ranks)
             fared = [self._predicted(gang, shot, request, ends_s) for _ in range(1 + WARM)]
         seconds = median(one.seconds for one in fared[1:])
-        return {key_of(shot, fared[-1], 1): {"seconds": round(seconds, 6), "n": WARM}}
+        return {key_of(shot, 0, fared[-1], 1): {"seconds": round(seconds, 6), "n": WARM}}
 
     def _had(self, came_s: float, ranks: int) -> None:
         self.overseer.had((time.monotonic() - came_s) * ranks)

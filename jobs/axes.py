@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.calibration import keep, measured
-from cluster.choose import Asked, Choice, NoFit, Work, choose, placeable
+from cluster.choose import Asked, Choice, NoFit, choose, placeable
 from cluster.cost import Shape
 from cluster.loop import known
 from cluster.machine import Machine
 from cluster.shots import ShotTask
 from cluster.sketch import load_of, shape_of
+from cluster.strand import Work
 from cluster.tasks import FilmTasks
 from cluster.trials import Trial, trials
 from jobs.adapters import with_adapters
@@ -57,7 +58,15 @@ def with_axes(
 
     def choice(asked: Asked) -> Choice:
         known = measured(store)
-        return choose(work, film, machine, open_shots=at_once, asked=asked, measured=known)
+        return choose(
+            work,
+            film,
+            machine,
+            open_shots=at_once,
+            asked=asked,
+            measured=known,
+            decoders=cluster.decoders,
+        )
 
     for begun in _recorded(job, store):
         with suppress(NoFit):  # on another cluster

@@ -17,7 +17,6 @@ from cluster.choose import (
     Forecast,
     NoFit,
     Objective,
-    Work,
     choose,
     forecast,
     open_shots_for,
@@ -27,6 +26,7 @@ from cluster.crew import Setup
 from cluster.machine import Machine
 from cluster.sharing import named
 from cluster.shortage import gib
+from cluster.strand import Work
 from engine.parallel.axes import Axes
 from jobs.columns import aligned
 from jobs.farm import EXAMPLES, load_farm
@@ -35,6 +35,7 @@ from jobs.spec import ClusterSpec
 WIDTH = 108  # of a line
 SHOWN = 6  # gangs of a farm; `-o json` has all
 WORTH = 0.95  # of the time that other settings would have to save to be named
+DECODERS = 2  # that may stand beside the rank of a GPU, each by its share cluster.stage_gpus
 PER_CONDUCTOR = Setup.canvases_per_conductor
 
 
@@ -76,7 +77,7 @@ class Explanation:
     ) -> Self:
         """For every farm the best axes; film is the part of the work that its longest film is."""
         at_once = open_shots(cluster, n_films, sum(work.values()))
-        job = _Job(work, film, n_films, at_once, objective, measured)
+        job = _Job(work, film, n_films, at_once, cluster.decoders, objective, measured)
         farms = (_explained(name, machine, job, cluster) for name, machine in machines.items())
         return cls(tuple(farms), work, n_films, film_s)
 
@@ -100,6 +101,7 @@ class _Job:
     film: Work
     n_films: int
     open_shots: int
+    decoders: int
     objective: Objective
     measured: Measured
 
@@ -119,6 +121,7 @@ def _explained(name: str, machine: Machine, job: _Job, cluster: ClusterSpec) -> 
             open_shots=job.open_shots,
             objective=job.objective,
             measured=job.measured,
+            decoders=job.decoders,
         )
     except NoFit as error:
         return Explained(name, machine, None, None, "", str(error))
@@ -137,17 +140,31 @@ def open_shots(cluster: ClusterSpec, n_films: int, n_shots: int) -> int:
 
 
 def _advice(choice: Choice, machine: Machine, job: _Job) -> str:
-    """More shots under way, where they would fill GPUs that are idle now."""
+    """More shots under way, or more decoders, where they would fill GPUs that are idle now."""
     n_shots = sum(job.work.values())
-    free = choose(job.work, job.film, machine, open_shots=n_shots, measured=job.measured).best
-    n_open = open_shots_for(job.work, free.gangs)
-    better = forecast(job.work, job.film, free.axes, machine, n_open, job.measured)
+    most = max(DECODERS * machine.n_gpus, job.decoders)
+    free = choose(job.work, job.film, machine, open_shots=n_shots, measured=job.measured, decoders=most).best
+    n_open = max(open_shots_for(job.work, free.gangs), job.open_shots)
+
+    def by(decoders: int) -> Forecast:
+        return forecast(job.work, job.film, free.axes, machine, n_open, job.measured, decoders)
+
+    decoders = job.decoders
+    while decoders < most and by(decoders).seconds * WORTH > free.seconds:
+        decoders = min(2 * decoders, most)
+    better = by(decoders)
     if better.seconds >= WORTH * choice.best.seconds:
         return ""
-    settings = [f"cluster.max_canvases={n_open}", f"cluster.max_films={-(-n_open * job.n_films // n_shots)}"]
-    settings += [f"cluster.conductors={-(-n_open // PER_CONDUCTOR)}"] if n_open > PER_CONDUCTOR else []
+    settings = _opened(job, n_open, n_shots) if n_open > job.open_shots else []
+    settings += [f"cluster.decoders={decoders}"] if decoders > job.decoders else []
     times = f"{hours(better.seconds)} instead of {hours(choice.best.seconds)}"
     return f"{' '.join([*settings, *_settings(better.axes)])} would keep more GPUs at work: {times}"
+
+
+def _opened(job: _Job, n_open: int, n_shots: int) -> list[str]:
+    """What lets so many shots be under way at once."""
+    settings = [f"cluster.max_canvases={n_open}", f"cluster.max_films={-(-n_open * job.n_films // n_shots)}"]
+    return settings + [f"cluster.conductors={-(-n_open // PER_CONDUCTOR)}"] * (n_open > PER_CONDUCTOR)
 
 
 def _settings(axes: Axes) -> list[str]:
@@ -178,6 +195,7 @@ def _figures(one: Forecast, n_films: int, film_s: float) -> dict[str, Any]:
         "gib": round(one.memory.gib, 2),
         "pixels_gib": round(one.memory.pixels_gib, 2),
         "gpu_s": round(one.gpu_s, 3),
+        "decoding_gpu_s": round(one.decoding_s, 3),
         "seconds": round(one.seconds, 3),
         "idle": round(one.idle, 4),
         "longest_film_s": round(one.film_s, 3),
@@ -215,9 +233,11 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
         )
     if one.batch > 1:
         yield f"cluster.batch={one.batch}, {one.batching}"
+    pixels = f", {best.decoding_s:,.3g} of them to decode" if best.decoding_s else ""
     yield (
-        f"{hours(best.seconds)} of denoising, {3600 * n_films / best.seconds:,.2f} films an hour; "
-        f"{best.gpu_s:,.0f} GPU seconds, {best.gpu_s / film_s:,.3g} a second of film"
+        f"{hours(best.seconds)} of denoising{' and decoding' * bool(pixels)}, "
+        f"{3600 * n_films / best.seconds:,.2f} films an hour; "
+        f"{best.gpu_s:,.0f} GPU seconds{pixels}, {best.gpu_s / film_s:,.3g} a second of film"
     )
     if one.configured is not None and one.configured.axes != best.axes:
         yield f"as configured, {named(one.configured.axes)}: {hours(one.configured.seconds)}"
@@ -272,5 +292,5 @@ def _shapes_json(work: Work) -> dict[str, Any]:
             "branches": shape.branches,
             "weights_gib": round(shape.weights_bytes / GIB, 3),
         }
-        for shape in dict.fromkeys(strand.shape for strand in work)
+        for shape in dict.fromkeys(shape for strand in work for shape, *_ in strand.runs)
     }

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from cluster.batch import CLEARLY, CPU, MOST, Pool, choose_batch
 from cluster.calibration import Stopwatch, keep, measured
-from cluster.choose import Strand
 from cluster.conductor import Conductor
 from cluster.cost import Shape, measure_key, memory
 from cluster.dispatch import Canvas, State
@@ -18,6 +17,7 @@ from cluster.events import Fared, Predicted, Window
 from cluster.machine import Machine
 from cluster.rank import Rank
 from cluster.stages import Encoder
+from cluster.strand import Strand
 from engine.families.denoiser import Blocks, Denoiser
 from engine.parallel.axes import ALONE
 from engine.phases import Course

@@ -28,6 +28,7 @@ def told(folder):
         f"profiles.chalk.model.folder={folder}",
         "profiles.chalk.sampling.n_steps=4",
         "cluster.ulysses=0",
+        "cluster.stage_gpus=0",  # else such a farm's one decoder would take longer than any gangs
     ]
 
 

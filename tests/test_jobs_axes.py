@@ -37,7 +37,7 @@ def test_the_gang_that_a_trial_shows_to_be_faster_is_settled_for(tmp_path, farm,
 
     def rehearse(trials, shot):
         fared = [Fared(seconds[one.axes], "cpu", one.axes) for one in trials]
-        return {key_of(shot, each, 1): {"seconds": each.seconds, "n": WARM} for each in fared}
+        return {key_of(shot, 0, each, 1): {"seconds": each.seconds, "n": WARM} for each in fared}
 
     settled, reason = with_axes(job_of(40), farm, store, rehearse)
     assert settled.spec.cluster.ulysses == ulysses and "2 told their time" in reason

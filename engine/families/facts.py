@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.camera import Idiom
 from engine.families.card import Card, told_card, told_idiom
-from engine.families.entry import Holds, Known, Parts, number
+from engine.families.entry import Holds, Known, Making, Parts, number
 from engine.families.known import FAMILIES
 from engine.families.reading import read_index, read_object
 from engine.takes import NOTHING, Takes
@@ -101,6 +101,12 @@ def read_decoding(folder: Path) -> Holds:
     """What decoding a shot as a stream holds. Raises ValueError for a broken folder."""
     known = FAMILIES[family_name(folder)]
     return known.decoding(_parts(folder, known))
+
+
+def read_making(folder: Path) -> Making:
+    """What decoding a pixel computes. Raises ValueError for a broken folder."""
+    known = FAMILIES[family_name(folder)]
+    return known.making(_parts(folder, known))
 
 
 def read_encoding(folder: Path) -> Holds:

@@ -7,7 +7,7 @@ A new family is its file and its entry here. Decides: what an entry says. Does n
 from dataclasses import replace
 
 from engine.camera import Idiom
-from engine.families import holding, variants
+from engine.families import holding, making, variants
 from engine.families.card import Card
 from engine.families.entry import Known, either, halvings, product
 from engine.takes import CLIP, FIRST, Takes
@@ -24,6 +24,7 @@ _COGVIDEOX = Known(
     ("CogVideoXTransformer3DModel", "AutoencoderKLCogVideoX"),
     tiles=True,
     decoding=holding.COGVIDEOX,
+    making=making.COGVIDEOX,
     encoding=holding.COGVIDEOX_GIVEN,
     schedulers=("ddim", "dpm"),
     window_frames=variants.cogvideox_window,
@@ -41,6 +42,7 @@ _WAN = Known(
     "engine.families.wan:Wan",
     ("WanTransformer3DModel", "AutoencoderKLWan"),
     decoding=holding.wan_decoding,
+    making=making.wan,
     encoding=holding.wan_encoding,
     schedulers=("unipc", "euler"),
     window_frames=21,  # trained on 81 pixel frames
@@ -57,6 +59,7 @@ _SKYREELS = Known(
     "engine.families.skyreels:SkyReels",
     ("SkyReelsV2Transformer3DModel", "AutoencoderKLWan"),
     decoding=holding.wan_decoding,
+    making=making.wan,
     encoding=holding.wan_encoding,
     schedulers=("unipc",),
     window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
@@ -77,6 +80,7 @@ _HUNYUAN_15 = Known(
     spatial_compression=either("vae.spatial_compression_ratio", 16),
     temporal_compression=either("vae.temporal_compression_ratio", 4),
     decoding=holding.HUNYUAN_15,
+    making=making.HUNYUAN_15,
     guided=variants.hunyuan15_guided,
     refuse=variants.refuse_hunyuan15,
     more=(("guider", "guider_config.json"),),
@@ -87,6 +91,7 @@ _LTX = Known(
     "engine.families.ltx:LTX",
     ("LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo"),
     decoding=holding.LTX,
+    making=making.LTX,
     encoding=holding.LTX_GIVEN,
     tiles=True,
     schedulers=("euler",),
@@ -123,6 +128,7 @@ FAMILIES = {
         encoding=holding.HUNYUAN_GIVEN,
         tiles=True,
         decoding=holding.HUNYUAN,
+        making=making.HUNYUAN,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
@@ -135,6 +141,7 @@ FAMILIES = {
         ("HunyuanVideoTransformer3DModel", "AutoencoderKLHunyuanVideo"),
         tiles=True,
         decoding=holding.HUNYUAN,
+        making=making.HUNYUAN,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
@@ -145,6 +152,7 @@ FAMILIES = {
         "engine.families.svd:StableVideoDiffusion",
         ("UNetSpatioTemporalConditionModel", "AutoencoderKLTemporalDecoder"),
         decoding=holding.SVD,
+        making=making.SVD,
         encoding=holding.SVD_GIVEN,
         schedulers=("euler",),
         window_frames="unet.num_frames",
@@ -165,6 +173,7 @@ FAMILIES = {
         _LTX,
         loader="engine.families.ltx_condition:LTXCondition",
         encoding=holding.LTX_095_GIVEN,
+        making=making.LTX_095,
         max_text_tokens=256,
         takes=lambda parts: Takes(frozenset({FIRST, CLIP})),
         given_latents=3,  # of 17 pixel frames: its authors have it go on from any 8 n + 1
@@ -175,6 +184,7 @@ FAMILIES = {
         ("MochiTransformer3DModel", "AutoencoderKLMochi"),
         tiles=True,
         decoding=holding.MOCHI,
+        making=making.MOCHI,
         schedulers=("euler",),
         window_frames=28,  # trained on 163 pixel frames
         max_text_tokens="transformer.max_sequence_length",
