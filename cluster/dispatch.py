@@ -95,8 +95,6 @@ def _predicted(state: State, event: Predicted) -> Step:
     if state.predicting.get(window) != event.gang:
         return state, []
     state = loaded(replace(state, predicting=state.predicting.delete(window)), event.gang, -1)
-    if event.fared is not None:
-        state = replace(state, spent_gpu_s=state.spent_gpu_s + event.fared.gpu_s)
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
         return state, []
@@ -118,7 +116,9 @@ def _done(state: State, event: Done) -> Step:
 
 
 def _tick(state: State, event: Ticked) -> Step:
-    state = woken(forgiven(replace(state, now_s=max(state.now_s, event.now_s))))
+    spent_gpu_s = max(state.spent_gpu_s, event.spent_gpu_s)
+    state = replace(state, now_s=max(state.now_s, event.now_s), spent_gpu_s=spent_gpu_s)
+    state = woken(forgiven(state))
     return replace(state, pace=state.pace.at(state.now_s, state.held)), []
 
 

@@ -8,7 +8,6 @@ Decides: when trials stop. Does not decide: what follows for the job (cluster.di
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from cluster.dispatch import Limits, State, decide
 from cluster.dropping import ends_early
@@ -18,22 +17,23 @@ from cluster.orders import event_of
 from jobs.books import Books
 from jobs.desk import JobDesk
 from jobs.job import Job
+from jobs.overruled import Counts
 from jobs.terms import limits_of
 from manifests.control import Orders
 from manifests.drivers import Heart
 from manifests.store import Store
 
 
-def oversight(job: Job, store: Store, heart: Heart, books: Books) -> "Oversight":
+def oversight(job: Job, store: Store, heart: Heart, books: Books, counts: Counts) -> "Oversight":
     """Over the trials of a job that this driver has claimed."""
-    desk = JobDesk(Orders(store, job.job_id), heart, lambda rows: (), lambda rows: None, {})
-    return Oversight(desk, limits_of(job.spec.cluster), books.tried, books.had)
+    desk = JobDesk(Orders(store, job.job_id), heart, lambda rows: (), lambda rows: None, {}, counts)
+    return Oversight(desk, limits_of(job.spec.cluster), books.tried, books.had, books.spent_gpu_s)
 
 
 class Oversight:
     """An overseer of trials; `desk` has all orders of the job, each once, and may raise to end the driver.
 
-    `tried` and `hired` are told what gangs took, as the overseer is.
+    `tried` and `hired` are told what gangs took, as the overseer is; `spent` says what the job took by then.
     """
 
     def __init__(
@@ -42,25 +42,15 @@ class Oversight:
         limits: Limits,
         tried: Callable[[str, float, float], None],
         hired: Callable[[float], None],
+        spent: Callable[[], float],
     ) -> None:
-        self._desk, self._tried, self.had = desk, tried, hired
+        self._desk, self.took, self.had, self._spent = desk, tried, hired, spent
         self._state = State(limits)
-
-    @property
-    def spent_gpu_s(self) -> float:
-        """What all trials took until now."""
-        return self._state.spent_gpu_s
-
-    def took(self, gang: str, seconds: float, gpu_s: float) -> None:
-        """A gang was at a window."""
-        self._state = replace(self._state, spent_gpu_s=self._state.spent_gpu_s + gpu_s)
-        self._tried(gang, seconds, gpu_s)
 
     def goes_on(self, gpu_s: float = 0.0) -> bool:
         """Whether nobody has paused or ended the job, and its budgets have room for gpu_s more."""
         for order in self._desk.orders():
             if (event := event_of(order)) is not None:
                 self._state, _ = decide(self._state, event)
-        spent = replace(self._state, spent_gpu_s=self._state.spent_gpu_s + gpu_s)
-        after, _ = decide(spent, Ticked(self._state.now_s))
+        after, _ = decide(self._state, Ticked(self._state.now_s, self._spent() + gpu_s))
         return not (after.held or ends_early(after))

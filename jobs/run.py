@@ -48,6 +48,7 @@ from jobs.outcome import (
     verdict,
 )
 from jobs.oversight import oversight
+from jobs.overruled import counts_after
 from jobs.picked import picked
 from jobs.quarantine import Quarantine
 from jobs.refusal import Refused
@@ -133,7 +134,8 @@ def _run(
         Books(store, job.job_id, epoch, ledger, sink, price_of(job.spec.cluster)) as books,
         ExitStack() as stack,
     ):
-        overseer = oversight(job, store, heart, books)
+        counts = counts_after(store, job.job_id, epoch, job.spec.cluster)
+        overseer = oversight(job, store, heart, books, counts)
         job, place = settle(job, overseer)
         keep_settled(store, job)
         setup = setup_of(job, store.url)
@@ -170,11 +172,11 @@ def _run(
 
         facts = {"versions": versions(), "threads": job.spec.cluster.threads}
         quarantine = Quarantine(store, job.job_id, epoch, facts)
-        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks)
+        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks, counts)
         there = place if setup.check_memory else None
         refuse = refusal(sketches(job.stocked), setup.axes, there, setup.stage_gpus > 0)
-        crew, spent_gpu_s = books.hired(partial(hire, setup), setup.axes.ranks), overseer.spent_gpu_s
-        for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited, spent_gpu_s):
+        crew, spent = books.hired(partial(hire, setup), setup.axes.ranks), books.spent_gpu_s
+        for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited, spent):
             publish(store, film)
             note_takes(store, job.job_id, film, picks)
             journal.ended(film, spool.add(books.film(film, list(rows_of(film)))))

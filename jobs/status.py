@@ -44,7 +44,7 @@ class Standing:
     tasks: dict[str, dict[str, int]]
     lost_workers: int
     errors: list[dict[str, Any]]
-    gpu: dict[str, Any]  # the bills of its drivers; before the end only what gangs have answered so far
+    gpu: dict[str, Any]  # the bills of its drivers; before the end only what they used so far
     result: dict[str, Any] | None
     manifest: str
     forecast: dict[str, Any] | None = None  # when it may end, of a job with a deadline
@@ -136,7 +136,7 @@ def standing(store: "Store", job: str) -> Standing:
         tasks=_tasks(folded.tasks),
         lost_workers=folded.totals.events["lost"],
         errors=_errors(folded.tasks),
-        gpu=spent_of(store, job) if result else {"used_s": round(folded.totals.gpu_s, 3)},
+        gpu=spent_of(store, job) if result else {"used_s": _used_s(store, job)},
         result=result,
         manifest=str(record.get("manifest", "")),
         forecast=None if result else store.read_marker(f"jobs/{job}/forecast.json"),
@@ -150,13 +150,23 @@ def _timed(segments: Iterable[Any], times: list[datetime]) -> Iterator[Any]:
         yield segment
 
 
+def _used_s(store: "Store", job: str) -> float:
+    from jobs.spent import spent_by_run
+
+    return round(sum(spent_by_run(store, job).values()), 3)
+
+
 def spent_of(store: "Store", job: str) -> dict[str, Any]:
-    """The bills of a job's drivers as one, and how many of them left none, as killed ones do."""
-    from jobs.books import bills
+    """The bills of a job's drivers as one, and how many of them left none, as killed ones do.
+
+    Of those it is known what they used, nearly, and not for what.
+    """
+    from jobs.spent import bills, spent_by_run
 
     keys = store.list_keys(bills(job))
     told = [bill for key in keys if (bill := store.read_marker(key)) is not None]
-    return added(told) | {"unbilled": latest(store, job)[0] - len(told)}
+    used_s = round(sum(spent_by_run(store, job).values()), 6)
+    return added(told) | {"used_s": used_s, "unbilled": latest(store, job)[0] - len(told)}
 
 
 def _tasks(tasks: Any) -> dict[str, dict[str, int]]:
