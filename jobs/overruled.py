@@ -1,10 +1,10 @@
 """Of a budget that was ordered and one that is set, the later holds: which orders a new setting overrules.
 
-A driver reads all orders of the job's life anew. One of a budget would bring back what it said for ever, also
-over a setting that was raised since. So each driver records its settings, and how many orders there were when
-it first saw them.
+A driver reads all orders of the job's life anew. One of a budget would bring back what it said for ever,
+also over a setting that was raised since. So each driver records its settings, and how many orders there were
+when it first saw them.
 
-    jobs/ID/limits/EPOCH.json    {"hard": {"gpu_s": 3600.0, "orders": 2}, "soft": {"gpu_s": null, "orders": 0}}
+    jobs/ID/limits/EPOCH.json    {"hard": {"gpu_s": 3600.0, "orders": 2}, "soft": {"gpu_s": null, …}}
 
 Decides: which orders do not count any more. Does not decide: what an order does (cluster.dispatch).
 """

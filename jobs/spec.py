@@ -27,7 +27,10 @@ _BUDGETS = ("budget_gpu_s", "soft_gpu_s", "budget_money", "soft_money", "price_p
 BOUNDS = (
     "log",
     "deadline",
-    *(f"cluster.{name}" for name in (*_BUDGETS, "currency", "breaker_films", "breaker_share", "canary_films")),
+    *(
+        f"cluster.{name}"
+        for name in (*_BUDGETS, "currency", "breaker_films", "breaker_share", "canary_films")
+    ),
     *(f"cluster.{name}" for name in ("gangs", "conductors", "decoders", "finishers", "share", "cache")),
     *(f"cluster.{name}" for name in ("max_canvases", "max_films", "checkpoint_every", "check_memory")),
     *(f"cluster.{name}" for name in ("patience", "group_timeout_s", "step_timeout_s", "task_timeout_s")),

@@ -54,7 +54,7 @@ def spent_before(store: Store, job_id: str, epoch: int) -> float:
 
 
 def spent_by_run(store: Store, job_id: str) -> dict[int, float]:
-    """GPU-seconds by driver: as billed, or as noted last of one that left no bill. Raises OSError, StoreError."""
+    """GPU-seconds by driver: as billed, or noted last where there is no bill. Raises OSError, StoreError."""
     latest: dict[int, tuple[int, str]] = {}
     for key in store.list_keys(f"jobs/{job_id}/spent"):
         if match := _NOTE.search(key):

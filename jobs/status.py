@@ -47,7 +47,7 @@ class Standing:
     gpu: dict[str, Any]  # the bills of its drivers; before the end only what they used so far
     result: dict[str, Any] | None
     manifest: str
-    forecast: dict[str, Any] | None = None  # when it may end, of a job with a deadline
+    forecast: dict[str, Any] | None = None  # when it may end, or since when it stands still
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -217,8 +217,7 @@ def _lines(one: Standing) -> Iterator[str]:
         yield f"  {kind:9} {', '.join(f'{count:,} {event}' for event, count in sorted(events.items()))}"
     yield f"  driver    {one.driver}" + (f", last event {one.last_event}" if one.last_event else "")
     if one.forecast:
-        end, deadline = (datetime.fromisoformat(one.forecast[name]) for name in ("predicted_end", "deadline"))
-        yield f"  deadline  {told(end, deadline)}"
+        yield from _forecast(one.forecast)
     if words := spoken(one.gpu):
         more = f"; {n} drivers were killed and left no bill" if (n := one.gpu.get("unbilled")) else ""
         yield f"  spent     {', '.join(words)}{more}"
@@ -229,6 +228,20 @@ def _lines(one: Standing) -> Iterator[str]:
     if one.result and one.result["results"]:
         yield f"  results   {one.result['results']}"
         yield f"  report    {one.result['report']}"
+
+
+def _forecast(note: dict[str, Any]) -> Iterator[str]:
+    """When the job may end, or since when it stands still."""
+    since, end, due = (
+        datetime.fromisoformat(note[name]) if note.get(name) else None
+        for name in ("stands_since", "predicted_end", "deadline")
+    )
+    if since:
+        yield f"  stands    nothing was done since {since:%Y-%m-%d %H:%M} UTC"
+    if due and end:
+        yield f"  deadline  {told(end, due)}"
+    elif due:
+        yield f"  deadline  {due:%Y-%m-%d %H:%M} UTC; when the job will end cannot be told"
 
 
 def _time(seconds: float) -> str:

@@ -10,20 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Ticked
+from cluster.events import Admitted, Hired, Ticked
 from cluster.pace import Pace
 from cluster.progress import Progress
 from jobs import deadline as deadline_module
 from jobs.budget import hard_gpu_s, ordered_gpu_s, soft_gpu_s
 from jobs.cli import main
-from jobs.deadline import DeadlineWatch
+from jobs.deadline import DeadlineWatch, due, keep_due
+from jobs.job import prepare
 from jobs.moment import moment, told
 from jobs.refusal import SpecError
 from jobs.spec import load_spec
+from jobs.stall import STALL_S, Stall
+from manifests.results import read_results
 from manifests.store import open_store
 from tests.night import film, shot_task
 from tests.test_jobs_cli import FILM
 from tests.test_jobs_status import begin
+from tests.test_jobs_takeover import drive, manifest, spec  # noqa: F401
 
 NOW = datetime(2026, 11, 26, 18, 0, tzinfo=UTC)  # 23:30 in Kolkata
 
@@ -146,6 +150,76 @@ def test_a_job_whose_deadline_has_passed_is_refused_before_anything_is_written(t
     past = "deadline=2020-01-01T06:00+00:00"
     assert main(["run", str(path), "--out", str(out), "--local", past]) == 2
     assert "has passed" in capsys.readouterr().err and not (out / "jobs").exists()
+
+
+# A job that goes on, and one that stands still.
+
+
+def test_a_job_that_goes_on_has_the_deadline_that_it_had_when_it_began(tmp_path, manifest, spec, capsys):  # noqa: F811
+    store, late = open_store(str(tmp_path / "out")), replace(spec, deadline="06:00 UTC")
+    job = prepare(str(manifest), late)
+    meant = due(store, job)
+    assert timedelta(0) < meant - datetime.now(UTC) <= timedelta(days=1)
+    keep_due(store, job, meant)
+    keep_due(store, job, meant + timedelta(days=1))
+    assert due(store, job) == meant and capsys.readouterr().err == "", "what was meant first stays"
+    other = prepare(str(manifest), replace(spec, deadline="07:00 UTC"))
+    assert other.job_id == job.job_id and due(store, other) != meant, "another deadline is another moment"
+
+
+def test_a_job_that_goes_on_after_its_deadline_says_so_and_begins_no_film(tmp_path, manifest, spec, capsys):  # noqa: F811
+    drive(manifest, tmp_path / "out", spec, 20)
+    late, store = replace(spec, deadline="06:00 UTC"), open_store(str(tmp_path / "out"))
+    job, passed = prepare(str(manifest), late), datetime.now(UTC) - timedelta(minutes=1)
+    keep_due(store, job, passed)
+    result, _, acted = drive(manifest, tmp_path / "out", late)
+    assert f"meant {passed:%Y-%m-%d %H:%M} UTC" in capsys.readouterr().err
+    assert 0 < result.done < 12 and result.dropped == 12 - result.done
+    rows = read_results(store, f"jobs/{job.job_id}/results.parquet").to_pylist()
+    (why,) = {row["message"] for row in rows if row["status"] == "failed"}
+    assert why == "dropped for the deadline, which has passed"
+    shots = {each.key for made in job.films for each in made.tasks.values() if each.kind == "shot"}
+    assert not shots & set(acted)
+
+
+def standing_still(store, deadline=None):
+    """A watch over a job whose only gang is there and does nothing, and its clock."""
+    now = [0.0]
+    watch = DeadlineWatch(store, "night", deadline, Progress(films=1, windows=6), Stall(lambda: now[0]))
+    state, _ = decide(State(Limits()), Hired("denoise-0", "denoise"))
+    return watch, state, now
+
+
+@pytest.mark.parametrize("deadline", [None, datetime(2099, 1, 1, 6, 0, tzinfo=UTC)])
+def test_a_job_in_which_nothing_moves_says_so_in_time_and_status_too(tmp_path, capsys, monkeypatch, deadline):
+    monkeypatch.setattr(deadline_module, "NOTE_S", 0.0)
+    store = open_store(str(tmp_path))
+    begin(store, "night")
+    watch, state, now = standing_still(store, deadline)
+    now[0] = STALL_S - 1
+    watch.event(Ticked(now[0]), state)
+    assert capsys.readouterr().err == ""
+    for now[0] in (STALL_S, STALL_S + 20, STALL_S + 60):
+        watch.event(Ticked(now[0]), state)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "nothing was done for 10 min: 1 gangs are there" in said
+    assert ("its deadline is 2099-01-01 06:00 UTC" in said) == (deadline is not None)
+    assert main(["status", "night", "--out", store.url]) == 0
+    assert "  stands    nothing was done since" in (shown := capsys.readouterr().out)
+    assert ("will end cannot be told" in shown) == (deadline is not None)
+    watch.event(Admitted(film("a", shot_task("s"))), state)
+    assert main(["status", "night", "--out", store.url]) == 0
+    assert "stands" not in capsys.readouterr().out
+
+
+def test_a_job_without_a_gang_says_that_and_one_that_is_paused_says_nothing(tmp_path, capsys):
+    watch, _, now = standing_still(open_store(str(tmp_path)))
+    now[0] = 2 * STALL_S
+    watch.event(Ticked(now[0]), replace(State(Limits()), holds=frozenset({"a person"})))
+    assert capsys.readouterr().err == ""
+    now[0] += STALL_S
+    watch.event(Ticked(now[0]), State(Limits()))
+    assert "there is no gang; does the cluster have GPUs that are free?" in capsys.readouterr().err
 
 
 # Budgets.
