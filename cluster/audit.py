@@ -102,12 +102,13 @@ def _ledger(store: Store, job_id: str) -> tuple[list[Task], list[Broken | Unchec
     return [Task(row["kind"], row["task_key"], row["row_id"]) for row in rows], findings
 
 
+_WORK = ["driver_epoch", "reused"]
 _DRIVER = re.compile(r"/(?:drv=)?(\d{6,})(?:\.json|/[^/]*)$")
 
 
 def drivers_that_worked(store: Store, job_id: str) -> set[int]:
     """Drivers that hired or had a film made, by what else they left. Raises StoreError, OSError."""
-    worked = {int(row["driver_epoch"]) for row in listed_rows(store, job_id) if not row["reused"]}
+    worked = {row["driver_epoch"] for row in listed_rows(store, job_id, _WORK) if not row["reused"]}
     for folder in ("bill", "ended"):
         for key in store.list_keys(f"jobs/{job_id}/{folder}"):
             left, match = store.read_marker(key) or {}, _DRIVER.search(key)
@@ -171,7 +172,7 @@ def _films_so_far(store: Store, job_id: str, done: Sequence[Task], hashes: Colle
     A film that is made once more may be shown and not listed yet, as its maker told it.
     """
     try:
-        listed = {row["output_uri"]: row for row in listed_rows(store, job_id)}
+        listed = {row["output_uri"]: row for row in listed_rows(store, job_id, _COLUMNS)}
     except StoreError as error:
         yield Broken("films", f"jobs/{job_id}/finished", str(error))
         return

@@ -211,7 +211,7 @@ def _why(state: State) -> Failure | None:
         return Failure(
             "E940_BUDGET",
             f"the job's gangs took {state.spent_gpu_s:,.0f} of {limits.budget_gpu_s:,.0f} GPU-seconds",
-            "raise cluster.budget_gpu_s and give the same command again; what is done stays done",
+            "raise cluster.budget_gpu_s or budget_money and give the same command again; what is done stays",
             "USER",
         )
     if 0 < limits.breaker_films <= state.failed and state.failed >= limits.breaker_share * state.ended:

@@ -122,8 +122,8 @@ class Finished:
         return _read(self._store, key)
 
 
-def listed_rows(store: Store, job_id: str) -> Iterator[dict[str, Any]]:
-    """Rows of results of all films that any driver listed under any settings, those of later drivers last.
+def listed_rows(store: Store, job_id: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """These columns of all films' rows of results that any driver listed, those of later drivers last.
 
     Raises StoreError (damaged), OSError.
     """
@@ -133,7 +133,7 @@ def listed_rows(store: Store, job_id: str) -> Iterator[dict[str, Any]]:
         if (match := _SEGMENT.search(key))
     ]
     for _, key in sorted(found):
-        yield from _read(store, key).drop(["place", "predictions"]).to_pylist()
+        yield from _read(store, key).select(columns).to_pylist()
 
 
 def _read(store: Store, key: str) -> pa.Table:

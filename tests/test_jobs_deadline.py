@@ -19,6 +19,7 @@ from jobs.cli import main
 from jobs.deadline import DeadlineWatch, due, keep_due
 from jobs.job import prepare
 from jobs.moment import moment, told
+from jobs.overruled import counts_after
 from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stall import STALL_S, Stall
@@ -249,8 +250,9 @@ def test_money_without_a_price_is_refused():
 )
 def test_an_order_names_a_budget_in_any_of_three_ways(tmp_path, capsys, words, gpu_s, soft):
     store = open_store(str(tmp_path))
-    record = {"job_id": "night", "spec": {"cluster": {"price_per_gpu_hour": 2.0}}}
-    store.put_marker("jobs/night/job.json", record)
+    store.put_marker("jobs/night/job.json", {"job_id": "night"})
+    for epoch, price in ((1, 0.0), (2, 2.0)):
+        counts_after(store, "night", epoch, load_spec(None, [f"cluster.price_per_gpu_hour={price}"]).cluster)
     assert main(["budget", "night", *words, "--out", store.url, "-o", "json"]) == 0
     order = json.loads(capsys.readouterr().out)
     assert (order["gpu_s"], order.get("soft", False)) == (gpu_s, soft)
@@ -259,9 +261,9 @@ def test_an_order_names_a_budget_in_any_of_three_ways(tmp_path, capsys, words, g
 def test_a_budget_that_is_given_twice_or_not_at_all_is_refused():
     for given_ in ((None, None, None), (1.0, 1.0, None)):
         with pytest.raises(ValueError, match="and once"):
-            ordered_gpu_s(*given_, {})
+            ordered_gpu_s(*given_, 0.0)
     with pytest.raises(ValueError, match="without a price"):
-        ordered_gpu_s(None, None, 5.0, {})
+        ordered_gpu_s(None, None, 5.0, 0.0)
 
 
 def test_after_a_soft_budget_a_run_ends_as_stopped_with_what_was_begun(tmp_path, capsys, tiny_folder):
