@@ -33,12 +33,12 @@ def counts_after(store: "Store", job_id: str, epoch: int, cluster: "ClusterSpec"
     n_orders = len(store.list_keys(f"jobs/{job_id}/control"))
     asked = {"hard": hard_gpu_s(cluster), "soft": soft_gpu_s(cluster)}
     limits = {kind: _limit(gpu_s, last.get(kind), n_orders) for kind, gpu_s in asked.items()}
-    price = {"price_per_gpu_hour": cluster.price_per_gpu_hour}
-    store.put_marker(f"jobs/{job_id}/limits/{epoch:06}.json", limits | price)
+    record = {**limits, "price_per_gpu_hour": cluster.price_per_gpu_hour}
+    store.put_marker(f"jobs/{job_id}/limits/{epoch:06}.json", record)
 
     def counts(order: Mapping[str, Any]) -> bool:
-        kind = "soft" if order.get("soft") else "hard"
-        return order["order"] != "budget" or order.get("number", 0) > limits[kind]["orders"]
+        kind, number = "soft" if order.get("soft") else "hard", int(order.get("number", 0))
+        return order["order"] != "budget" or number > int(limits[kind]["orders"])
 
     return counts
 
