@@ -80,12 +80,13 @@ def audit(store: Store, job_id: str, ended: dict[str, Any] | None) -> Findings:
 
 def _ledger(store: Store, job_id: str) -> tuple[list[Task], list[Broken | Unchecked]]:
     """The tasks that the ledger tells as done, and what is wrong with it."""
-    where = f"jobs/{job_id}/ledger"
+    where, told = f"jobs/{job_id}/ledger", set[int]()
     try:
-        tasks = fold(iter_events(store, job_id)).tasks.select(["task_key", "kind", "row_id", "event"])
+        tasks = fold(_by_driver(iter_events(store, job_id), told)).tasks.select(
+            ["task_key", "kind", "row_id", "event"]
+        )
     except StoreError as error:
         return [], [Broken("ledger", where, str(error))]
-    told = {int(match[1]) for match in map(_DRIVER.search, store.list_keys(where)) if match}
     try:
         silent = sorted(drivers_that_worked(store, job_id) - told)
     except StoreError as error:
@@ -102,8 +103,15 @@ def _ledger(store: Store, job_id: str) -> tuple[list[Task], list[Broken | Unchec
     return [Task(row["kind"], row["task_key"], row["row_id"]) for row in rows], findings
 
 
+def _by_driver(events: Iterable[Any], told: set[int]) -> Iterator[Any]:
+    """The pieces of the ledger, with the drivers of their events noted in `told`."""
+    for table in events:
+        told.update(table["driver_epoch"].unique().to_pylist())
+        yield table
+
+
 _WORK = ["driver_epoch", "reused"]
-_DRIVER = re.compile(r"/(?:drv=)?(\d{6,})(?:\.json|/[^/]*)$")
+_DRIVER = re.compile(r"/(\d{6,})\.json$")
 
 
 def drivers_that_worked(store: Store, job_id: str) -> set[int]:
