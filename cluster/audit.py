@@ -82,25 +82,16 @@ def _ledger(store: Store, job_id: str) -> tuple[list[Task], list[Broken | Unchec
     """The tasks that the ledger tells as done, and what is wrong with it."""
     where, told = f"jobs/{job_id}/ledger", set[int]()
     try:
-        tasks = fold(_by_driver(iter_events(store, job_id), told)).tasks.select(
-            ["task_key", "kind", "row_id", "event"]
-        )
+        tasks = fold(_by_driver(iter_events(store, job_id), told)).tasks
+        silent = drivers_that_worked(store, job_id) - told
     except StoreError as error:
         return [], [Broken("ledger", where, str(error))]
-    try:
-        silent = sorted(drivers_that_worked(store, job_id) - told)
-    except StoreError as error:
-        return [], [Broken("ledger", where, f"which drivers worked cannot be read: {error}")]
-    findings: list[Broken | Unchecked] = [
-        Broken(
-            "ledger", f"{where}/drv={epoch:06}", f"driver {epoch} had work done, and there is no event of it"
-        )
-        for epoch in silent
-    ]
+    rows = tasks.select(["task_key", "kind", "row_id", "event"]).to_pylist()
+    done = [Task(row["kind"], row["task_key"], row["row_id"]) for row in rows if row["event"] in FINAL]
     if not told and not silent:
-        findings = [_untold(store, where)]
-    rows = (row for row in tasks.to_pylist() if row["event"] in FINAL)
-    return [Task(row["kind"], row["task_key"], row["row_id"]) for row in rows], findings
+        return done, [_untold(store, where)]
+    what = "driver {} had work done, and there is no event of it"
+    return done, [Broken("ledger", f"{where}/drv={each:06}", what.format(each)) for each in sorted(silent)]
 
 
 def _by_driver(events: Iterable[Any], told: set[int]) -> Iterator[Any]:
@@ -115,13 +106,13 @@ _DRIVER = re.compile(r"/(\d{6,})\.json$")
 
 
 def drivers_that_worked(store: Store, job_id: str) -> set[int]:
-    """Drivers that hired or had a film made, by what else they left. Raises StoreError, OSError."""
+    """Drivers that had gangs at work or a film made, by what else they left. Raises StoreError, OSError."""
     worked = {row["driver_epoch"] for row in listed_rows(store, job_id, _WORK) if not row["reused"]}
     for folder in ("bill", "ended"):
         for key in store.list_keys(f"jobs/{job_id}/{folder}"):
             left, match = store.read_marker(key) or {}, _DRIVER.search(key)
             made = left.get("done", 0) - left.get("reused", 0) if left.get("results") else 0
-            if match and (left.get("hired_s", 0.0) > 0 or made > 0):
+            if match and (left.get("used_s", 0.0) > 0 or made > 0):
                 worked.add(int(match[1]))
     return worked
 
@@ -130,9 +121,8 @@ def _untold(store: Store, where: str) -> Broken | Unchecked:
     """Of a job without any event: it has done nothing yet, unless there are markers that no job tells of."""
     others = any("/ledger/" in key for key in store.list_keys("jobs"))
     if not others and (markers := store.list_keys("done")):
-        return Broken(
-            "ledger", where, f"there are {len(markers):,} markers of finished tasks, and no event of any"
-        )
+        what = f"there are {len(markers):,} markers of finished tasks, and no event of any"
+        return Broken("ledger", where, what)
     return Unchecked("ledger", where, "no driver has recorded anything yet")
 
 
