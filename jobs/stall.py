@@ -21,8 +21,8 @@ class Stall:
         self._moved_s = clock()
 
     def event(self, event: Event, state: State) -> None:
-        """Something happened; while the job is held, nothing is to."""
-        if isinstance(event, MOVES) or state.held:
+        """Something happened; while a person holds the job, nothing is to. Trouble that is waited out is."""
+        if isinstance(event, MOVES) or state.holds:
             self._moved_s = self._clock()
 
     @property

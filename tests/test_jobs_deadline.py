@@ -219,7 +219,7 @@ def test_a_job_without_a_gang_says_that_and_one_that_is_paused_says_nothing(tmp_
     watch.event(Ticked(now[0]), replace(State(Limits()), holds=frozenset({"a person"})))
     assert capsys.readouterr().err == ""
     now[0] += STALL_S
-    watch.event(Ticked(now[0]), State(Limits()))
+    watch.event(Ticked(now[0]), State(Limits(), paused_until_s=1e9))  # its store is away
     assert "there is no gang; does the cluster have GPUs that are free?" in capsys.readouterr().err
 
 
