@@ -96,7 +96,6 @@ def _predicted(state: State, event: Predicted) -> Step:
         return state, []
     state = loaded(replace(state, predicting=state.predicting.delete(window)), event.gang, -1)
     if event.fared is not None:
-        state = replace(state, spent_gpu_s=state.spent_gpu_s + event.fared.gpu_s)
         state = timed(state, event.gang, event.fared.seconds)
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
@@ -119,7 +118,9 @@ def _done(state: State, event: Done) -> Step:
 
 
 def _tick(state: State, event: Ticked) -> Step:
-    state = woken(forgiven(replace(state, now_s=max(state.now_s, event.now_s))))
+    spent_gpu_s = max(state.spent_gpu_s, event.spent_gpu_s)
+    state = replace(state, now_s=max(state.now_s, event.now_s), spent_gpu_s=spent_gpu_s)
+    state = woken(forgiven(state))
     return replace(state, pace=state.pace.at(state.now_s, state.held)), []
 
 
@@ -212,7 +213,7 @@ def _why(state: State) -> Failure | None:
         return Failure(
             "E940_BUDGET",
             f"the job's gangs took {state.spent_gpu_s:,.0f} of {limits.budget_gpu_s:,.0f} GPU-seconds",
-            "raise cluster.budget_gpu_s and give the same command again; what is done stays done",
+            "raise cluster.budget_gpu_s or budget_money and give the same command again; what is done stays",
             "USER",
         )
     if 0 < limits.breaker_films <= state.failed and state.failed >= limits.breaker_share * state.ended:

@@ -1,6 +1,7 @@
 """Films that are not begun for want of time or money: the least urgent ones, and never one that was begun.
 
-A film is held against the deadline when it is drawn, and again every few seconds. Those to come are less
+A film is held against the deadline when it is drawn, and again every few seconds; once it has passed, also
+while no pace is known. Those to come are less
 urgent than those drawn, so once one is dropped all that are no more urgent are dropped as they are drawn.
 
 Decides: who is dropped, by which prediction. Does not decide: how fast the job goes (pace).
@@ -72,19 +73,18 @@ def _predictions(state: State, key: str) -> int:
 
 def pressed(state: State, event: Event) -> Step:
     """After an event: the films end for which there is no time."""
-    if state.limits.deadline_s == float("inf") or state.held or (per_s := state.pace.per_s) is None:
+    per_s, left_s = state.pace.per_s, state.limits.deadline_s - state.now_s
+    if left_s == float("inf") or state.held or (per_s is None and left_s > 0):
         return state, []
     drawn = isinstance(event, Admitted) and event.film.row_id in state.films
     if not drawn and not (isinstance(event, Ticked) and state.now_s >= state.weigh_s):
         return state, []
-    left_s = state.limits.deadline_s - state.now_s
-    loads, fits = loads_of(state), int(max(left_s - state.pace.tail_s, 0.0) * per_s)
+    loads, fits = loads_of(state), int(max(left_s - state.pace.tail_s, 0.0) * (per_s or 0.0))
     state = replace(state, weigh_s=state.now_s + WEIGH_S)
     dropped = surplus(loads, fits)
     if not dropped:
         return state, []
-    left = sum(load.left for load in loads)
-    late_s = left / per_s + state.pace.tail_s - left_s
+    late_s = sum(load.left for load in loads) / per_s + state.pace.tail_s - left_s if per_s else None
     return _dropped(state, dropped, min(state.films[row].standing for row in dropped), _late(late_s))
 
 
@@ -112,8 +112,10 @@ def _dropped(state: State, rows: Sequence[str], standing: tuple[float, int], fai
     return state, actions
 
 
-def _late(late_s: float) -> Failure:
-    message = f"dropped for the deadline: with all films under way the job would end {_span(late_s)} late"
+def _late(late_s: float | None) -> Failure:
+    message = "dropped for the deadline, which has passed"
+    if late_s is not None:
+        message = f"dropped for the deadline: with all films under way the job would end {_span(late_s)} late"
     hint = "give the same command again with a later deadline, or raise its priority and retry it"
     return Failure(DEADLINE, message, hint, "DROPPED")
 

@@ -105,9 +105,13 @@ class Lost:
 
 @dataclass(frozen=True)
 class Ticked:
-    """Time has passed: it is now so many seconds after some moment, the same for all."""
+    """Time has passed: it is now so many seconds after some moment, the same for all.
+
+    `spent_gpu_s` is what the job's gangs took until now, in all its runs, of calls of any end: the books say.
+    """
 
     now_s: float
+    spent_gpu_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class Yielding:
 
 @dataclass(frozen=True)
 class Budgeted:
-    """This run of the job may take so many GPU-seconds from its beginning, or begin no film after those."""
+    """The job may take so many GPU-seconds in all its runs, or begin no film after those."""
 
     gpu_s: float
     soft: bool = False

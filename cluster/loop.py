@@ -108,7 +108,7 @@ def render(
     desk: Desk | None = None,
     refuse: Refuse = _nothing,
     awaited: Mapping[str, str | None] = Map(),
-    spent_gpu_s: float = 0.0,
+    spent: Callable[[], float] = lambda: 0.0,
 ) -> Iterator[FilmDone]:
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
@@ -116,11 +116,11 @@ def render(
     Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
     told each event and the state that follows from it; `refuse` is asked of what is left to do of a film. A
     film that is ordered again is yielded again. `awaited` are the rows that others depend on, each with
-    its fate (cluster.upstream), None if it is among the films. `spent_gpu_s` was taken of the job's budgets
-    before.
+    its fate (cluster.upstream), None if it is among the films. `spent` says how many GPU-seconds of the job's
+    budgets were taken until now, by this run and those before it.
     """
     source = Source(films, desk or Unattended())
-    state = upstream.first(State(limits, spent_gpu_s=spent_gpu_s), awaited)
+    state = upstream.first(State(limits, spent_gpu_s=spent()), awaited)
     began = time.monotonic()
     with ExitStack() as stack:
         crew: Crew | None = None
@@ -134,7 +134,7 @@ def render(
                     events = [upstream.stranded(state)]
                 else:
                     crew = crew or stack.enter_context(closing(hire()))
-                    events = [*crew.wait(), Ticked(time.monotonic() - began)]
+                    events = [*crew.wait(), Ticked(time.monotonic() - began, spent())]
             for event in events:  # which may become more
                 state, actions = decide(state, event)
                 watch(event, state)

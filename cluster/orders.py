@@ -4,8 +4,8 @@
     cancel                  every film ends as it is
     skip     rows           these films end as they are, also before they have begun
     priority rows, value    more urgent films go first
-    budget   gpu_s, soft    the GPU-seconds that a run of the job may take, from its beginning; or, if soft,
-                            after which no film is begun
+    budget   gpu_s, soft    the GPU-seconds that the job may take, in all its runs; or, if soft, after which
+                            no film is begun
     retry    rows, where    films that failed are made once more
     pick     rows, shot,    a film is made with another take of a shot, drawn before or not (picks)
              take

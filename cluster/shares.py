@@ -7,7 +7,8 @@ one before another has its second, so that none starves. A job with larger gangs
 Decides: how many each job should have, and which gangs go or come back. Does not decide: how (yielding).
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 
@@ -17,12 +18,11 @@ STALE_S = 30.0  # a job that says nothing for so long is gone
 
 @dataclass(frozen=True)
 class Claim:
-    """What a job says of itself: its weight, how many ranks it could use, how many it has, and when."""
+    """What a job says of itself: its weight, how many ranks it could use, and how many it has."""
 
     share: float
     wants: int
     has: int
-    at_s: float
 
 
 def targets(claims: Mapping[str, Claim], ranks: int) -> dict[str, int]:
@@ -51,16 +51,21 @@ def allowed(claims: Mapping[str, Claim], job: str, ranks: int) -> int:
 
 
 class Shares:
-    """The claims of all jobs on a cluster; the plain class of an actor that all drivers find by its name."""
+    """The claims of all jobs on a cluster; the plain class of an actor that all drivers find by its name.
 
-    def __init__(self) -> None:
-        self.claims: dict[str, Claim] = {}
+    When a claim came is told by this clock alone: those of the drivers' hosts may be minutes apart.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.claims: dict[str, tuple[float, Claim]] = {}  # job -> when, and what
 
     def tell(self, job: str, claim: Claim, ranks: int) -> int:
         """Take a job's claim; how many of the cluster's ranks it may have, with what all others claim."""
-        living = {each: old for each, old in self.claims.items() if claim.at_s - old.at_s < STALE_S}
-        self.claims = living | {job: claim}
-        return allowed(self.claims, job, ranks)
+        now_s = self.clock()
+        living = {each: told for each, told in self.claims.items() if now_s - told[0] < STALE_S}
+        self.claims = living | {job: (now_s, claim)}
+        return allowed({each: claim for each, (_, claim) in self.claims.items()}, job, ranks)
 
     def leave(self, job: str) -> None:
         """A job has ended."""

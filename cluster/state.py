@@ -42,10 +42,10 @@ class Limits:
     """How much may be under way, how often a task may be tried, and what ends the job early.
 
     A job stops where `breaker_films` films have failed and they are `breaker_share` of all that ended, 0 for
-    never, and where its gangs took `budget_gpu_s`, GPU-seconds; after `soft_gpu_s` no film is begun. The
-    first `canary_films` films, 0 for none, end before any other begins. Films are dropped that would not be
-    done by `deadline_s`, seconds by the clock of Ticked. Waits before another try are multiplied by
-    `patience`.
+    never, and where its gangs took `budget_gpu_s`, GPU-seconds in all its runs; after `soft_gpu_s` no film is
+    begun. The first `canary_films` films, 0 for none, end before any other begins. Films are dropped that
+    would not be done by `deadline_s`, seconds by the clock of Ticked. Waits before another try are multiplied
+    by `patience`.
     """
 
     max_canvases: int = 4

@@ -82,7 +82,7 @@ class Part:
         lately = sum(now_s - at_s < LULL_S for at_s in self.busy_s.values())
         has = len(self.holding.hired - self.holding.yielding)
         wants = self.most if lately >= has else max(lately, 1)
-        claim = Claim(self.setup.share, wants * self.ranks, has * self.ranks, time.time())
+        claim = Claim(self.setup.share, wants * self.ranks, has * self.ranks)
         self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.most * self.ranks)
 
 

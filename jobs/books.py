@@ -21,14 +21,10 @@ from cluster.events import Action, Event, FilmDone
 from cluster.metrics import Meter, Sink
 from cluster.tally import US, us_of
 from jobs.bill import Bill, Price, bill_of, columns_of
+from jobs.spent import SpentNote, bills, spent_before
 from manifests.finished import Finished
 from manifests.ledger import Ledger
 from manifests.store import Store, StoreError
-
-
-def bills(job_id: str) -> str:
-    """The folder of a job's bills, one a driver."""
-    return f"jobs/{job_id}/bill"
 
 
 class Noted:
@@ -62,6 +58,7 @@ class Books:
         self.account, self.diary = Account(), Diary()
         self.opened, self.began_s, self.film_s = datetime.now(UTC), _clock_s(), 0.0
         self.bill: Bill | None = None
+        self._before_s, self._note_spent = spent_before(store, job_id, epoch), SpentNote(store, job_id, epoch)
 
     def __enter__(self) -> "Books":
         return self
@@ -81,8 +78,13 @@ class Books:
         """Bill a window that a gang predicted for nothing but its time."""
         now_s = self._now_s()
         self.account = tried(self.account, gpu_s)
+        self._note_spent.note(self.account.used_us / US)
         row = {"event": "ran", "worker": gang, "windows": 1, "seconds": seconds, "gpu_s": gpu_s}
         self._record([row | {"began_s": max(0.0, now_s - seconds), "ended_s": now_s}])
+
+    def spent_gpu_s(self) -> float:
+        """What the job's gangs took until now: in earlier runs, and in this one by calls that have ended."""
+        return self._before_s + self.account.used_us / US
 
     def had(self, gpu_s: float) -> None:
         """Note that gangs which were tried were there for so long."""
@@ -92,6 +94,7 @@ class Books:
         """Take up an event, with the state that follows from it."""
         self._note(event)
         self.meter.event(self._now_s(), event, state, self.account)
+        self._note_spent.note(self.account.used_us / US)
 
     def film(self, film: FilmDone, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The film's rows of results, with what it took."""

@@ -1,11 +1,12 @@
 """What a job may take, as GPU-seconds: budgets are given as those, or as money where an hour has a price.
 
-A hard budget ends the job; after a soft one no film is begun, and those under way are finished.
+A hard budget ends the job; after a soft one no film is begun, and those under way are finished. Both are of
+all runs of the job together. A gang's call counts when it has ended, however that was: what hangs, when it is
+given up, so that a job may take more than its budget by what its gangs are at when that is reached.
 """
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobs.spec import ClusterSpec
@@ -30,17 +31,14 @@ def soft_gpu_s(cluster: "ClusterSpec") -> float:
     return _least(cluster.soft_gpu_s, cluster.soft_money, cluster.price_per_gpu_hour)
 
 
-def ordered_gpu_s(
-    gpu_s: float | None, gpu_hours: float | None, money: float | None, record: Mapping[str, Any]
-) -> float:
-    """The GPU-seconds that an order names in one of three ways; `record` is the job's, which has its price.
+def ordered_gpu_s(gpu_s: float | None, gpu_hours: float | None, money: float | None, price: float) -> float:
+    """The GPU-seconds that an order names in one of three ways; `price` is of a GPU's hour, 0 for none.
 
     Raises ValueError for none or several of them, and for money where an hour has no price.
     """
     if sum(each is not None for each in (gpu_s, gpu_hours, money)) != 1:
         raise ValueError("a budget is given as S GPU-seconds, or by --gpu-hours, or by --money, and once")
     if money is not None:
-        price = record.get("spec", {}).get("cluster", {}).get("price_per_gpu_hour", 0.0)
         return gpu_s_of(money, price) if money else 0.0
     return gpu_s if gpu_s is not None else (gpu_hours or 0.0) * HOUR_S
 

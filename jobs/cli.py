@@ -17,7 +17,7 @@ from jobs.verbs import add_verbs
 
 CODES = (
     "exit codes: 0 all done, 1 an error in longtake, 2 usage, 3 manifest invalid, 4 some films failed, "
-    "5 job failed, 6 cancelled, 7 wait timed out, 8 stopped by budget or deadline, "
+    "5 job failed, 6 cancelled, 7 wait timed out or the job verified has not ended, 8 stopped by its budget, "
     "9 cluster or store unreachable, 130 interrupted"
 )
 READER_GONE = 128 + 13  # as a shell says that SIGPIPE ended a command

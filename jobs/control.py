@@ -8,13 +8,13 @@ import getpass
 import json
 import platform
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from cluster.orders import WHERE, checked
 from jobs.budget import ordered_gpu_s
 from jobs.outcome import DONE
+from jobs.overruled import price_now
 from jobs.places import opened, reading
 from jobs.refusal import Refused
 from jobs.status import known_job, latest
@@ -38,9 +38,8 @@ def order(arguments: argparse.Namespace) -> int:
     store = opened(arguments.out)
     with reading(arguments.out):
         known_job(store, arguments.job, arguments.out)
-        record = store.read_marker(f"jobs/{arguments.job}/job.json") or {}
         try:
-            asked = checked(_asked(arguments, record))
+            asked = checked(_asked(arguments, price_now(store, arguments.job)))
         except ValueError as error:
             raise Refused(str(error)) from error
         number = give_order(store, arguments.job, asked)
@@ -52,14 +51,14 @@ def order(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _asked(arguments: argparse.Namespace, record: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(arguments: argparse.Namespace, price: float) -> dict[str, Any]:
     """The order as it is put. Raises ValueError, Refused."""
     at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
     asked: dict[str, Any] = {"order": arguments.order, "by": _who(), "at": at}
     names = {"rows": "row", "value": "value", "shot": "shot", "take": "take"}
     asked |= {name: given for name, a in names.items() if (given := getattr(arguments, a, None)) is not None}
     if arguments.order == "budget":
-        gpu_s = ordered_gpu_s(arguments.gpu_s, arguments.gpu_hours, arguments.money, record)
+        gpu_s = ordered_gpu_s(arguments.gpu_s, arguments.gpu_hours, arguments.money, price)
         asked |= {"gpu_s": gpu_s} | ({"soft": True} if arguments.soft else {})
     if getattr(arguments, "where", None):
         asked["where"] = dict(_condition(text) for text in arguments.where)

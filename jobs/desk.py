@@ -9,6 +9,7 @@ from typing import Any
 from cluster.logs import LOG
 from cluster.orders import checked
 from cluster.tasks import FilmTasks
+from jobs.overruled import Counts
 from jobs.picked import all_of
 from jobs.refusal import Refused
 from manifests.control import Orders
@@ -18,7 +19,7 @@ from manifests.drivers import Heart, told
 class JobDesk:
     """A Desk of the loop; `again` is told the rows that are made once more before they are planned.
 
-    `picks` are the takes that people picked, which planning looks up.
+    `picks` are the takes that people picked, which planning looks up; orders that do not count are left out.
     """
 
     def __init__(
@@ -28,7 +29,9 @@ class JobDesk:
         plan: Callable[[Collection[str]], Iterable[FilmTasks]],
         again: Callable[[Collection[str]], None],
         picks: dict[tuple[str, str], int],
+        counts: Counts,
     ) -> None:
+        self._counts = counts
         self._orders, self._heart, self._plan, self._again, self._picks = orders, heart, plan, again, picks
 
     def orders(self) -> Sequence[dict[str, Any]]:
@@ -43,7 +46,7 @@ class JobDesk:
             return ()
         if (successor := self._heart.successor) is not None:
             raise Refused(f"the job was taken over by {told(successor)}; this driver leaves it to that")
-        understood = [order for each in found if (order := _understood(each))]
+        understood = [order for each in found if (order := _understood(each)) and self._counts(order)]
         for order in understood:
             if order["order"] == "pick":
                 self._picks[order["rows"][0], order["shot"]] = order["take"]

@@ -111,7 +111,7 @@ def _closing(result: JobResult, command: list[str]) -> str:
 
 def note_bill(account: Account) -> None:
     """What the run took until it was cut short, if it left its bill."""
-    from jobs.books import bills
+    from jobs.spent import bills
     from manifests.store import StoreError
 
     if not account.job_id:

@@ -45,7 +45,7 @@ def _add_what(verb: argparse.ArgumentParser, name: str) -> None:
     if name == "priority":
         verb.add_argument("value", type=int, metavar="N", help="-100 to 100; 0 is usual, more goes first")
     if name == "budget":
-        told = "GPU-seconds of a run; 0 is no limit"
+        told = "GPU-seconds of the job, in all its runs; 0 is no limit"
         verb.add_argument("gpu_s", type=float, nargs="?", metavar="S", help=told)
         verb.add_argument("--gpu-hours", type=float, metavar="H", help="the same in GPU-hours")
         verb.add_argument("--money", type=float, metavar="M", help="or in money, where an hour has a price")

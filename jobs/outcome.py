@@ -36,6 +36,7 @@ class JobResult:
     results: str
     report: str
     dropped: int = 0  # of the failed ones: those for which there was no time or money
+    early: str = ""  # code of what ended the job before its end
     deadline: str = ""  # UTC
     gpu: Bill = field(default_factory=Bill)
 

@@ -11,7 +11,6 @@ Decides: when trials stop. Does not decide: what follows for the job (cluster.di
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -24,6 +23,7 @@ from jobs.books import Books
 from jobs.deadline import left_s
 from jobs.desk import JobDesk
 from jobs.job import Job
+from jobs.overruled import Counts
 from jobs.terms import limits_of
 from manifests.control import Orders
 from manifests.drivers import Heart
@@ -33,18 +33,19 @@ LOOK_S = 1.0  # between two looks at a pause
 
 
 def oversight(
-    job: Job, store: Store, heart: Heart, books: Books, done_by: datetime | None = None
+    job: Job, store: Store, heart: Heart, books: Books, counts: Counts, done_by: datetime | None = None
 ) -> "Oversight":
     """Over the trials of a job that this driver has claimed, and that is to be done by a moment."""
-    desk = JobDesk(Orders(store, job.job_id), heart, lambda rows: (), lambda rows: None, {})
+    desk = JobDesk(Orders(store, job.job_id), heart, lambda rows: (), lambda rows: None, {}, counts)
     limits, left = limits_of(job.spec.cluster), partial(left_s, done_by)
-    return Oversight(desk, limits, books.tried, books.had, left)
+    return Oversight(desk, limits, books.tried, books.had, books.spent_gpu_s, left)
 
 
 class Oversight:
     """An overseer of trials; `desk` has all orders of the job, each once, and may raise to end the driver.
 
-    `tried` and `hired` are told what gangs took, as the overseer is. `left_s` tells the time to the deadline.
+    `tried` and `hired` are told what gangs took, as the overseer is; `spent` says what the job took by then,
+    and `left_s` how long it is to the deadline.
     """
 
     def __init__(
@@ -53,20 +54,11 @@ class Oversight:
         limits: Limits,
         tried: Callable[[str, float, float], None],
         hired: Callable[[float], None],
+        spent: Callable[[], float],
         left_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self._desk, self._tried, self.had, self._left_s = desk, tried, hired, left_s
+        self._desk, self.took, self.had, self._spent, self._left_s = desk, tried, hired, spent, left_s
         self._state = State(limits)
-
-    @property
-    def spent_gpu_s(self) -> float:
-        """What all trials took until now."""
-        return self._state.spent_gpu_s
-
-    def took(self, gang: str, seconds: float, gpu_s: float) -> None:
-        """A gang was at a window."""
-        self._state = replace(self._state, spent_gpu_s=self._state.spent_gpu_s + gpu_s)
-        self._tried(gang, seconds, gpu_s)
 
     @property
     def ended(self) -> bool:
@@ -94,6 +86,5 @@ class Oversight:
 
     def _ends(self, gpu_s: float = 0.0) -> bool:
         """Whether dispatch would end the job, or the deadline has come."""
-        spent = replace(self._state, spent_gpu_s=self._state.spent_gpu_s + gpu_s)
-        after, _ = decide(spent, Ticked(self._state.now_s))
+        after, _ = decide(self._state, Ticked(self._state.now_s, self._spent() + gpu_s))
         return bool(ends_early(after)) or self._left_s() <= 0

@@ -31,7 +31,7 @@ from jobs.bill import Bill
 from jobs.books import Books
 from jobs.census import work_of_size
 from jobs.changes import leave_note
-from jobs.deadline import DeadlineWatch, due
+from jobs.deadline import DeadlineWatch, due, keep_due
 from jobs.desk import JobDesk
 from jobs.enrol import enrol, keep_settled, sweep
 from jobs.job import Job, before
@@ -47,6 +47,7 @@ from jobs.outcome import (
     sheet_key,
     verdict,
 )
+from jobs.overruled import counts_after
 from jobs.oversight import oversight
 from jobs.picked import picked
 from jobs.quarantine import Quarantine
@@ -119,7 +120,7 @@ def _writing(store: Store) -> Iterator[None]:
 def _run(
     job: Job, store: Store, hire: Callable[[Setup], Crew], show: Show, settle: Settle, sink: Sink
 ) -> JobResult:
-    began, done_by = time.monotonic(), due(job)
+    began, done_by = time.monotonic(), due(store, job)
     enrol(store, job)
     sweep(store)
     epoch = claim_epoch(store, job.job_id)
@@ -133,7 +134,9 @@ def _run(
         Books(store, job.job_id, epoch, ledger, sink, price_of(job.spec.cluster)) as books,
         ExitStack() as stack,
     ):
-        overseer = oversight(job, store, heart, books, done_by)
+        keep_due(store, job, done_by)
+        counts = counts_after(store, job.job_id, epoch, job.spec.cluster)
+        overseer = oversight(job, store, heart, books, counts, done_by)
         job, place = settle(job, overseer)
         if not overseer.ended:  # else gangs may have been left untried, and nothing will be rendered
             keep_settled(store, job, epoch)
@@ -171,11 +174,11 @@ def _run(
 
         facts = {"versions": versions(), "threads": job.spec.cluster.threads}
         quarantine = Quarantine(store, job.job_id, epoch, facts)
-        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks)
+        desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks, counts)
         there = place if setup.check_memory else None
         refuse = refusal(sketches(job.stocked), setup.axes, there, setup.stage_gpus > 0)
-        crew, spent_gpu_s = books.hired(partial(hire, setup), setup.axes.ranks), overseer.spent_gpu_s
-        for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited, spent_gpu_s):
+        crew, spent = books.hired(partial(hire, setup), setup.axes.ranks), books.spent_gpu_s
+        for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited, spent):
             publish(store, film)
             note_takes(store, job.job_id, film, picks)
             journal.ended(film, spool.add(books.film(film, list(rows_of(film)))))
@@ -231,10 +234,11 @@ def _conclude(
     deadline: str,
 ) -> JobResult:
     """Write results and report, and count; `closing` is why the job ended early, if it did."""
-    films = spool.films
+    films, early = spool.films, ""
     status, code = verdict(films["done"], films["failed"], films["invalid"])
     if closing and films["failed"]:
         status, code = early_end(closing[0])
+        early = closing[0].code
     own = results_key(job.job_id)
     store.publish(write_results(spool.rows(), store, own), RESULTS_KEY)
     result = JobResult(
@@ -247,6 +251,7 @@ def _conclude(
         invalid=films["invalid"],
         reused=films["reused"],
         dropped=films["dropped"],
+        early=early,
         deadline=deadline,
         seconds=round(seconds, 1),
         out=store.url,

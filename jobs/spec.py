@@ -21,6 +21,20 @@ from jobs.profile import Profile
 from jobs.refusal import SpecError
 
 _BUDGETS = ("budget_gpu_s", "soft_gpu_s", "budget_money", "soft_money", "price_per_gpu_hour")
+# What changes no pixel, and only says how far a run may go, how many work at it, how long errors and workers
+# are waited for, and how it is told. Settings that may change low bits (device, threads, batch, axes) name
+# the job, and so does whoever signs its films.
+BOUNDS = (
+    "log",
+    "deadline",
+    *(
+        f"cluster.{name}"
+        for name in (*_BUDGETS, "currency", "breaker_films", "breaker_share", "canary_films")
+    ),
+    *(f"cluster.{name}" for name in ("gangs", "conductors", "decoders", "finishers", "share", "cache")),
+    *(f"cluster.{name}" for name in ("max_canvases", "max_films", "checkpoint_every", "check_memory")),
+    *(f"cluster.{name}" for name in ("patience", "group_timeout_s", "step_timeout_s", "task_timeout_s")),
+)
 _EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", *_BUDGETS)
 
 
@@ -194,7 +208,9 @@ def as_plain(spec: JobSpec) -> Any:
 
 
 def as_asked(spec: JobSpec) -> Any:
-    """The same without what only changes how a job is told, such as a price."""
+    """What is asked for, which names the job: all but BOUNDS, so that a job that goes on may have others."""
     plain = as_plain(spec)
-    del plain["log"], plain["cluster"]["price_per_gpu_hour"], plain["cluster"]["currency"]
+    for name in BOUNDS:
+        *above, last = name.split(".")
+        del (plain[above[0]] if above else plain)[last]
     return plain

@@ -44,10 +44,10 @@ class Standing:
     tasks: dict[str, dict[str, int]]
     lost_workers: int
     errors: list[dict[str, Any]]
-    gpu: dict[str, Any]  # the bills of its drivers; before the end only what gangs have answered so far
+    gpu: dict[str, Any]  # the bills of its drivers; before the end only what they used so far
     result: dict[str, Any] | None
     manifest: str
-    forecast: dict[str, Any] | None = None  # when it may end, of a job with a deadline
+    forecast: dict[str, Any] | None = None  # when it may end, or since when it stands still
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -136,7 +136,7 @@ def standing(store: "Store", job: str) -> Standing:
         tasks=_tasks(folded.tasks),
         lost_workers=folded.totals.events["lost"],
         errors=_errors(folded.tasks),
-        gpu=spent_of(store, job) if result else {"used_s": round(folded.totals.gpu_s, 3)},
+        gpu=spent_of(store, job) if result else {"used_s": _used_s(store, job)},
         result=result,
         manifest=str(record.get("manifest", "")),
         forecast=None if result else store.read_marker(f"jobs/{job}/forecast.json"),
@@ -150,13 +150,23 @@ def _timed(segments: Iterable[Any], times: list[datetime]) -> Iterator[Any]:
         yield segment
 
 
+def _used_s(store: "Store", job: str) -> float:
+    from jobs.spent import spent_by_run
+
+    return round(sum(spent_by_run(store, job).values()), 3)
+
+
 def spent_of(store: "Store", job: str) -> dict[str, Any]:
-    """The bills of a job's drivers as one, and how many of them left none, as killed ones do."""
-    from jobs.books import bills
+    """The bills of a job's drivers as one, and how many of them left none, as killed ones do.
+
+    Of those it is known what they used, nearly, and not for what.
+    """
+    from jobs.spent import bills, spent_by_run
 
     keys = store.list_keys(bills(job))
     told = [bill for key in keys if (bill := store.read_marker(key)) is not None]
-    return added(told) | {"unbilled": latest(store, job)[0] - len(told)}
+    used_s = round(sum(spent_by_run(store, job).values()), 6)
+    return added(told) | {"used_s": used_s, "unbilled": latest(store, job)[0] - len(told)}
 
 
 def _tasks(tasks: Any) -> dict[str, dict[str, int]]:
@@ -207,8 +217,7 @@ def _lines(one: Standing) -> Iterator[str]:
         yield f"  {kind:9} {', '.join(f'{count:,} {event}' for event, count in sorted(events.items()))}"
     yield f"  driver    {one.driver}" + (f", last event {one.last_event}" if one.last_event else "")
     if one.forecast:
-        end, deadline = (datetime.fromisoformat(one.forecast[name]) for name in ("predicted_end", "deadline"))
-        yield f"  deadline  {told(end, deadline)}"
+        yield from _forecast(one.forecast)
     if words := spoken(one.gpu):
         more = f"; {n} drivers were killed and left no bill" if (n := one.gpu.get("unbilled")) else ""
         yield f"  spent     {', '.join(words)}{more}"
@@ -219,6 +228,20 @@ def _lines(one: Standing) -> Iterator[str]:
     if one.result and one.result["results"]:
         yield f"  results   {one.result['results']}"
         yield f"  report    {one.result['report']}"
+
+
+def _forecast(note: dict[str, Any]) -> Iterator[str]:
+    """When the job may end, or since when it stands still."""
+    since, end, due = (
+        datetime.fromisoformat(note[name]) if note.get(name) else None
+        for name in ("stands_since", "predicted_end", "deadline")
+    )
+    if since:
+        yield f"  stands    nothing was done since {since:%Y-%m-%d %H:%M} UTC"
+    if due and end:
+        yield f"  deadline  {told(end, due)}"
+    elif due:
+        yield f"  deadline  {due:%Y-%m-%d %H:%M} UTC; when the job will end cannot be told"
 
 
 def _time(seconds: float) -> str:

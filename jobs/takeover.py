@@ -84,10 +84,11 @@ def finished(store: Store, job_id: str, asked: str, epoch: int, n_rows: int) -> 
 
 
 def _came_to_an_end(store: Store, job_id: str) -> bool:
-    """Whether the last driver that ended had come to the manifest's end."""
+    """Whether the last driver that ended had come to the manifest's end, and left no film out."""
     ended = store.list_keys(f"jobs/{job_id}/ended")
     last: dict[str, Any] = (store.read_marker(ended[-1]) or {}) if ended else {}
-    return last.get("status") in WHOLE and bool(last.get("results"))
+    left_out = last.get("early") or last.get("dropped")
+    return last.get("status") in WHOLE and bool(last.get("results")) and not left_out
 
 
 def _key(job_id: str, asked: str) -> str:

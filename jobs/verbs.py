@@ -137,7 +137,7 @@ def _add_verify(verbs: Verbs) -> None:
         verbs,
         "verify",
         "jobs.verify:verify",
-        "check films' Content Credentials, or jobs; exit 4 unless all is well",
+        "check films' Content Credentials, or jobs; exit 4 unless all is well, 7 of a job that has not ended",
     )
     verify.add_argument("films", nargs="+", metavar="FILM", help="or JOB, with --out")
     verify.add_argument("--out", metavar="URL", help="check jobs instead: all that must be true of them")

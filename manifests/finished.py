@@ -119,10 +119,28 @@ class Finished:
                 yield from threads.map(self._table, self._keys[start : start + _AT_ONCE])
 
     def _table(self, key: str) -> pa.Table:
-        data, where = self._store.read(key), f"{self._store.url}/{key}"
-        if data is None:
-            raise StoreError("a list of finished films is gone", where, "give the same command again")
-        return unseal(data, FINISHED, where)
+        return _read(self._store, key)
+
+
+def listed_rows(store: Store, job_id: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """These columns of all films' rows of results that any driver listed, those of later drivers last.
+
+    Raises StoreError (damaged), OSError.
+    """
+    found = [
+        (match[1], key)
+        for key in store.list_keys(f"jobs/{job_id}/finished")
+        if (match := _SEGMENT.search(key))
+    ]
+    for _, key in sorted(found):
+        yield from _read(store, key).select(columns).to_pylist()
+
+
+def _read(store: Store, key: str) -> pa.Table:
+    data, where = store.read(key), f"{store.url}/{key}"
+    if data is None:
+        raise StoreError("a list of finished films is gone", where, "give the same command again")
+    return unseal(data, FINISHED, where)
 
 
 def _kept_s(table: pa.Table) -> Any:

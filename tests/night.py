@@ -96,6 +96,7 @@ class Night:
         self.known, self.ended = set(), {}  # keys with an outcome that dispatch was told of; row -> FilmDone
         self.strikes, self.died = {}, Counter()  # task -> Counter of classes; piece -> lost workers
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
+        self.spent_gpu_s = 0.0  # by gangs that answered
         self.window_s = 10.0  # that a window takes, where there is a deadline
         self.held, self.cut = set(), set()  # reasons; rows that were ended
         self.refused = {}  # tasks that are known to be impossible when their film is admitted
@@ -230,9 +231,11 @@ class Night:
                 if not late:
                     self.predicted.setdefault((window.opening, window.step), set()).add(window.part)
                 self.tell(Predicted(gang, window, Fared(1.0, "cpu", ALONE)))
+                self.spent_gpu_s += 1.0
                 if self.limits.deadline_s < math.inf:
                     self.clock += self.window_s
-                    self.tell(Ticked(self.clock))
+                if min(self.limits.deadline_s, self.limits.soft_gpu_s, self.limits.budget_gpu_s) < math.inf:
+                    self.tell(Ticked(self.clock, self.spent_gpu_s))
             case Open(conductor, task, opening) if task.key in self.store:
                 self.finish(conductor, task)
             case Open(conductor, task, opening):

@@ -107,6 +107,15 @@ def test_the_least_urgent_films_are_dropped_that_are_not_begun_until_the_rest_is
     assert not codes(night, "a") and not codes(night, "b")
 
 
+def test_once_the_deadline_has_passed_films_are_dropped_though_no_pace_is_known():
+    night = pressed("a", "b", seconds=1000)
+    night.state = replace(night.state, pace=Pace())
+    night.tell(Ticked(1099.0))
+    assert not night.ended
+    night.tell(Ticked(1100.0))
+    assert night.ended.keys() == {"b"} and codes(night, "b") == {"E942_DEADLINE"}
+
+
 def test_priority_and_not_the_order_of_drawing_says_which_film_is_dropped():
     made = [film("a", shot_task("a", 3)), film("b", shot_task("b", 3)), film("c", shot_task("c", 3))]
     night = night_of(*made, max_canvases=1, deadline_s=112.0)
@@ -157,7 +166,7 @@ def test_a_film_of_which_only_the_end_is_left_is_never_dropped():
 
 
 def test_while_the_job_is_held_nothing_is_dropped():
-    night = pressed("a", "b", seconds=18)
+    night = pressed("a", "b", seconds=225)
     night.held.add("a person")
     night.tell(Held("a person"))
     for now_s in (110.0, 200.0, 300.0):

@@ -10,9 +10,7 @@ from tests.night import film, night_of, shot_task, workers
 
 CLAIMS = st.dictionaries(
     st.sampled_from("abcdef"),
-    st.builds(
-        Claim, st.sampled_from([0.5, 1.0, 2.0, 5.0]), st.integers(0, 20), st.integers(0, 20), st.just(0.0)
-    ),
+    st.builds(Claim, st.sampled_from([0.5, 1.0, 2.0, 5.0]), st.integers(0, 20), st.integers(0, 20)),
     min_size=1,
 )
 
@@ -57,23 +55,26 @@ def test_a_job_keeps_what_it_has_unless_another_wants_for_some(claims, ranks):
 
 def test_two_jobs_of_weights_one_and_three_settle_at_a_quarter_and_three_quarters():
     shares, has = Shares(), {"one": 8, "three": 0}
-    for turn in range(10):
+    for _ in range(10):
         for job, share in (("one", 1.0), ("three", 3.0)):
             free = 8 - sum(has.values())
-            most = shares.tell(job, Claim(share, 8, has[job], float(turn)), 8)
+            most = shares.tell(job, Claim(share, 8, has[job]), 8)
             has[job] = min(has[job], most) if most < has[job] else has[job] + min(free, most - has[job])
     assert has == {"one": 2, "three": 6}
 
 
-def test_a_job_that_is_silent_or_has_left_has_no_share_any_more():
-    shares = Shares()
-    shares.tell("a", Claim(1.0, 8, 0, 0.0), 8)
-    assert shares.tell("b", Claim(1.0, 8, 8, 1.0), 8) == 4
-    assert shares.tell("b", Claim(1.0, 8, 8, STALE_S), 8) == 8
-    shares.tell("a", Claim(1.0, 8, 0, STALE_S), 8)
-    assert shares.tell("b", Claim(1.0, 8, 8, STALE_S), 8) == 4
+def test_a_job_that_is_silent_or_has_left_has_no_share_any_more_by_the_clock_of_the_one_that_all_ask():
+    now = [0.0]
+    shares = Shares(clock=lambda: now[0])
+    shares.tell("a", Claim(1.0, 8, 0), 8)
+    now[0] = 1.0
+    assert shares.tell("b", Claim(1.0, 8, 8), 8) == 4
+    now[0] = STALE_S
+    assert shares.tell("b", Claim(1.0, 8, 8), 8) == 8
+    shares.tell("a", Claim(1.0, 8, 0), 8)
+    assert shares.tell("b", Claim(1.0, 8, 8), 8) == 4
     shares.leave("a")
-    assert shares.tell("b", Claim(1.0, 8, 8, STALE_S), 8) == 8
+    assert shares.tell("b", Claim(1.0, 8, 8), 8) == 8
 
 
 NAMES = st.frozensets(st.sampled_from([f"gang-{k}" for k in range(6)]))

@@ -377,7 +377,7 @@ def test_a_job_that_is_ended_takes_on_no_film():
     assert {failure.code for failure in failures(night, "2")} == {"E930_CANCELLED"}
 
 
-def test_gpu_seconds_are_those_of_all_ranks_and_over_budget_the_job_ends():
+def test_over_the_budget_the_job_ends_as_soon_as_time_passes():
     shot = shot_task("s", 3)
     night = night_of(film("1", shot), budget_gpu_s=25.0)
     night.run(stop=lambda: first(night, is_predicting(shot)))
@@ -388,6 +388,7 @@ def test_gpu_seconds_are_those_of_all_ranks_and_over_budget_the_job_ends():
         night.calls.remove(call)
         night.predicted.setdefault((call.window.opening, call.window.step), set()).add(call.window.part)
         night.tell(Predicted(call.gang, call.window, Timed(10.0, "cpu", ALONE)))
+        night.tell(Ticked(0.0, night.state.spent_gpu_s + 10.0))
     assert night.state.spent_gpu_s == 30.0
     (failure,) = failures(night)
     assert failure.code == "E940_BUDGET" and "30 of 25 GPU-seconds" in failure.message

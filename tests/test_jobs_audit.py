@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cluster.audit import RULES, audit
 from cluster.once import marker_key
 from jobs.cli import main
 from jobs.outcome import JobResult
+from manifests.finished import Finishing
 from manifests.ledger import Ledger, claim_epoch
 from manifests.results import write_results
 from manifests.store import open_store
@@ -30,7 +32,7 @@ def store(tmp_path):
             hash = store.put_artefact(data)
             body = {"files": {"film": hash}, "bytes": {"film": len(data)}, "facts": {}, "seconds": 1.0}
             store.put_marker(marker_key(kind, key), body)
-            ledger.record(event="done", task_key=key, kind=kind, worker="w", seconds=1.0)
+            ledger.record(event="done", task_key=key, kind=kind, row_id="water", worker="w", seconds=1.0)
         ledger.record(event="failed", task_key="cc03", worker="w", code="E900_RENDER", message="broke")
     store.publish(store.put_artefact(FILM), "films/water.hi-IN.mp4")
     common = {"job_id": "night", "driver_epoch": 1}
@@ -68,8 +70,71 @@ def test_a_sound_job_breaks_no_rule(store, capsys):
     assert told(capsys, store) == (0, f"all 5 rules hold: {', '.join(RULES)}\n")
 
 
-def test_a_job_that_runs_still_is_checked_as_far_as_it_is(store):
-    assert list(audit(store, "night", None)) == []
+def unfinished(store):
+    """The same folder without its driver's last word and results; the finished film is listed."""
+    for path in ("ended/000001.json", "results.parquet"):
+        Path(store.url, "jobs", "night", path).unlink()
+    told = {"output_bytes": len(FILM), "output_sha256": hashlib.sha256(FILM).hexdigest(), "reused": False}
+    film = {"job_id": "night", "row_id": "water", "lang": "hi-IN", "status": "done", "driver_epoch": 1}
+    with Finishing(store, "night", "asked", 1) as listing:
+        listing.add(0, 6, [film | told | {"output_uri": "films/water.hi-IN.mp4"}])
+    return store
+
+
+def test_a_job_that_has_not_ended_is_checked_so_far_and_says_what_cannot_be(store, capsys):
+    code, said = told(capsys, unfinished(store))
+    first, last = said.splitlines()
+    assert code == 7 and first.startswith("night: not checked: counts: ") and "gone without a word" in first
+    assert last == "unfinished; 4 of 5 rules hold so far: ledger, markers, films, leftovers"
+
+
+def test_a_film_that_was_listed_is_missed_also_before_the_job_has_ended(store, capsys):
+    path = Path(unfinished(store).url, "films", "water.hi-IN.mp4")
+    path.unlink()
+    code, said = told(capsys, store)
+    assert code == 4 and "films: films/water.hi-IN.mp4: the film is gone" in said
+    assert said.endswith("1 broken, 1 not checked\n")
+    path.write_bytes(FILM[:-1] + b"S")
+    assert "SHA-256 is another" in told(capsys, store)[1]
+
+
+def test_a_film_whose_note_says_that_it_was_shown_is_missed_though_nobody_listed_it(store, capsys):
+    shutil.rmtree(Path(unfinished(store).url, "jobs", "night", "finished"))
+    code, said = told(capsys, store)
+    assert code == 7 and "not checked: films: " in said and "1 films were about to be finished" in said
+    store.put_new("notes/water.json", b"{}")
+    Path(store.url, "films", "water.hi-IN.mp4").unlink()
+    code, said = told(capsys, store)
+    assert code == 4 and "films: films/water.*.mp4: the film is gone, and its note says" in said
+
+
+@pytest.mark.parametrize("end", [lambda store: store, unfinished])
+@pytest.mark.parametrize("gone", [["jobs/night/ledger"], ["jobs/night/ledger", "done"]])
+def test_a_job_that_had_work_done_and_has_no_ledger_is_broken(store, capsys, end, gone):
+    end(store)
+    for folder in gone:
+        shutil.rmtree(Path(store.url, folder))
+    code, said = told(capsys, store)
+    assert code == 4 and "ledger: jobs/night/ledger/drv=000001: driver 1 had work done" in said
+
+
+def test_markers_of_which_no_ledger_tells_are_broken_and_a_job_that_only_began_is_unfinished(
+    tmp_path, capsys
+):
+    store = open_store(str(tmp_path / "out"))
+    store.put_marker("jobs/night/job.json", {"job_id": "night"})
+    code, said = told(capsys, store)
+    assert code == 7 and "ledger: jobs/night/ledger: no driver has recorded anything yet" in said
+    store.put_marker(marker_key("shot", "aa01"), {"files": {}})
+    code, said = told(capsys, store)
+    assert code == 4 and "there are 1 markers of finished tasks, and no event of any" in said
+
+
+def test_a_job_that_was_cut_short_is_unfinished_and_says_how(store, capsys):
+    epoch = claim_epoch(unfinished(store), "night")
+    store.put_marker(f"jobs/night/ended/{epoch:06}.json", {"status": "cancelled", "results": "", "done": 1})
+    code, said = told(capsys, store)
+    assert code == 7 and "ended as cancelled before there were results" in said
 
 
 def test_a_marker_that_is_gone_is_told(store, capsys):
@@ -134,5 +199,11 @@ def test_in_json_each_broken_rule_has_its_job(store, capsys):
     code, said = told(capsys, store, "-o", "json")
     assert code == 4
     assert json.loads(said) == [
-        {"job_id": "night", "rule": "films", "where": "films/water.hi-IN.mp4", "what": "the film is gone"}
+        {
+            "job_id": "night",
+            "is": "broken",
+            "rule": "films",
+            "where": "films/water.hi-IN.mp4",
+            "what": "the film is gone",
+        }
     ]

@@ -10,20 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.dispatch import Limits, State, decide
-from cluster.events import Admitted, Ticked
+from cluster.events import Admitted, Hired, Ticked
 from cluster.pace import Pace
 from cluster.progress import Progress
 from jobs import deadline as deadline_module
 from jobs.budget import hard_gpu_s, ordered_gpu_s, soft_gpu_s
 from jobs.cli import main
-from jobs.deadline import DeadlineWatch
+from jobs.deadline import DeadlineWatch, due, keep_due
+from jobs.job import prepare
 from jobs.moment import moment, told
+from jobs.overruled import counts_after
 from jobs.refusal import SpecError
 from jobs.spec import load_spec
+from jobs.stall import STALL_S, Stall
+from manifests.results import read_results
 from manifests.store import open_store
 from tests.night import film, shot_task
 from tests.test_jobs_cli import FILM
 from tests.test_jobs_status import begin
+from tests.test_jobs_takeover import drive, manifest, spec  # noqa: F401
 
 NOW = datetime(2026, 11, 26, 18, 0, tzinfo=UTC)  # 23:30 in Kolkata
 
@@ -148,6 +153,76 @@ def test_a_job_whose_deadline_has_passed_is_refused_before_anything_is_written(t
     assert "has passed" in capsys.readouterr().err and not (out / "jobs").exists()
 
 
+# A job that goes on, and one that stands still.
+
+
+def test_a_job_that_goes_on_has_the_deadline_that_it_had_when_it_began(tmp_path, manifest, spec, capsys):  # noqa: F811
+    store, late = open_store(str(tmp_path / "out")), replace(spec, deadline="06:00 UTC")
+    job = prepare(str(manifest), late)
+    meant = due(store, job)
+    assert timedelta(0) < meant - datetime.now(UTC) <= timedelta(days=1)
+    keep_due(store, job, meant)
+    keep_due(store, job, meant + timedelta(days=1))
+    assert due(store, job) == meant and capsys.readouterr().err == "", "what was meant first stays"
+    other = prepare(str(manifest), replace(spec, deadline="07:00 UTC"))
+    assert other.job_id == job.job_id and due(store, other) != meant, "another deadline is another moment"
+
+
+def test_a_job_that_goes_on_after_its_deadline_says_so_and_begins_no_film(tmp_path, manifest, spec, capsys):  # noqa: F811
+    drive(manifest, tmp_path / "out", spec, 20)
+    late, store = replace(spec, deadline="06:00 UTC"), open_store(str(tmp_path / "out"))
+    job, passed = prepare(str(manifest), late), datetime.now(UTC) - timedelta(minutes=1)
+    keep_due(store, job, passed)
+    result, _, acted = drive(manifest, tmp_path / "out", late)
+    assert f"meant {passed:%Y-%m-%d %H:%M} UTC" in capsys.readouterr().err
+    assert 0 < result.done < 12 and result.dropped == 12 - result.done
+    rows = read_results(store, f"jobs/{job.job_id}/results.parquet").to_pylist()
+    (why,) = {row["message"] for row in rows if row["status"] == "failed"}
+    assert why == "dropped for the deadline, which has passed"
+    shots = {each.key for made in job.films for each in made.tasks.values() if each.kind == "shot"}
+    assert not shots & set(acted)
+
+
+def standing_still(store, deadline=None):
+    """A watch over a job whose only gang is there and does nothing, and its clock."""
+    now = [0.0]
+    watch = DeadlineWatch(store, "night", deadline, Progress(films=1, windows=6), Stall(lambda: now[0]))
+    state, _ = decide(State(Limits()), Hired("denoise-0", "denoise"))
+    return watch, state, now
+
+
+@pytest.mark.parametrize("deadline", [None, datetime(2099, 1, 1, 6, 0, tzinfo=UTC)])
+def test_a_job_in_which_nothing_moves_says_so_in_time_and_status_too(tmp_path, capsys, monkeypatch, deadline):
+    monkeypatch.setattr(deadline_module, "NOTE_S", 0.0)
+    store = open_store(str(tmp_path))
+    begin(store, "night")
+    watch, state, now = standing_still(store, deadline)
+    now[0] = STALL_S - 1
+    watch.event(Ticked(now[0]), state)
+    assert capsys.readouterr().err == ""
+    for now[0] in (STALL_S, STALL_S + 20, STALL_S + 60):
+        watch.event(Ticked(now[0]), state)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "nothing was done for 10 min: 1 gangs are there" in said
+    assert ("its deadline is 2099-01-01 06:00 UTC" in said) == (deadline is not None)
+    assert main(["status", "night", "--out", store.url]) == 0
+    assert "  stands    nothing was done since" in (shown := capsys.readouterr().out)
+    assert ("will end cannot be told" in shown) == (deadline is not None)
+    watch.event(Admitted(film("a", shot_task("s"))), state)
+    assert main(["status", "night", "--out", store.url]) == 0
+    assert "stands" not in capsys.readouterr().out
+
+
+def test_a_job_without_a_gang_says_that_and_one_that_is_paused_says_nothing(tmp_path, capsys):
+    watch, _, now = standing_still(open_store(str(tmp_path)))
+    now[0] = 2 * STALL_S
+    watch.event(Ticked(now[0]), replace(State(Limits()), holds=frozenset({"a person"})))
+    assert capsys.readouterr().err == ""
+    now[0] += STALL_S
+    watch.event(Ticked(now[0]), State(Limits(), paused_until_s=1e9))  # its store is away
+    assert "there is no gang; does the cluster have GPUs that are free?" in capsys.readouterr().err
+
+
 # Budgets.
 
 
@@ -175,8 +250,9 @@ def test_money_without_a_price_is_refused():
 )
 def test_an_order_names_a_budget_in_any_of_three_ways(tmp_path, capsys, words, gpu_s, soft):
     store = open_store(str(tmp_path))
-    record = {"job_id": "night", "spec": {"cluster": {"price_per_gpu_hour": 2.0}}}
-    store.put_marker("jobs/night/job.json", record)
+    store.put_marker("jobs/night/job.json", {"job_id": "night"})
+    for epoch, price in ((1, 0.0), (2, 2.0)):
+        counts_after(store, "night", epoch, load_spec(None, [f"cluster.price_per_gpu_hour={price}"]).cluster)
     assert main(["budget", "night", *words, "--out", store.url, "-o", "json"]) == 0
     order = json.loads(capsys.readouterr().out)
     assert (order["gpu_s"], order.get("soft", False)) == (gpu_s, soft)
@@ -185,9 +261,9 @@ def test_an_order_names_a_budget_in_any_of_three_ways(tmp_path, capsys, words, g
 def test_a_budget_that_is_given_twice_or_not_at_all_is_refused():
     for given_ in ((None, None, None), (1.0, 1.0, None)):
         with pytest.raises(ValueError, match="and once"):
-            ordered_gpu_s(*given_, {})
+            ordered_gpu_s(*given_, 0.0)
     with pytest.raises(ValueError, match="without a price"):
-        ordered_gpu_s(None, None, 5.0, {})
+        ordered_gpu_s(None, None, 5.0, 0.0)
 
 
 def test_after_a_soft_budget_a_run_ends_as_stopped_with_what_was_begun(tmp_path, capsys, tiny_folder):

@@ -150,6 +150,18 @@ def test_after_its_own_end_a_job_is_looked_through_film_by_film(manifest, tmp_pa
     assert (result.done, result.reused, len(show.films), acted) == (12, 12, 12, [])
 
 
+@pytest.mark.parametrize("left_out", [{"early": "E941_BREAKER", "status": "failed"}, {"dropped": 3}])
+def test_after_an_end_that_left_films_out_what_was_listed_is_believed(manifest, tmp_path, spec, left_out):
+    drive(manifest, tmp_path / "out", spec)
+    store = open_store(str(tmp_path / "out"))
+    path = Path(store.url, "jobs", one_id(store), "ended", "000001.json")
+    body = json.loads(path.read_text(encoding="utf-8"))
+    path.chmod(0o644)
+    path.write_text(json.dumps(body | left_out), encoding="utf-8")
+    result, show, _ = drive(manifest, tmp_path / "out", spec)
+    assert (result.done, show.films) == (12, [])
+
+
 @pytest.mark.parametrize("change", ["profiles.chalk.sampling.n_steps=3", "profiles.chalk.picture.crf=30"])
 def test_other_settings_under_the_same_id_find_nothing_listed(manifest, tmp_path, spec, change):
     store = open_store(str(tmp_path / "out"))

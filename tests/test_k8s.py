@@ -205,6 +205,14 @@ def test_the_same_night_fits_raycronjob():
     assert faults(moved) == []
 
 
+def test_no_field_of_a_rayjob_tells_one_exit_code_from_another_as_the_readme_says():
+    known = crd_validator("rayjobs").schema["properties"]["spec"]["properties"]
+    told = {name for name in known if re.search("(?i)failure|exit|retry", name)}
+    told |= known["submitterConfig"]["properties"].keys() - {"backoffLimit"}
+    assert told == set(), "say which exit codes are not to be retried, and mend k8s/README.md"
+    assert "has no `podFailurePolicy`" in (K8S / "README.md").read_text()
+
+
 @BOTH
 def test_pods_are_confined_and_their_images_pinned(job):
     for pod in [*pods(job), CRON_POD]:
