@@ -27,7 +27,8 @@ test: setup
 coverage: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
-# The tests of recovery with many more moments of death, 200 storms, and 200 films with poison among them; slow.
+# The tests of recovery with many more moments of death, 200 storms, in which links are cut for 30 s too, and 200
+# films with poison among them; slow.
 # LONGTAKE_CHAOS_SEEDS=57:200 goes on with storms from the 57th, 57:58 plays one again.
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=$(or $(LONGTAKE_CHAOS_SEEDS),200) $(PY) -m pytest -s tests/test_cluster_storm.py tests/test_poison.py

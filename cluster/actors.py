@@ -58,6 +58,7 @@ class StageHandle:
             arguments["cache"] = setup.cache
         if role == "conduct":
             arguments["checkpoint_every"] = setup.checkpoint_every
+            arguments["checkpoint_s"] = setup.checkpoint_s
         elif role == "finish":
             arguments["identity_folder"] = setup.identity_folder
         else:

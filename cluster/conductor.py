@@ -3,12 +3,14 @@
 It computes no prediction. What it hands out is self-contained, so any gang can take any window.
 """
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from cluster import checkpoints
 from cluster.copies import outlined
 from cluster.identity import Model
 from cluster.logs import reporting
@@ -73,17 +75,29 @@ class OpenShot:
     loop: Generator[list[WindowRequest], list[Any], Any]  # of tensors
     began: float
     saved_step: int
+    saved_s: float  # when it was saved last, or opened, by the clock that goes forward only
     sizes: tuple[int, ...] = ()  # windows of each request that is out
     gpu_s: float = 0.0  # that its predictions took
     n_predicted: int = 0
 
 
 class Conductor:
-    """Conducts any number of shots; `checkpoint_every` steps it saves a canvas."""
+    """Conducts any number of shots; a canvas is saved every `checkpoint_every` steps or `checkpoint_s`.
 
-    def __init__(self, store_url: str, checkpoint_every: int, threads: int = 1, cache: str = "auto") -> None:
+    Whichever comes first, and always between two steps.
+    """
+
+    def __init__(
+        self,
+        store_url: str,
+        checkpoint_every: int,
+        threads: int = 1,
+        cache: str = "auto",
+        checkpoint_s: float = math.inf,
+    ) -> None:
         set_threads(threads)
-        self.store, self.checkpoint_every, self.cache = open_store(store_url), checkpoint_every, cache
+        self.store, self.cache = open_store(store_url), cache
+        self.checkpoint_every, self.checkpoint_s = checkpoint_every, checkpoint_s
         self.shots: dict[str, OpenShot] = {}
 
     @reporting
@@ -91,11 +105,12 @@ class Conductor:
         """Put a shot on a canvas, where its last checkpoint left it, and lay out the step to come."""
         before = found(self.store, task.kind, task.key)
         if before is not None:
-            self._clear(task.key)  # of whoever had put the marker and then failed, or died
+            checkpoints.clear(self.store, task.key)  # of whoever had put the marker and then failed, or died
             return _done(task, before)
         stitcher = self._stitcher(task)
         loop = stitcher.requests()
-        shot = OpenShot(task, opening, stitcher, loop, time.monotonic(), stitcher.step)
+        now_s = time.monotonic()
+        shot = OpenShot(task, opening, stitcher, loop, now_s, stitcher.step, now_s)
         self.shots[task.key] = shot
         try:
             return self._turn(shot, next(loop))
@@ -137,10 +152,9 @@ class Conductor:
             task.sampling.guidance_rescale,
             task.sampling.threshold > 0,
         )
-        saved = sorted(self.store.list_keys(f"checkpoints/{task.key}"))
-        data = self.store.read(saved[-1]) if saved else None
-        if data is not None:
-            stitcher.restore(from_bytes(data))
+        saved = checkpoints.last(self.store, task.key)
+        if saved is not None:
+            stitcher.restore(from_bytes(saved[1]))
         return stitcher
 
     def _given(self, task: ShotTask) -> dict[str, Any]:
@@ -156,18 +170,23 @@ class Conductor:
     def _turn(self, shot: OpenShot, requests: list[WindowRequest]) -> Answer:
         """Save the canvas if it is time, and make the requests travel."""
         step = shot.stitcher.step
-        if step - shot.saved_step >= self.checkpoint_every:
+        if self._is_due(shot, step - shot.saved_step):
             self._save(shot)
         course = shot.task.course
         parts = [[requests[n] for n in course.predictions_of(step, part)] for part in course.parts_at(step)]
         shot.sizes = tuple(map(len, parts))
         return _filled(shot.task, Turn(step), [_travelling(shot.task, part) for part in parts])
 
+    def _is_due(self, shot: OpenShot, steps: int) -> bool:
+        """Whether so many unsaved steps, or the time that they took, are all that may be lost."""
+        late = time.monotonic() - shot.saved_s >= self.checkpoint_s
+        return steps >= self.checkpoint_every or (steps > 0 and late)
+
     def _save(self, shot: OpenShot) -> None:
-        """Leave a checkpoint; put-if-absent, since whoever saves this step saves the same bits."""
-        shot.saved_step = shot.stitcher.step
-        key = f"checkpoints/{shot.task.key}/{shot.saved_step:06}.safetensors"
-        self.store.put_new(key, to_bytes(shot.stitcher.checkpoint()))
+        """Leave a checkpoint: whoever saves this step saves the same bits."""
+        shot.saved_step, shot.saved_s = shot.stitcher.step, time.monotonic()
+        data = to_bytes(shot.stitcher.checkpoint())
+        checkpoints.save(self.store, shot.task.key, shot.saved_step, data)
 
     def _close(self, shot: OpenShot, latents: Any) -> Answer:
         """Store the latents, put the marker, let the canvas and its checkpoints go."""
@@ -184,13 +203,8 @@ class Conductor:
         seconds = round(time.monotonic() - shot.began, 3)
         outcome = claim(self.store, task, Outcome(task.key, task.kind, stored, facts, seconds))
         del self.shots[task.key]
-        self._clear(task.key)
+        checkpoints.clear(self.store, task.key)
         return _done(task, outcome)
-
-    def _clear(self, key: str) -> None:
-        """A finished shot needs no checkpoints."""
-        for name in self.store.list_keys(f"checkpoints/{key}"):
-            self.store.remove(name)
 
 
 def _taken(shot: OpenShot) -> dict[str, float]:

@@ -41,6 +41,7 @@ class Setup:
     stage_gpus: float = 0.2
     threads: int = 1
     checkpoint_every: int = 5
+    checkpoint_s: float = 300.0
     gangs: int = 1
     axes: Axes = ALONE
     exchange: str = DEEPSPEED

@@ -134,6 +134,7 @@ class Diary:
         name = "cached" if outcome.reused else "done"
         row = {"event": name, "task_key": key, "kind": outcome.kind, "worker": worker, "ended_s": now_s}
         row |= {"seconds": outcome.seconds, "row_id": self.rows.get(key), "gpu_s": outcome.facts.get("gpu_s")}
+        row["artefact"] = outcome.artefact
         if (attempt := self.attempts.pop((worker, key), None)) is not None:
             row |= {"began_s": attempt.began_s, "attempt": attempt.number}
         yield row

@@ -45,7 +45,9 @@ class LocalCrew:
             "decode": Decoder(*told, check_memory=check, cache=setup.cache),
             "finish": Finisher(setup.store_url, setup.identity_folder, setup.threads),
         }
-        self.conductor = Conductor(setup.store_url, setup.checkpoint_every, setup.threads, setup.cache)
+        self.conductor = Conductor(
+            setup.store_url, setup.checkpoint_every, setup.threads, setup.cache, setup.checkpoint_s
+        )
         self.rank = Rank(*told, check_memory=check, cache=setup.cache)
         self.requests: dict[Window, Request] = {}
         self.predictions: dict[Window, tuple[Packed, float]] = {}  # and the GPU-seconds that they took

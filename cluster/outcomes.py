@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Facts = dict[str, Any]
+MADE = ("film", "master", "segment", "latents", "embedding", "canvas")  # names of a task's main file
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Outcome:
     facts: Facts = field(default_factory=dict)
     seconds: float = 0.0
     reused: bool = False
+
+    @property
+    def artefact(self) -> str | None:
+        """The hash of what was made, not of what lies beside it, as captions do; None without files."""
+        return next((self.files[name] for name in MADE if name in self.files), None)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Decides: which failures leave a bundle, and what is in it. Does not decide: when
 from collections.abc import Mapping
 from typing import Any
 
+from cluster import checkpoints
 from cluster.once import found
 from cluster.outcomes import Failure
 from cluster.plain import to_plain
@@ -66,7 +67,6 @@ def _input(store: Store, kind: str, key: str) -> dict[str, Any]:
 
 
 def _checkpoint(store: Store, task: ShotTask) -> dict[str, Any] | None:
-    """The shot's last checkpoint: its name, which tells the step, and its bytes as an artefact."""
-    saved = sorted(store.list_keys(f"checkpoints/{task.key}"))
-    data = store.read(saved[-1]) if saved else None
-    return {"key": saved[-1], "artefact": store.put_artefact(data)} if data is not None else None
+    """The shot's last checkpoint that holds: its name, which tells the step, and its bytes as an artefact."""
+    saved = checkpoints.last(store, task.key)
+    return {"key": saved[0], "artefact": store.put_artefact(saved[1])} if saved else None

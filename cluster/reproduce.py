@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cluster.checkpoints import steps_of
 from cluster.conductor import Answer, Conductor, Request, Turn
 from cluster.crew import judge
 from cluster.once import marker_key
@@ -89,7 +90,8 @@ def _stage(bundle: dict[str, Any], store: Store, scratch: Store, step: int) -> N
     for hash in bundle["adapters"]:
         scratch.put_artefact(store.read_artefact(hash))
     saved = bundle["checkpoint"]
-    if saved is not None and int(Path(saved["key"]).stem) <= step:
+    steps = steps_of(saved["key"]) if saved is not None else None
+    if steps is not None and steps <= step:
         scratch.put_new(saved["key"], store.read_artefact(saved["artefact"]))
 
 

@@ -61,6 +61,8 @@ class ClusterSpec:
     is for ranks of one gang that wait for each other, step_timeout_s for a window's prediction, with the
     loading of its weights, and for a conductor, task_timeout_s for the whole task of an encoder, a decoder or
     a finisher. share is the job's weight where several render on one cluster (cluster.shares).
+    A shot under way is saved between two steps as soon as checkpoint_every steps, or checkpoint_s, whichever
+    is first, have passed since it was: so much of it a crash may cost, or one step where that takes longer.
     check_memory=false begins also what would not fit by arithmetic, and finds out.
     How long errors are waited out (cluster.classes) is multiplied by patience; with 0 each try comes at once.
     price_per_gpu_hour is what an hour of one GPU costs, 0 where it is not known, in currency, any word.
@@ -80,6 +82,7 @@ class ClusterSpec:
     stage_gpus: float = 0.2
     threads: int = 1
     checkpoint_every: int = 5
+    checkpoint_s: float = 300.0
     max_canvases: int = 4
     max_films: int = 8
     group_timeout_s: float = 60.0
@@ -127,7 +130,7 @@ class ClusterSpec:
             raise SpecError(f"cluster.cache={self.cache!r} must begin with / or ~, as a folder on every node")
         if self.device not in ("auto", "cpu", "cuda"):
             raise SpecError(f"cluster.device={self.device!r} must be auto, cpu or cuda")
-        for name in ("group_timeout_s", "step_timeout_s", "task_timeout_s"):
+        for name in ("checkpoint_s", "group_timeout_s", "step_timeout_s", "task_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SpecError(f"cluster.{name}={getattr(self, name)} s must be above 0 s and finite")
 

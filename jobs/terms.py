@@ -21,6 +21,7 @@ def setup_of(job: Job, store_url: str) -> Setup:
         stage_gpus=cluster.stage_gpus,
         threads=cluster.threads,
         checkpoint_every=cluster.checkpoint_every,
+        checkpoint_s=cluster.checkpoint_s,
         gangs=cluster.gangs,
         axes=Axes.of_gang(cluster.cfg or 1, cluster.ring or 1, cluster.ulysses or 1),
         exchange=cluster.exchange,

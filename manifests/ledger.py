@@ -1,7 +1,8 @@
 """The ledger: what happened to every task of a job, as append-only Parquet segments, and its fold.
 
-Every driver has an epoch, claimed by put-if-absent, and writes only below its own prefix. A segment is never
-rewritten, so no two writers meet. Killing a driver loses its last unflushed events, never an earlier one.
+Every driver has an epoch, claimed by put-if-absent, and writes only below its own prefix, where it merges its
+segments as they grow many (segments). None is ever rewritten, so no two writers meet. Killing a driver loses
+its last unflushed events, never an earlier one.
 The ledger is for people and statistics; whether a task is done, its marker decides.
 
     done, cached, failed   an attempt at a task has ended; of a window that failed, the task is its shot
@@ -29,8 +30,8 @@ import pyarrow.compute as pc
 from manifests.drivers import me
 from manifests.places import StoreError
 from manifests.schema import VERSION_KEY, column
-from manifests.sealed import seal, unseal
-from manifests.segments import Segments
+from manifests.sealed import seal, unseal, unsealed
+from manifests.segments import Segments, find, last_of, loose
 from manifests.store import Store
 
 MESSAGE_CHARS = 500
@@ -62,8 +63,10 @@ EVENTS = pa.schema(
 )
 _OURS = ("driver_epoch", "seq")
 _GIVEN = {field.name: field.type for field in EVENTS if field.name not in _OURS}
-_SEGMENT = re.compile(r"drv=(\d{6,})/seg-(\d{9,})\.parquet$")
+_EPOCH = re.compile(r"/(?:ledger/drv=|driver/epoch-)(\d{6,})")
+_GROUP_ROWS = 1 << 14  # of a merged segment: what a reader holds at once
 _COMPACT_ROWS = 1 << 16
+_RESTORE = "restore the segment from a copy"
 
 
 def claim_epoch(store: Store, job_id: str) -> int:
@@ -99,7 +102,7 @@ class Ledger:
         if max_events < 1:
             raise ValueError(f"max_events is {max_events}, the least is 1")
         prefix = f"jobs/{job_id}/ledger/drv={epoch:06}"
-        self._events = Segments(store, prefix, _sealed, max_events, max_age_s, clock)
+        self._events = Segments(store, prefix, _sealed, max_events, max_age_s, clock, _merged)
         self.flush_if_due, self.flush = self._events.flush_if_due, self._events.flush
         self._epoch, self._seq, self._closed = epoch, 0, False
 
@@ -132,23 +135,38 @@ class Ledger:
 
 
 def iter_events(store: Store, job_id: str) -> Iterator[pa.Table]:
-    """The segments in the order of (driver_epoch, seq), one at a time, page checksums verified.
+    """The events in the order of (driver_epoch, seq), some at a time, page checksums verified.
 
-    A ledger that is being written is read up to some event of each epoch. Raises StoreError naming a
-    damaged or absent segment, OSError.
+    A ledger that is being written is read up to some event of each epoch, at least to the last that was
+    durable before. Raises StoreError naming a damaged or absent segment, OSError.
     """
-    found = [_SEGMENT.search(key) for key in store.list_keys(f"jobs/{job_id}/ledger")]
-    last: dict[int, int] = {}
-    for match in filter(None, found):
-        last[int(match[1])] = max(last.get(int(match[1]), 0), int(match[2]))
-    for epoch in sorted(last):
-        seq = 0
-        # Counted up rather than listed: a listing of a folder in use may lack a name older than one it has.
-        for segment in range(1, last[epoch] + 1):
-            key = f"jobs/{job_id}/ledger/drv={epoch:06}/seg-{segment:09}.parquet"
-            table = _read_segment(store, key, epoch, seq)
+    listed = store.list_keys(f"jobs/{job_id}/ledger")
+    # Claims too, since a listing of a folder in use may lack both a segment and the one that replaces it.
+    found = [_EPOCH.search(key) for key in [*listed, *store.list_keys(f"jobs/{job_id}/driver")]]
+    for epoch in sorted({int(match[1]) for match in found if match}):
+        prefix = f"jobs/{job_id}/ledger/drv={epoch:06}"
+        yield from _of_epoch(store, prefix, epoch, {key for key in listed if key.startswith(f"{prefix}/")})
+
+
+def _of_epoch(store: Store, prefix: str, epoch: int, listed: set[str]) -> Iterator[pa.Table]:
+    """One driver's events, from segments that are counted up rather than listed, as of iter_events."""
+    seq = number = 0
+    while (segment := find(store, prefix, number + 1, listed)) is not None:
+        key, before = segment[0], seq
+        where = f"{store.url}/{key}"
+        for table in unsealed(segment[1], EVENTS, where):
+            # Of a merged segment the first ones may have been read before they went into it.
+            table = table.filter(pc.greater(table["seq"], seq))
+            _check_follows(table, seq, epoch, where)
             seq += len(table)
-            yield table
+            if len(table):
+                yield table
+        if seq == before:
+            raise _unlike(seq, epoch, where)
+        number = last_of([key])
+    if number < last_of(listed):
+        what = "a segment of the ledger is absent, and later ones are there"
+        raise StoreError(what, f"{store.url}/{loose(prefix, number + 1)}", _RESTORE)
 
 
 @dataclass(frozen=True)
@@ -203,17 +221,22 @@ def _latest(events: pa.Table) -> pa.Table:
     return events.take(winner).combine_chunks()
 
 
-def _read_segment(store: Store, key: str, epoch: int, seq: int) -> pa.Table:
-    """A segment whose events follow event `seq` of its epoch. Raises StoreError."""
-    where, todo = f"{store.url}/{key}", "restore the segment from a copy"
-    data = store.read(key)
-    if data is None:
-        raise StoreError("a segment of the ledger is absent, and later ones are there", where, todo)
-    table = unseal(data, EVENTS, where)
+def _check_follows(table: pa.Table, seq: int, epoch: int, where: str) -> None:
+    """Raise StoreError unless these are events of the epoch right after event `seq`."""
     numbers = np.arange(seq + 1, seq + 1 + len(table))
-    if not np.array_equal(table["seq"], numbers) or set(table["driver_epoch"].to_pylist()) - {epoch}:
-        raise StoreError(f"its events do not follow event {seq} of epoch {epoch}", where, todo)
-    return table
+    if not np.array_equal(table["seq"], numbers) or set(table["driver_epoch"].unique().to_pylist()) - {epoch}:
+        raise _unlike(seq, epoch, where)
+
+
+def _unlike(seq: int, epoch: int, where: str) -> StoreError:
+    return StoreError(f"its events do not follow event {seq} of epoch {epoch}", where, _RESTORE)
+
+
+def _merged(segments: list[bytes]) -> bytes:
+    """The bytes of one segment with the events of all these, in the same order."""
+    out, tables = io.BytesIO(), [unseal(data, EVENTS, "a segment just put") for data in segments]
+    seal(pa.concat_tables(tables).combine_chunks().to_batches(_GROUP_ROWS), EVENTS, out)
+    return out.getvalue()
 
 
 def _sealed(events: list[dict[str, Any]]) -> bytes:

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 Ignite = Callable[[], None]
 Patch = Callable[[Ignite], None]
+READ_TIMEOUT = "LONGTAKE_TEST_READ_TIMEOUT_S"  # in the environment: of S3 clients, whose own is long
 IMPORTED = ("jobs.drive", "jobs.job", "jobs.run", "jobs.show", "cluster.local", "engine.families.cogvideox")
 
 
@@ -181,6 +182,8 @@ def serve() -> None:
     """Carry out what each line of stdin lists, all at once, each in a process of its own."""
     for name in ("jobs.cli", *IMPORTED):
         import_module(name)
+    if READ_TIMEOUT in os.environ:
+        import_module("s3fs").S3FileSystem.read_timeout = float(os.environ[READ_TIMEOUT])
     gc.freeze()  # so that no child searches, and copies, what all share
     for line in sys.stdin:
         children = [_forked(*command) for command in json.loads(line)]

@@ -66,7 +66,9 @@ def made(worker: str, setup: Setup) -> Any:
     """The object that does a worker's work."""
     told, role = (setup.store_url, "cpu", setup.threads), worker.partition("-")[0]
     if role == "conduct":
-        return Conductor(setup.store_url, setup.checkpoint_every, setup.threads, setup.cache)
+        return Conductor(
+            setup.store_url, setup.checkpoint_every, setup.threads, setup.cache, setup.checkpoint_s
+        )
     if role == "finish":
         return Finisher(setup.store_url, setup.identity_folder, setup.threads)
     kind: Any = {"gang": Rank, "encode": Encoder, "decode": Decoder}[role]
@@ -288,15 +290,17 @@ class Hosts:
 
     def _silence(self, post: Post, now: float) -> Iterator[Event]:
         """A worker that was struck mute, or sleeps at its work, and by now for too long."""
+        state, ticks = _work(post.pid)
+        if state in "Tt" and post.mute_s is None:
+            post.mute_s = now  # struck before, and stopped only when it would have run again
         if post.mute_s is None:
             if post.worker.startswith("gang-") and post.calls and 0 not in post.calls:
-                state, ticks = _work(post.pid)
                 if state != "S" or ticks != post.worked[0]:
                     post.worked = ticks, now
                 elif now - post.worked[1] > ASLEEP_S:
                     yield from self._lost(post, HUNG)
             return
-        if post.host not in self.cut and _work(post.pid)[0] not in "TtZX":
+        if post.host not in self.cut and state not in "TtZX":
             post.mute_s = None
         elif post.calls and now - post.mute_s > HUNG_S:
             yield from self._lost(post, HUNG)

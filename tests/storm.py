@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Timer
@@ -35,6 +35,7 @@ IMPORTED = ("jobs.cli", "jobs.drive", "jobs.run", "jobs.show", "cluster.local", 
 EVENTS = 150  # about as many as a batch has
 DAY_S = 86_400.0
 LEAPS_S = (-10 * DAY_S, -3600.0, 90.0, 3600.0, 10 * DAY_S)
+CUT_S, LASTING_S, LONG_CUT_S = (0.3, 4.0), 2.8, 30.0
 WEIGHTS = {"kill": 5, "freeze": 2, "doze": 2, "host": 2, "cut": 3, "store": 5, "full": 2, "clock": 2}
 OF_DRIVER = {"kill the driver": 4, "freeze the driver": 2}
 # Where poison is worked at: hosts enough for one to be blocked, each role on two of them.
@@ -54,14 +55,23 @@ class Fault:
     much: float = 0.0
 
 
-def draw(seed: int) -> list[Fault]:
-    """One to four faults; of the driver itself one at most, since nothing happens to it after that."""
+def draw(seed: int, whole: bool = False) -> list[Fault]:
+    """One to four faults; of the driver itself one at most, since nothing happens to it after that.
+
+    Of the whole form a cut link in three is cut for LONG_CUT_S; otherwise the two forms are alike.
+    """
     dice = random.Random(seed)
     kinds = dice.choices(list(WEIGHTS), list(WEIGHTS.values()), k=dice.randint(1, 4))
     if dice.random() < 0.6:
         kinds[-1] = dice.choices(list(OF_DRIVER), list(OF_DRIVER.values()))[0]
     moments = sorted(dice.randrange(EVENTS) for _ in kinds)
-    return [_fault(dice, at, kind) for at, kind in zip(moments, kinds, strict=True)]
+    faults = [_fault(dice, at, kind) for at, kind in zip(moments, kinds, strict=True)]
+    return [lasting(fault) if whole else fault for fault in faults]
+
+
+def lasting(fault: Fault) -> Fault:
+    """A cut of the longer third as one of LONG_CUT_S."""
+    return replace(fault, much=LONG_CUT_S) if fault.kind == "cut" and fault.much > LASTING_S else fault
 
 
 def _fault(dice: random.Random, at: int, kind: str) -> Fault:
@@ -73,7 +83,7 @@ def _fault(dice: random.Random, at: int, kind: str) -> Fault:
         case "host":
             return Fault(at, kind, dice.choice(sorted(set(STAFF.values()))))
         case "cut":
-            return Fault(at, kind, dice.choice(sorted(set(STAFF.values()))), round(dice.uniform(0.3, 4.0), 1))
+            return Fault(at, kind, dice.choice(sorted(set(STAFF.values()))), round(dice.uniform(*CUT_S), 1))
         case "store":
             return Fault(at, kind, dice.choice(TROUBLES), dice.choice((1, 2, 4, 12)))
         case "full":

@@ -202,7 +202,7 @@ def test_the_step_is_run_again_from_the_checkpoint_with_the_very_bits_of_an_undi
     code, told = reproduced(capsys, tmp_path / "broken")
     bundle = told["bundle"]
     assert bundle["at"] == {"step": 3, "part": 1, "worker": "denoise", "host": ""}
-    assert bundle["checkpoint"]["key"].endswith("/000002.safetensors") and bundle["versions"]["torch"]
+    assert "/000002-" in bundle["checkpoint"]["key"] and bundle["versions"]["torch"]
     assert (code, [each["digest"] for each in told["tried"]]) == (0, [right])
     assert seen == [*calm[4:6], calm[7]], "from the checkpoint on, and of the step only what is asked"
     left = {str(path) for path in Path(tmp_path, "broken").rglob("*")}

@@ -17,7 +17,7 @@ from cluster.local import LocalCrew
 from jobs.cli import main
 from manifests.results import read_results
 from manifests.schema import SCHEMA, VERSION_KEY, write_manifest
-from manifests.store import open_store
+from manifests.store import Store, open_store
 
 ROOT = Path(__file__).parent.parent
 PROFILE = {
@@ -359,6 +359,23 @@ def test_a_place_that_is_a_file_is_told_before_rendering(
     assert run(as_jsonl(tmp_path / "m.jsonl", GOOD), tmp_path / "films", settings) == 9
     assert "is not a folder" in capsys.readouterr().err
     assert (tmp_path / "films").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError])
+def test_a_store_that_cannot_be_reached_after_all_patience_is_no_error_in_the_tool(
+    settings: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[OSError],
+) -> None:
+    def gone(*_: object) -> bool:
+        raise error("the server is gone")
+
+    monkeypatch.setattr(Store, "put_marker", gone)
+    assert run(as_jsonl(tmp_path / "m.jsonl", GOOD), tmp_path / "films", settings) == 9
+    said = capsys.readouterr()
+    assert "the server is gone" in said.err and '"status": "unreachable"' in said.out
 
 
 # A process of root's, too, may lose the right to pass shut doors: capabilities 1 and 2 override permissions.

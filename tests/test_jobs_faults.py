@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from jobs.cli import main
 from jobs.status import latest
 from manifests.ledger import iter_events
 from manifests.store import Store, open_store
+from tests.crash import READ_TIMEOUT
 from tests.fault_proxy import FAULTS, fault_proxy
 from tests.s3_server import ask_moto, s3_environment
 from tests.test_jobs_crash import CRASH, FILM, PROFILE
@@ -126,28 +128,54 @@ class Drivers:
         return (self.folder / f"{number}.log").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def drivers(s3: int, settings: list[str], tmp_path: Path) -> Iterator[Drivers]:
-    manifest = batch(tmp_path / "films.yaml", 1)
-    serving = [sys.executable, str(CRASH), "--serve"]
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+@contextmanager
+def serving(folder: Path, settings: list[str], **more: str) -> Iterator[Drivers]:
+    """Drivers of a job of one film, in this environment and `more` of it."""
+    manifest = batch(folder / "films.yaml", 1)
+    command = [sys.executable, str(CRASH), "--serve"]
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more
     with subprocess.Popen(
-        serving, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=surroundings
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=surroundings
     ) as process:
-        yield Drivers(process, tmp_path, ["run", manifest, *settings])
+        yield Drivers(process, folder, ["run", manifest, *settings])
         assert process.stdin
         process.stdin.close()  # its loop ends with its input
 
 
-def test_of_two_drivers_that_race_for_a_job_on_s3_one_renders_and_the_other_leaves(drivers: Drivers) -> None:
+@pytest.fixture
+def drivers(s3: int, settings: list[str], tmp_path: Path) -> Iterator[Drivers]:
+    with serving(tmp_path, settings) as drivers:
+        yield drivers
+
+
+def race(drivers: Drivers, prefix: str) -> None:
+    """Of two drivers that begin at about the same time one renders, and the other says so and leaves."""
     draw = random.Random(7)
     for turn in range(RACES):
-        out = f"s3://films/race-{turn}"
+        out = f"s3://films/{prefix}-{turn}"
         delays = [draw.uniform(0, 0.5) for _ in range(2)]
         statuses = drivers.race(out, *(("never", 1, "", delay) for delay in delays))
         assert sorted(statuses) == [0, 2], [drivers.said(number) for number in range(2)]
         assert "is being rendered by process" in drivers.said(statuses.index(2))
-        store = open_store(out)
+        store = open_store(out)  # past any proxy: this process's environment names the server itself
         check(store)
         assert len(pictures(store)) == 4
         assert len(store.list_keys(f"jobs/{JOB}/driver")) == 2
+
+
+def test_of_two_drivers_that_race_for_a_job_on_s3_one_renders_and_the_other_leaves(drivers: Drivers) -> None:
+    race(drivers, "race")
+
+
+def test_of_two_drivers_that_race_through_a_network_that_fails_one_renders_and_the_other_leaves(
+    s3: int, settings: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    with fault_proxy(s3, seed=11, rate=RATE) as proxy:
+        more = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}", READ_TIMEOUT: str(READ_TIMEOUT_S)}
+        with serving(tmp_path, settings, **more) as drivers:
+            race(drivers, "hurt-race")
+        counts = proxy.counts()
+    injected = sum(n for fault, n in counts.items() if fault in FAULTS)
+    with capsys.disabled():
+        print(f"\n{injected} faults in {sum(counts.values())} requests: {json.dumps(counts)}")
+    assert injected > 0.5 * RATE * sum(counts.values())

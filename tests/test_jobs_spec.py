@@ -59,6 +59,7 @@ REFUSED = [
     ("guidance of three", "cluster.cfg=3", "two branches"),
     ("negative gangs", "cluster.gangs=-1", "cluster.gangs=-1"),
     ("checkpoint at no step", "cluster.checkpoint_every=0", "cluster.checkpoint_every=0"),
+    ("checkpoint at no time", "cluster.checkpoint_s=0", "checkpoint_s=0"),
     ("gang that may not wait", "cluster.group_timeout_s=0", "group_timeout_s=0"),
     ("unknown policy", "on_invalid=ignore", "'ignore'"),
     ("reference to nothing", "identity=${nowhere}", "nowhere"),

@@ -247,6 +247,7 @@ def test_any_history_keeps_a_prefix_of_every_drivers_events_and_none_twice(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         store, clock, link = open_store(folder), Clock(), os.link
+        patch.setattr("manifests.segments.MERGED", 2)
         faults: list[str] = []
 
         def faulty(source: Path, target: Path) -> None:
