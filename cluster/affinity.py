@@ -10,9 +10,7 @@ Decides: the pairing. Does not decide: the order of the line (films), or which h
 from collections.abc import Sequence
 from dataclasses import replace
 
-from immutables import Map
-
-from cluster.hosts import pair
+from cluster.hosts import failed_at, pair
 from cluster.identity import Model
 from cluster.state import State
 
@@ -40,9 +38,9 @@ def _own(state: State, gang: str) -> int | None:
     if gang not in state.loaded:
         return None
     model, stint = state.loaded[gang]
-    blamed = state.blamed.get(state.workers[gang].host, Map())
+    failed = failed_at(state, state.workers[gang].host)
     for place, (_, window) in enumerate(state.windows[:FAR]):
-        if state.canvases[window.shot].task.model == model and window.shot not in blamed:
+        if state.canvases[window.shot].task.model == model and window.shot not in failed:
             return place
         if stint >= STINT:
             return None

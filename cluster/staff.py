@@ -8,6 +8,12 @@ from dataclasses import replace
 from cluster.state import State, Worker, kept, put, taken, without
 
 
+def benched(state: State, name: str) -> bool:
+    """Whether a worker is to get nothing new."""
+    host = state.workers[name].host
+    return host in state.blocked or host in state.draining or name in state.yielding
+
+
 def loaded(state: State, name: str, change: int) -> State:
     """A worker has taken a call, or is free of one; nothing for a worker that is gone."""
     worker = state.workers.get(name)
@@ -15,8 +21,7 @@ def loaded(state: State, name: str, change: int) -> State:
         return state
     now = replace(worker, load=worker.load + change)
     idle = taken(state.idle.get(worker.role, ()), (worker.load, name))
-    benched = worker.host in state.blocked or worker.host in state.draining or name in state.yielding
-    if now.load < now.capacity and not benched:
+    if now.load < now.capacity and not benched(state, name):
         idle = put(idle, [(now.load, name)])
     return replace(
         state,
