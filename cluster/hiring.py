@@ -1,8 +1,8 @@
 """Workers that die before their first call, as one does whose GPU fell off the bus while its node lives.
 
-Such a one is begun anew a few times, then parked: the others go on without it. After a while it is tried again,
-a gang in whatever place is free then, which may be another node. Only where nobody of its role is left can
-nothing be done.
+Such a one is begun anew a few times, then parked: the others go on without it. After a while it is tried
+again, a gang in whatever place is free then, which may be another node. Only where nobody of its role is left
+can nothing be done.
 
 Decides: who is begun anew, parked, or missed too much. Does not decide: how one is begun (remote).
 """

@@ -1,9 +1,9 @@
 """Hosts that are left alone for a while, since tasks fail there that may do well elsewhere.
 
-A host is blocked after errors that may be its fault and that no single task explains, never more than a share
-of the farm. It is forgiven after some hours, and a worker's errors once that worker does well: a finisher that
-does tells nothing of a GPU, nor does one GPU of another. A task that turns out to be poison, or that fails for
-good after errors on several hosts, takes its errors back.
+A host is blocked after errors that may be its fault and that no single task explains, never more than a
+share of the farm. It is forgiven after some hours, and a worker's errors once that worker does well: a
+finisher that does tells nothing of a GPU, nor does one GPU of another. A task that turns out to be poison, or
+that fails for good after errors on several hosts, takes its errors back.
 
 Decides: which hosts get no new work. Does not decide: which errors may be a host's fault (classes).
 """
@@ -20,7 +20,7 @@ FORGIVEN_S = 5 * 3600.0
 
 
 def struck(state: State, worker: str, keys: Iterable[str]) -> State:
-    """One error, or end, that may be the fault of the worker's host; or of any of what it was at, if it was."""
+    """One error, or end, that may be the fault of the worker's host, or of any one of these tasks."""
     host, tasks = state.workers[worker].host if worker in state.workers else "", frozenset(keys)
     if not host or not tasks:
         return state
@@ -51,7 +51,7 @@ def _may_block(state: State, host: str) -> bool:
 
 
 def did_well(state: State, worker: str) -> State:
-    """A worker has done what it was given: it is trusted again, and so is its host if nothing else is left."""
+    """A worker has done what it was given: it is trusted again, and so is its host if no more is left."""
     host = state.workers[worker].host if worker in state.workers else ""
     return _less(state, host, lambda blame: blame.worker == worker) if host in state.blamed else state
 

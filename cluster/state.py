@@ -89,7 +89,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Blame:
-    """One error that may be a host's fault: of which worker there, and at what, of which any may be guilty."""
+    """One error that may be a host's fault: of which worker there, at tasks of which any may be guilty."""
 
     worker: str
     tasks: frozenset[str]

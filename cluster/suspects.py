@@ -1,9 +1,9 @@
 """Which of the shots of one conductor is to blame where it dies or hangs: each is tried alone.
 
 A conductor has many shots, and nobody knows which of them it died of. A lost one counts against the piece at
-which each of them stood, but never the last time that the piece may be lost: for that the shot must have been
-alone there. So one that is only one more loss from its end is a suspect, and gets a conductor of its own until
-it is past that piece; then it is one among others again.
+which each of them stood, but never as the last that the piece may lose: for that the shot must have been alone
+there. So one that can bear no loss more is a suspect, and gets a conductor of its own until it is past that
+piece; then it is one among others again.
 
 Decides: who is tried alone, and where. Does not decide: how often a piece may be lost (trouble).
 """
@@ -17,7 +17,7 @@ from cluster.events import Action
 from cluster.films import put_back
 from cluster.hosts import failed_at
 from cluster.staff import benched, loaded
-from cluster.state import Limits, Piece, State, Step, kept
+from cluster.state import Limits, Piece, State, kept
 
 CONDUCTOR = "conduct"
 

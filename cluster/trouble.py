@@ -126,8 +126,8 @@ def _at(failure: Failure, piece: Piece, worker: str, host: str) -> Failure:
 def _blame(state: State, piece: Piece, event: Lost, host: str, alone: bool) -> Step:
     """Count a lost worker against what it was at, which may be one thing of many.
 
-    Errors that are charged count for the whole task, where nothing else can have caused them. Others may strike
-    a long task as often as they like, but not one piece of it: only what comes back is the task's.
+    Errors that are charged count for the whole task, where nothing else can have caused them. Others may
+    strike a long task as often as they do, but not one piece of it: only what comes back is the task's.
     """
     key, cause = piece[0], event.failure and _at(event.failure, piece, event.worker, host)
     if not state.wants(key):

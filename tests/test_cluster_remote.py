@@ -297,7 +297,9 @@ def test_a_job_ends_only_where_nobody_of_a_role_is_left(played):
     for gang in ("gang-0", "gang-1"):
         crew._hire(gang)
     dies_at_its_start(crew, play, "gang-0")
-    with pytest.raises(CrewError, match="gang-1 died 5 times before its first call on node f00dfeed: .*CUDA"):
+    with pytest.raises(
+        CrewError, match=r"gang-1 died 5 times before its first call on node f00dfeed: .*CUDA"
+    ):
         dies_at_its_start(crew, play, "gang-1")
     crew._hire("conduct-0")
     with pytest.raises(CrewError, match="conduct-0 died 5 times before its first call: RuntimeError"):

@@ -1,4 +1,4 @@
-"""Claims about conductors that die or hang with many shots: who is to blame is found, and nobody else fails."""
+"""Claims about conductors that die or hang with many shots: the guilty one is found, and no other fails."""
 
 import pytest
 
@@ -67,7 +67,9 @@ def test_conductors_that_die_of_many_canvases_at_once_and_of_none_alone_fail_nob
     night, deaths = night_of(*made, max_films=4, max_canvases=4), 0
 
     def many():
-        return len(night.canvases) >= 3 and all(each.opening in night.steps for each in night.canvases.values())
+        return len(night.canvases) >= 3 and all(
+            each.opening in night.steps for each in night.canvases.values()
+        )
 
     while night.run(stop=many) and many():
         night.lose("conduct-0", RAN_OUT)

@@ -360,7 +360,7 @@ FAULT = Failure("E923_GPU_FAULT", "the GPU failed", "", "GPU_FAULT")
 
 
 def with_bad_gpu(hosts, gpus, n_films, stages):
-    """Films on hosts of so many GPUs, the first of which fails at whatever it is given; its faults, and blocks."""
+    """Films on hosts of so many GPUs, of which the first fails at whatever it is given; how often it did."""
     made = [film(str(k), shot_task(f"s{k}", 3)) for k in range(n_films)]
     gangs = [Hired(f"denoise-{k}", "denoise", 1, f"host-{k // gpus}") for k in range(hosts * gpus)]
     others = [
