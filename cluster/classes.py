@@ -1,8 +1,8 @@
 """Classes of errors, and what each means for the task that it struck: try again, when, or give up.
 
 An error is charged to its task where the task may be its cause, and is not where a store, a node or a GPU is.
-A class has a limit of its own in either case; of workers that are lost uncharged it is for one piece of a task,
-such as a window's step, since nodes may be lost at different ones as often as they are anywhere.
+A class has a limit of its own in either case; of workers that are lost uncharged it is for one piece of a
+task, such as a window's step, since nodes may be lost at different ones as often as they are anywhere.
 
 Decides: how often and after which wait an error of a class is tried again. Does not decide: which class an
 error is of (crew), or who tries again (dispatch).
@@ -17,7 +17,7 @@ ALWAYS = 1 << 30
 
 @dataclass(frozen=True)
 class ErrorClass:
-    """At its `limit`-th error of a class a task, or piece, fails; before, it waits `wait_s`, doubled up to `longest_s`.
+    """At its `limit`-th error of a class a task fails; before, it waits `wait_s`, doubled up to `longest_s`.
 
     `blames_host`: the machine may be at fault, so another is tried, and this one is watched. `shared`: what
     struck is shared by all tasks, so all wait. `ends_job`: without it no task can be done, so at the limit

@@ -50,7 +50,7 @@ from cluster.shots import ShotTask
 from cluster.staff import bench, hired, loaded, yielding
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
 from cluster.stopping import early
-from cluster.suspects import CONDUCTOR, passed, place
+from cluster.suspects import CONDUCTOR, in_line, passed, place
 from cluster.trouble import lost, raised, woken
 from cluster.upstream import followed, left_waiting, received
 
@@ -264,8 +264,8 @@ def _assign_tasks(state: State) -> Step:
 def _assign_suspects(state: State) -> Step:
     """Before all others, as their conductors may be taken from those."""
     actions: list[Action] = []
-    for _, key in state.ready.get(CONDUCTOR, ()):
-        if key in state.suspects and _has_room(state):
+    for key in in_line(state):
+        if _has_room(state):
             state, conductor, more = place(state, key)
             actions += more
             if conductor is not None:

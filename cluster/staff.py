@@ -8,12 +8,6 @@ from dataclasses import replace
 from cluster.state import State, Worker, kept, put, taken, without
 
 
-def benched(state: State, name: str) -> bool:
-    """Whether a worker is to get nothing new."""
-    host = state.workers[name].host
-    return host in state.blocked or host in state.draining or name in state.yielding
-
-
 def loaded(state: State, name: str, change: int) -> State:
     """A worker has taken a call, or is free of one; nothing for a worker that is gone."""
     worker = state.workers.get(name)
@@ -21,7 +15,8 @@ def loaded(state: State, name: str, change: int) -> State:
         return state
     now = replace(worker, load=worker.load + change)
     idle = taken(state.idle.get(worker.role, ()), (worker.load, name))
-    if now.load < now.capacity and not benched(state, name):
+    benched = worker.host in state.blocked or worker.host in state.draining or name in state.yielding
+    if now.load < now.capacity and not benched:
         idle = put(idle, [(now.load, name)])
     return replace(
         state,

@@ -1,9 +1,9 @@
 """Which of the shots of one conductor is to blame where it dies or hangs: each is tried alone.
 
 A conductor has many shots, and nobody knows which of them it died of. A lost one counts against the piece at
-which each of them stood, but never as the last that the piece may lose: for that the shot must have been alone
-there. So one that can bear no loss more is a suspect, and gets a conductor of its own until it is past that
-piece; then it is one among others again.
+which each of them stood, but never as the last that the piece may lose: for that the shot must have been
+alone there. So one that can bear no loss more is a suspect, and gets a conductor of its own until it is past
+that piece; then it is one among others again.
 
 Decides: who is tried alone, and where. Does not decide: how often a piece may be lost (trouble).
 """
@@ -16,7 +16,7 @@ from cluster.classes import CLASSES
 from cluster.events import Action
 from cluster.films import put_back
 from cluster.hosts import failed_at
-from cluster.staff import benched, loaded
+from cluster.staff import loaded
 from cluster.state import Limits, Piece, State, kept
 
 CONDUCTOR = "conduct"
@@ -60,20 +60,24 @@ def _suspected(state: State, key: str) -> State:
     return replace(state, suspects=state.suspects | {key} if found and is_shot else state.suspects - {key})
 
 
+def in_line(state: State) -> list[str]:
+    """Suspects that wait for their trial, in the order of their films."""
+    waiting = (key for key in state.suspects if key not in state.running and key not in state.waiting)
+    return sorted((key for key in waiting if state.wants(key)), key=lambda key: (state.ranks[key], key))
+
+
 def place(state: State, key: str) -> tuple[State, str | None, list[Action]]:
     """A conductor with no other shot, if one can be had; one trial at a time may take it from others.
 
     Those go on elsewhere, from where they are.
     """
-    at_trial = {canvas.conductor for canvas in state.canvases.values() if canvas.alone}
-    free = sorted(
-        (key in failed_at(state, worker.host), worker.load, name)
-        for name, worker in state.workers.items()
-        if worker.role == CONDUCTOR and name not in at_trial and not benched(state, name)
+    idle = state.idle.get(CONDUCTOR, ())  # one at a trial has its hands full
+    free = min(
+        ((key in failed_at(state, state.workers[name].host), load, name) for load, name in idle), default=None
     )
-    if not free or (free[0][1] and at_trial):
+    if free is None or (free[1] and any(other in state.canvases for other in state.suspects)):
         return state, None, []
-    actions, (_, _, conductor) = list[Action](), free[0]
+    actions, conductor = list[Action](), free[2]
     for other in sorted(key for key, canvas in state.canvases.items() if canvas.conductor == conductor):
         state, dropped = put_back(state, other, save=True)
         actions += dropped

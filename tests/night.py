@@ -106,6 +106,7 @@ class Night:
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
         self.window_s = 10.0  # that a window takes, where there is a deadline
         self.held, self.cut = set(), set()  # reasons; rows that were ended
+        self.told = []  # every event
         self.refused = {}  # tasks that are known to be impossible when their film is admitted
 
     def pick(self, n):
@@ -352,6 +353,7 @@ class Night:
     # What must hold.
 
     def tell(self, event):
+        self.told.append(event)
         match event:
             case Done(key, _, _) if self.wants(key):
                 self.known.add(key)

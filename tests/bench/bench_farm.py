@@ -4,9 +4,9 @@
     python tests/bench/bench_farm.py --scale 100    100 GPUs and 1,000 shots, in seconds
 
 Simulated are the workers alone: what they are given, `cluster.dispatch` decides, as in a real job. GPUs are
-on hosts of eight, all other workers on hosts that stay. A night is played twice, once calm and once with hosts
-that are taken away whole, without notice, at 5 % an hour, and come back after minutes; in both, one GPU in
-fifty is half as fast as the others, and no step takes quite as long as another.
+on hosts of eight, all other workers on hosts that stay. A night is played twice, once calm and once with
+hosts that are taken away whole, without notice, at 5 % an hour, and come back after minutes; in both, one GPU
+in fifty is half as fast as the others, and no step takes quite as long as another.
 """
 
 import argparse
