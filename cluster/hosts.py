@@ -24,7 +24,8 @@ def struck(state: State, worker: str, keys: Iterable[str]) -> State:
     host, tasks = state.workers[worker].host if worker in state.workers else "", frozenset(keys)
     if not host or not tasks:
         return state
-    blames = (*state.blamed.get(host, ()), Blame(worker, tasks))
+    before = (blame for blame in state.blamed.get(host, ()) if state.now_s - blame.at_s < FORGIVEN_S)
+    blames = (*before, Blame(worker, tasks, state.now_s))
     state = replace(state, blamed=state.blamed.set(host, blames))
     if _guilty(blames) and host not in state.blocked and _may_block(state, host):
         until = state.now_s + FORGIVEN_S

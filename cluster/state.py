@@ -93,6 +93,7 @@ class Blame:
 
     worker: str
     tasks: frozenset[str]
+    at_s: float = 0.0  # when, by the clock of Ticked
 
 
 @dataclass(frozen=True)
