@@ -17,10 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from immutables import Map
-
 from cluster.events import Window
-from cluster.hosts import pair
+from cluster.hosts import failed_at, pair
 from cluster.identity import Model
 from cluster.staff import forgotten
 from cluster.state import State
@@ -80,9 +78,9 @@ def _own(state: State, gang: str, ready: Mapping[Model, int], wanting: Sequence[
     model, stint = state.loaded.get(gang, (None, 0))
     if model not in ready:
         return None
-    blamed = state.blamed.get(state.workers[gang].host, Map())
+    failed = failed_at(state, state.workers[gang].host)
     for place, (_, window) in enumerate(state.windows[:FAR]):
-        if _model_of(state, window) == model and window.shot not in blamed:
+        if _model_of(state, window) == model and window.shot not in failed:
             return place
         if stint >= STINT and place in wanting:
             return None
@@ -95,7 +93,7 @@ def _model_of(state: State, window: Window) -> Model:
 
 def _is_blamed(state: State, window: Window) -> bool:
     """Whether the window's shot has failed on some host: perhaps that of all gangs that have its model."""
-    return any(window.shot in of_host for of_host in state.blamed.values())
+    return any(window.shot in blame.tasks for blames in state.blamed.values() for blame in blames)
 
 
 def with_model(state: State, gang: str, model: Model) -> State:

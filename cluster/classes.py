@@ -1,7 +1,8 @@
 """Classes of errors, and what each means for the task that it struck: try again, when, or give up.
 
-An error is charged to its task where the task may be its cause, and is not where a store, a node or a GPU is:
-those may strike as often as they do anywhere. A class has a limit of its own in either case.
+An error is charged to its task where the task may be its cause, and is not where a store, a node or a GPU is.
+A class has a limit of its own in either case; of workers that are lost uncharged it is for one piece of a
+task, such as a window's step, since nodes may be lost at different ones as often as they are anywhere.
 
 Decides: how often and after which wait an error of a class is tried again. Does not decide: which class an
 error is of (crew), or who tries again (dispatch).

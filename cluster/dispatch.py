@@ -46,10 +46,11 @@ from cluster.films import begun, ended, put_back, reranked, with_begun, with_res
 from cluster.hosts import did_well, forgiven, pair
 from cluster.ladder import eased
 from cluster.orders import CANCELLED
-from cluster.outcomes import Failure
 from cluster.shots import ShotTask
 from cluster.staff import bench, hired, loaded, yielding
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
+from cluster.stopping import early
+from cluster.suspects import CONDUCTOR, in_line, passed, place
 from cluster.trouble import lost, raised, woken
 from cluster.upstream import followed, left_waiting, received
 
@@ -84,6 +85,8 @@ def _turn(state: State, event: Turned) -> Step:
     canvas = state.canvases.get(event.shot)
     if canvas is None or canvas.opening != event.opening:
         return state, []
+    state = passed(state, event.shot, event.step)
+    canvas = state.canvases[event.shot]
     missing = frozenset(canvas.task.course.parts_at(event.step))
     canvas = replace(canvas, step=event.step, missing=missing)
     windows = put(state.windows, ((canvas.rank, window) for window in canvas.windows))
@@ -96,7 +99,7 @@ def _predicted(state: State, event: Predicted) -> Step:
         return state, []
     state = loaded(replace(state, predicting=state.predicting.delete(window)), event.gang, -1)
     if event.fared is not None:
-        state = timed(state, event.gang, event.fared.seconds)
+        state = did_well(timed(state, event.gang, event.fared.seconds), event.gang)
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
         return state, []
@@ -191,7 +194,7 @@ def _yield(state: State, event: Yielding) -> Step:
 
 def _overrun(state: State) -> Step:
     """The job ends early if it should."""
-    if state.closing is not None or (failure := _why(state)) is None:
+    if state.closing is not None or (failure := early(state)) is None:
         return state, []
     return _end(state, Ended(None, failure))
 
@@ -202,28 +205,6 @@ def _overspent(state: State) -> Step:
     if state.spent_gpu_s < soft_gpu_s or (state.cut is not None and state.cut.failure.code == SOFT):
         return state, []
     return closed(state, overspent(state.spent_gpu_s, soft_gpu_s))
-
-
-def _why(state: State) -> Failure | None:
-    """Why the job should end early, if it should."""
-    limits = state.limits
-    if state.ruin is not None:
-        return state.ruin
-    if state.spent_gpu_s >= limits.budget_gpu_s:
-        return Failure(
-            "E940_BUDGET",
-            f"the job's gangs took {state.spent_gpu_s:,.0f} of {limits.budget_gpu_s:,.0f} GPU-seconds",
-            "raise cluster.budget_gpu_s or budget_money and give the same command again; what is done stays",
-            "USER",
-        )
-    if 0 < limits.breaker_films <= state.failed and state.failed >= limits.breaker_share * state.ended:
-        return Failure(
-            "E941_BREAKER",
-            f"{state.failed} of {state.ended} films failed, so the others were not begun",
-            "mend what failed and give the same command again, or raise cluster.breaker_films",
-            "USER",
-        )
-    return None
 
 
 _HANDLERS: dict[type, Callable[..., Step]] = {
@@ -266,13 +247,13 @@ def _assign_windows(state: State) -> Step:
 
 
 def _assign_tasks(state: State) -> Step:
-    actions: list[Action] = []
+    state, actions = _assign_suspects(state) if state.suspects else (state, [])
     for role in sorted(state.ready):
         while (line := state.ready.get(role)) and (idle := state.idle.get(role)):
-            if role == "conduct" and not _has_room(state):
+            if role == CONDUCTOR and not _has_room(state):
                 break
-            keys = [key for _, key in line[:AHEAD]]
-            found = pair(state, keys, idle)
+            keys = [key for _, key in line[: AHEAD + len(state.suspects)] if key not in state.suspects]
+            found = pair(state, keys[:AHEAD], idle) if keys else None
             if found is None:
                 break
             at, worker = found
@@ -281,18 +262,32 @@ def _assign_tasks(state: State) -> Step:
     return state, actions
 
 
+def _assign_suspects(state: State) -> Step:
+    """Before all others, as their conductors may be taken from those."""
+    actions: list[Action] = []
+    for key in in_line(state):
+        if _has_room(state):
+            state, conductor, more = place(state, key)
+            actions += more
+            if conductor is not None:
+                state, begin = _begin(state, key, conductor, alone=True)
+                actions.append(begin)
+    return state, actions
+
+
 def _has_room(state: State) -> bool:
     return len(state.canvases) + state.undecoded < state.limits.max_canvases
 
 
-def _begin(state: State, key: str, worker: str) -> tuple[State, Action]:
+def _begin(state: State, key: str, worker: str, alone: bool = False) -> tuple[State, Action]:
     task = eased(state.tasks[key], state.strikes.get(key, Map()).get("GPU_OOM", 0))
     state = begun(state, key, worker)
     if not isinstance(task, ShotTask):
         return state, Run(worker, task)
     state, opening = with_begun(state, key), state.openings + 1
-    canvas = Canvas(task, worker, opening, state.ranks[key])
+    canvas = Canvas(task, worker, opening, state.ranks[key], alone=alone)
     state = opened(state, task.model)
+    state = loaded(state, worker, state.workers[worker].capacity - 1) if alone else state
     return (
         replace(state, openings=opening, canvases=state.canvases.set(key, canvas)),
         Open(worker, task, opening),

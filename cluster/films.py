@@ -30,15 +30,17 @@ def begun(state: State, key: str, worker: str) -> State:
 def put_back(state: State, key: str, save: bool = False) -> Step:
     """A task is no longer under way. Windows of its canvas that are under way will come back to nobody."""
     actions: list[Action] = []
+    hands = 1
     if key in state.canvases:
         canvas = state.canvases[key]
+        hands = state.workers[canvas.conductor].capacity if canvas.alone else 1
         actions.append(Drop(canvas.conductor, key, canvas.opening, save))
         models = kept(state.models, canvas.task.model, state.models[canvas.task.model] - 1)
         canvases, windows = state.canvases.delete(key), _less(state, canvas)
         state = replace(state, canvases=canvases, windows=windows, models=models)
     if key in state.running:
         worker = state.running[key]
-        state = loaded(replace(state, running=state.running.delete(key)), worker, -1)
+        state = loaded(replace(state, running=state.running.delete(key)), worker, -hands)
     return queued(state, key), actions
 
 
@@ -233,6 +235,7 @@ def _forgotten(state: State, key: str) -> Step:
         waiting=without(state.waiting, key),
         alarms=taken(state.alarms, (state.waiting.get(key, 0.0), key)),
         losses=without(state.losses, key),
+        suspects=state.suspects - {key},
         results=without(state.results, key) if failed else state.results,
     )
     return put_back(state, key) if key in state.canvases else (state, [])

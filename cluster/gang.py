@@ -4,7 +4,7 @@ Its processes share a placement group that outlives them, so a replaced gang tak
 forming has a prefix of its own in the rendezvous: a rank of the gang before it cannot join by being late.
 """
 
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
 from cluster.actors import RankHandle, Ref
 from cluster.crew import Setup
@@ -44,6 +44,11 @@ class Gang:
         """What tells how each rank fared, and the prediction, which all ranks hold alike."""
         answers = [rank.predict(request, window) for rank in self.ranks]
         return [fared for fared, _ in answers], answers[0][1]
+
+    def node(self) -> str:
+        """The id of the node that its place is on, "" if it has none."""
+        bundles = placement_group_table(self.place).get("bundles_to_node_id", {})
+        return next(iter(bundles.values()), "")
 
     def kill(self) -> None:
         """End all ranks: half a gang is none."""

@@ -1,39 +1,46 @@
 """Hosts that are left alone for a while, since tasks fail there that may do well elsewhere.
 
-A host is blocked after errors of several tasks that may be its fault, never more than a share of the farm,
-and forgiven after some hours, or as soon as a task that it still had ends well. A task that turns out to be
-poison, or that fails for good after errors on several hosts, takes its errors back.
+A host is blocked after errors that may be its fault and that no single task explains, never more than a
+share of the farm. It is forgiven after some hours, and a worker's errors once that worker does well: a
+finisher that does tells nothing of a GPU, nor does one GPU of another. A task that turns out to be poison, or
+that fails for good after errors on several hosts, takes its errors back.
 
 Decides: which hosts get no new work. Does not decide: which errors may be a host's fault (classes).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from immutables import Map
-
 from cluster.staff import bench, unbench
-from cluster.state import State, without
+from cluster.state import Blame, State, kept, without
 
-ERRORS = 3  # that block a host
-TASKS = 2  # of which they must be at least
+ERRORS = 3  # that block a host, if not all can be one task's fault
 SHARE = 0.2  # of all hosts that may be blocked at once
 FORGIVEN_S = 5 * 3600.0
 
 
-def struck(state: State, worker: str, key: str) -> State:
-    """An error, or an end, that may be the fault of the worker's host."""
-    host = state.workers[worker].host if worker in state.workers else ""
-    if not host:
+def struck(state: State, worker: str, keys: Iterable[str]) -> State:
+    """One error, or end, that may be the fault of the worker's host, or of any one of these tasks."""
+    host, tasks = state.workers[worker].host if worker in state.workers else "", frozenset(keys)
+    if not host or not tasks:
         return state
-    of_host = state.blamed.get(host, Map())
-    of_host = of_host.set(key, of_host.get(key, 0) + 1)
-    state = replace(state, blamed=state.blamed.set(host, of_host))
-    guilty = sum(of_host.values()) >= ERRORS and len(of_host) >= TASKS
-    if guilty and host not in state.blocked and _may_block(state, host):
+    before = (blame for blame in state.blamed.get(host, ()) if state.now_s - blame.at_s < FORGIVEN_S)
+    blames = (*before, Blame(worker, tasks, state.now_s))
+    state = replace(state, blamed=state.blamed.set(host, blames))
+    if _guilty(blames) and host not in state.blocked and _may_block(state, host):
         until = state.now_s + FORGIVEN_S
         return bench(replace(state, blocked=state.blocked.set(host, until)), host)
     return state
+
+
+def _guilty(blames: Sequence[Blame]) -> bool:
+    """Enough errors, and no task that may be the cause of all."""
+    return len(blames) >= ERRORS and not frozenset.intersection(*(blame.tasks for blame in blames))
+
+
+def failed_at(state: State, host: str) -> frozenset[str]:
+    """Tasks that are better tried on another host."""
+    return frozenset[str]().union(*(blame.tasks for blame in state.blamed.get(host, ())))
 
 
 def _may_block(state: State, host: str) -> bool:
@@ -45,38 +52,39 @@ def _may_block(state: State, host: str) -> bool:
 
 
 def did_well(state: State, worker: str) -> State:
-    """A task has ended well: its host is trusted again."""
+    """A worker has done what it was given: it is trusted again, and so is its host if no more is left."""
     host = state.workers[worker].host if worker in state.workers else ""
-    return _forgiven(state, host) if host in state.blamed else state
+    return _less(state, host, lambda blame: blame.worker == worker) if host in state.blamed else state
 
 
 def refunded(state: State, key: str) -> State:
     """No host is to blame for this task's errors."""
-    for host, of_host in list(state.blamed.items()):
-        if key in of_host:
-            left = of_host.delete(key)
-            state = replace(state, blamed=state.blamed.set(host, left))
-            if sum(left.values()) < ERRORS or len(left) < TASKS:
-                state = _forgiven(state, host, left)
+    for host in list(state.blamed):
+        state = _less(state, host, lambda blame: key in blame.tasks)
     return state
+
+
+def _less(state: State, host: str, taken_back: Callable[[Blame], bool]) -> State:
+    """Errors of a host that are taken back; what is left may be too little to leave it alone."""
+    left = tuple(blame for blame in state.blamed[host] if not taken_back(blame))
+    state = replace(state, blamed=kept(state.blamed, host, left))
+    return state if _guilty(left) else _unblocked(state, host)
 
 
 def acquitted(state: State, key: str) -> State:
     """A task has failed for good: where it did so on several hosts, none of them is to blame for it."""
-    several = sum(key in of_host for of_host in state.blamed.values()) > 1
+    several = sum(any(key in blame.tasks for blame in blames) for blames in state.blamed.values()) > 1
     return refunded(state, key) if several else state
 
 
 def forgiven(state: State) -> State:
     """Hosts that were blocked for long enough may try again."""
     for host in sorted(host for host, until in state.blocked.items() if until <= state.now_s):
-        state = _forgiven(state, host)
+        state = _unblocked(replace(state, blamed=without(state.blamed, host)), host)
     return state
 
 
-def _forgiven(state: State, host: str, left: Map[str, int] | None = None) -> State:
-    blamed = state.blamed.set(host, left) if left else without(state.blamed, host)
-    state = replace(state, blamed=blamed)
+def _unblocked(state: State, host: str) -> State:
     if host not in state.blocked:
         return state
     return unbench(replace(state, blocked=state.blocked.delete(host)), host)
@@ -92,7 +100,7 @@ def pair(state: State, keys: Sequence[str], idle: Sequence[tuple[int, str]]) -> 
         return 0, idle[0][1]
     for at, key in enumerate(keys):
         for _, worker in idle:
-            if key not in state.blamed.get(state.workers[worker].host, ()):
+            if key not in failed_at(state, state.workers[worker].host):
                 return at, worker
     role = state.workers[idle[0][1]].role
     for at, key in enumerate(keys):
@@ -108,6 +116,6 @@ def _elsewhere(state: State, key: str, role: str) -> bool:
         and name not in state.yielding
         and worker.host not in state.blocked
         and worker.host not in state.draining
-        and key not in state.blamed.get(worker.host, ())
+        and key not in failed_at(state, worker.host)
         for name, worker in state.workers.items()
     )

@@ -43,6 +43,7 @@ from cluster.events import (
     Yielding,
 )
 from cluster.gang import Gang
+from cluster.hiring import Hires
 from cluster.nodes import draining_nodes, lives, living_nodes, node_address
 from cluster.outcomes import Failure
 from cluster.pool import Pool
@@ -52,14 +53,9 @@ from cluster.yielding import GIVEN, Part
 from engine.faults import gpu_failed
 from engine.memory import ran_out
 
-HIRES = 5  # in a row that a worker may die before its first call
 LOOK_S = 2.0  # between two looks for nodes that are about to go
 WAIT_S = 1.0  # so that signals are seen
 PEERS_S = 1.0  # in which a rank's own error is here, if another's of the collective came first
-
-
-class CrewError(Exception):
-    """Workers cannot be had, whatever is done."""
 
 
 class RayCrew:
@@ -72,7 +68,7 @@ class RayCrew:
         self.pending: dict[Ref, Call] = {}
         self.causes: dict[Call, BaseException] = {}  # a rank's own error, while its peers are still at it
         self.canvases = Canvases()
-        self.hires: dict[str, int] = {}
+        self.hires = Hires()
         self.nodes: dict[str, str] = {}  # worker -> the node it came to work on
         self.events: deque[Event] = deque()
         self.draining: set[str] = set()  # nodes of which dispatch knows
@@ -118,6 +114,8 @@ class RayCrew:
         """What has happened, once something has or a second has passed."""
         self._give_up()
         self._notice()
+        for worker in self.hires.due():
+            self._found(worker) if worker in self.gangs else self._hire(worker)
         if not self.events and not self.pending:  # every task waits to be tried again
             time.sleep(WAIT_S)
         elif not self.events:
@@ -177,9 +175,7 @@ class RayCrew:
     def _hire(self, worker: str) -> None:
         """Start a worker, in its predecessor's place if it had one."""
         self._drop_calls(lambda call: call.worker == worker)  # made of the predecessor after its death
-        self.hires[worker] = self.hires.get(worker, 0) + 1
-        if self.hires[worker] > HIRES:
-            raise CrewError(f"{worker} died {HIRES} times before its first call; see its log in Ray's folder")
+        self.hires.begun(worker)
         if worker in self.gangs:
             refs, role, capacity = self.gangs[worker].form(), GANG, 1
         else:
@@ -193,6 +189,17 @@ class RayCrew:
             return Hired(worker, role, capacity, node or "")
 
         self._await(refs, Call(worker, "", came))
+
+    def _hire_again(self, worker: str, why: BaseException | None) -> None:
+        """Start a worker anew that died before its first call, or leave it alone for a while."""
+        gang = self.gangs.get(worker)
+        told = self.hires.parks(worker, [*self.gangs, *self.stages], gang.node() if gang else "", why)
+        if told is None:
+            self._hire(worker)
+            return
+        if gang is not None:
+            gang.disband()
+        self.events.append(Lost(worker, told))
 
     def _turn(self, worker: str, shot: ShotTask, opening: int, refs: list[Ref]) -> None:
         """Wait for a conductor's answer; its requests stay where they are."""
@@ -234,7 +241,7 @@ class RayCrew:
             if call.window is not None:  # the gang lives: let dispatch know that it is free
                 self.events.append(Predicted(call.worker, call.window))
         except GONE as error:
-            self._lose(call.worker, of_memory(error))
+            self._lose(call.worker, of_memory(error), error)
         except errors.RayTaskError as error:
             self._blame(call, error.cause)
         else:
@@ -250,7 +257,7 @@ class RayCrew:
         """A task that raised. In a gang of several an error of the collective may be another rank's death."""
         several = call.worker in self.gangs and self.setup.axes.ranks > 1
         if call.key == "" or (several and is_collective(cause)):
-            self._lose(call.worker, self._told(call))
+            self._lose(call.worker, self._told(call), cause)
         elif gpu_failed(cause) or (several and ran_out(cause)):
             # Whatever a process computes on a GPU that failed is lost. Of a gang in which a rank ran out of
             # memory, which not all do alike, the others wait in a collective.
@@ -274,7 +281,7 @@ class RayCrew:
         told = (own_failure(ref) for ref in ready)
         return next((failure for failure in told if failure is not None), None)
 
-    def _lose(self, worker: str, failure: Failure | None = None) -> None:
+    def _lose(self, worker: str, failure: Failure | None = None, why: BaseException | None = None) -> None:
         """Report a worker lost, once, and see to it that nothing of it lives on."""
         self._drop_calls(lambda call: call.worker == worker)
         if worker in self.gangs:
@@ -282,7 +289,7 @@ class RayCrew:
         else:
             self.stages[worker].kill()
         if worker in self.hires:  # it never came to work, so dispatch does not know it
-            self._hire(worker)
+            self._hire_again(worker, why)
         else:
             self.events.append(Lost(worker, failure or self._gone(worker)))
 

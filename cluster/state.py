@@ -71,7 +71,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Canvas:
-    """An open shot: who conducts it, and the parts of its step that are still to be predicted."""
+    """An open shot: who conducts it, alone or not, and the parts of its step that are to be predicted."""
 
     task: ShotTask
     conductor: str
@@ -79,11 +79,21 @@ class Canvas:
     rank: Rank = (0, 0, 0)
     step: int = -1  # until the conductor has answered
     missing: frozenset[int] = frozenset()
+    alone: bool = False  # it has all hands of its conductor
 
     @property
     def windows(self) -> tuple[Window, ...]:
         """The missing parts, under way or not."""
         return tuple(Window(self.task.key, self.opening, self.step, part) for part in sorted(self.missing))
+
+
+@dataclass(frozen=True)
+class Blame:
+    """One error that may be a host's fault: of which worker there, at tasks of which any may be guilty."""
+
+    worker: str
+    tasks: frozenset[str]
+    at_s: float = 0.0  # when, by the clock of Ticked
 
 
 @dataclass(frozen=True)
@@ -143,10 +153,11 @@ class State:
     idle: Map[str, tuple[tuple[int, str], ...]] = Map()  # role -> load and name of who can take a call
     busy: Map[str, int] = Map()  # role -> calls under way
     strikes: Map[str, Map[str, int]] = Map()  # task -> its errors by class
-    losses: Map[str, Map[Piece, int]] = Map()  # task -> lost workers by piece of it
+    losses: Map[str, Map[tuple[Piece, str], int]] = Map()  # task -> lost workers by piece of it and class
+    suspects: frozenset[str] = frozenset()  # shots that a conductor is to have alone (suspects)
     waiting: Map[str, float] = Map()  # task -> when it may be tried again
     alarms: tuple[tuple[float, str], ...] = ()  # the same, soonest first
-    blamed: Map[str, Map[str, int]] = Map()  # host -> errors by task that may be its fault
+    blamed: Map[str, tuple[Blame, ...]] = Map()  # host -> errors that may be its fault
     blocked: Map[str, float] = Map()  # host -> when it is forgiven
     draining: frozenset[str] = frozenset()  # hosts that are about to go
     yielding: frozenset[str] = frozenset()  # gangs that are about to be given up

@@ -15,6 +15,7 @@ from cluster.hosts import acquitted, refunded, struck
 from cluster.outcomes import Failure, Scene
 from cluster.staff import dismissed, loaded
 from cluster.state import Piece, State, Step, put
+from cluster.suspects import counted, limit
 
 
 def raised(state: State, event: Raised) -> Step:
@@ -32,17 +33,22 @@ def raised(state: State, event: Raised) -> Step:
         return put_back(state, key)
     state = _counted(state, key, failure.error_class)
     if CLASSES[failure.error_class].blames_host:
-        state = struck(state, event.worker, key)
+        state = struck(state, event.worker, [key])
     if gives_up(state.strikes[key], failure.error_class, state.limits.max_tries):
         step = state.canvases[key].step if key in state.canvases else -1
         piece = (key, step, window.part if window is not None else -1)
         failure = _at(failure, piece, event.worker, _host(state, event.worker))
         state, actions = put_back(state, key)
-        if CLASSES[failure.error_class].ends_job:
-            return replace(state, ruin=failure), actions
-        state, more = with_result(acquitted(state, key), key, failure)
+        state, more = _given_up(state, key, failure)
         return state, [*actions, *more]
     return put_back(_waiting(state, key, failure.error_class), key)
+
+
+def _given_up(state: State, key: str, failure: Failure) -> Step:
+    """A task, or with it the job, is not tried again."""
+    if CLASSES[failure.error_class].ends_job:
+        return replace(state, ruin=failure), []
+    return with_result(acquitted(state, key), key, failure)
 
 
 def _counted(state: State, key: str, name: str) -> State:
@@ -78,15 +84,14 @@ def lost(state: State, event: Lost) -> Step:
         return state, []
     pieces, actions, host = _pieces(state, event.worker), list[Action](), _host(state, event.worker)
     if event.failure is not None and CLASSES[event.failure.error_class].blames_host:
-        for key in sorted({key for key, _, _ in pieces if state.wants(key)}):
-            state = struck(state, event.worker, key)
+        state = struck(state, event.worker, {key for key, _, _ in pieces if state.wants(key)})
     for key in [key for key, worker in state.running.items() if worker == event.worker]:
         state, _ = put_back(state, key)  # what it held is gone with it
     for window in sorted(window for window, gang in state.predicting.items() if gang == event.worker):
         state = _again(replace(state, predicting=state.predicting.delete(window)), window)
     state = dismissed(state, event.worker)
     for piece in pieces:
-        state, more = _blame(state, piece, event, host)
+        state, more = _blame(state, piece, event, host, alone=len(pieces) == 1)
         actions += more
     return state, [Replace(event.worker), *actions]
 
@@ -118,24 +123,25 @@ def _at(failure: Failure, piece: Piece, worker: str, host: str) -> Failure:
     return replace(failure, scene=Scene(piece[1], piece[2], worker, host))
 
 
-def _blame(state: State, piece: Piece, event: Lost, host: str) -> Step:
-    """Count a lost worker against what it was at: by its class where it is known what it died of."""
+def _blame(state: State, piece: Piece, event: Lost, host: str, alone: bool) -> Step:
+    """Count a lost worker against what it was at, which may be one thing of many.
+
+    Errors that are charged count for the whole task, where nothing else can have caused them. Others may
+    strike a long task as often as they do, but not one piece of it: only what comes back is the task's.
+    """
     key, cause = piece[0], event.failure and _at(event.failure, piece, event.worker, host)
     if not state.wants(key):
         return state, []
-    if cause is not None and cause.error_class != "TIMEOUT":
-        state = _counted(state, key, cause.error_class)
-        if gives_up(state.strikes[key], cause.error_class, state.limits.max_tries):
-            return with_result(acquitted(state, key), key, cause)
-        return state, []
-    of_task = state.losses.get(key, Map())
-    losses = of_task.get(piece, 0) + 1
-    state = replace(state, losses=state.losses.set(key, of_task.set(piece, losses)))
-    # Who hangs, or dies of nobody knows what, may be at many things at once: only one that comes back counts.
-    if losses < (state.limits.max_losses if cause is None else CLASSES["TIMEOUT"].limit):
+    name = cause.error_class if cause is not None else ""
+    if cause is not None and alone and CLASSES[name].charged and name != "TIMEOUT":
+        state = _counted(state, key, name)
+        if gives_up(state.strikes[key], name, state.limits.max_tries):
+            return _given_up(state, key, cause)
+    state, losses = counted(state, piece, name, alone)
+    if losses < limit(state.limits, name):
         return state, []
     if cause is not None:
-        return with_result(acquitted(state, key), key, cause)
+        return _given_up(state, key, cause)
     message = f"{losses} workers died at the same piece of this {state.tasks[key].kind}"
     hint = "look at the workers' logs for the cause, then run again"
     failure = _at(Failure("E910_POISON", message, hint, "POISON"), piece, event.worker, host)

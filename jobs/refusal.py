@@ -17,7 +17,7 @@ CODES = (
     ("cluster.connect", "Unreachable", UNREACHABLE),
     ("cluster.topology", "TooSmall", FAILED),
     ("cluster.choose", "NoFit", FAILED),
-    ("cluster.remote", "CrewError", FAILED),
+    ("cluster.hiring", "CrewError", FAILED),
 )
 
 

@@ -21,6 +21,7 @@ from rich.progress import Progress as RichProgress
 
 from cluster.dispatch import GANG, State
 from cluster.events import Event, FilmDone, Lost, Raised
+from cluster.hiring import PARKED
 from cluster.outcomes import Failure, Outcome
 from cluster.progress import Progress, advance, clock, eta_s, line
 from cluster.shares import GIVEN_UP
@@ -174,6 +175,8 @@ def trouble(event: Event, state: State, before: Progress) -> str | None:
     match event:
         case Lost(worker, failure) if worker in before.workers and failure and failure.code == GIVEN_UP:
             return f"gave up {worker} ({before.workers[worker]}): {failure.message}"
+        case Lost(worker, failure) if failure and failure.code == PARKED:
+            return one_line(f"{failure.code} {failure.message}; the others go on without it", MESSAGE_CHARS)
         case Lost(worker, failure) if worker in before.workers:
             why = f": {failure.code} {failure.message}" if failure else ""
             lost = f"lost {worker} ({before.workers[worker]}); another takes its place and its work{why}"

@@ -17,7 +17,9 @@ from cluster.dispatch import ROLES, Limits, State, decide
 from cluster.events import (
     Admitted,
     Advance,
+    Budgeted,
     Done,
+    Draining,
     Draw,
     Drop,
     Ended,
@@ -30,11 +32,14 @@ from cluster.events import (
     Predict,
     Predicted,
     Raised,
+    Ranked,
     Replace,
+    Reprieved,
     Resumed,
     Run,
     Ticked,
     Turned,
+    Yielding,
 )
 from cluster.identity import Model, Picture, Sampling
 from cluster.outcomes import Failure, Outcome
@@ -46,7 +51,7 @@ from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout
 
 N_STEPS = 2
-FRAMES = {1: 17, 2: 25, 3: 33}  # by the number of windows
+FRAMES = {1: 17, 2: 25, 3: 33, 13: 161}  # by the number of windows
 
 
 @cache
@@ -76,6 +81,8 @@ def workers(gangs=1, conductors=1, canvases=8, encoders=1, decoders=1, finishers
 
 
 RAN_OUT = Failure("E922_HOST_OOM", "memory ran out", "give a node fewer workers", "HOST_OOM")
+DEATHS = (None, *(Failure(f"E9_{name}", "lost", "", name) for name in sorted(CLASSES)))
+GIVEN = Failure("E913_PREEMPTED", "given up", "", "PREEMPTED")
 
 
 class Night:
@@ -94,11 +101,13 @@ class Night:
         self.canvases, self.steps = {}, {}  # shot -> its Open; opening -> step it stands before
         self.predicted, self.advanced = {}, set()  # (opening, step) -> parts
         self.known, self.ended = set(), {}  # keys with an outcome that dispatch was told of; row -> FilmDone
-        self.strikes, self.died = {}, Counter()  # task -> Counter of classes; piece -> lost workers
+        self.strikes, self.died = {}, Counter()  # task -> Counter of classes; piece, class -> lost workers
+        self.alone = set()  # piece, class: at which a worker was lost that was at nothing else
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
         self.spent_gpu_s = 0.0  # by gangs that answered
         self.window_s = 10.0  # that a window takes, where there is a deadline
         self.held, self.cut = set(), set()  # reasons; rows that were ended
+        self.told = []  # every event
         self.refused = {}  # tasks that are known to be impossible when their film is admitted
 
     def pick(self, n):
@@ -118,10 +127,12 @@ class Night:
             options += [self.hire] * bool(self.hires) + [self.admit] * (bool(self.films) and self.room)
             late = self.state.waiting or self.state.blocked or self.clock < self.state.paused_until_s
             options += [self.pass_time] * bool(late) + [self.resume] * bool(self.held)
+            options += [partial(self.leave, worker) for worker in self.leaving()]
             if not options or stop():
                 return self
             if self.living and self.trouble():
-                self.lose(sorted(self.living)[self.pick(len(self.living))], (None, RAN_OUT)[self.pick(2)])
+                worker = sorted(self.living)[self.pick(len(self.living))]
+                self.lose(worker, DEATHS[self.pick(len(DEATHS))] if self.pick(2) else None)
             elif self.trouble(unlikely=20):
                 self.order()
             else:
@@ -133,15 +144,53 @@ class Night:
         self.tell(Ticked(self.clock))
 
     def order(self):
-        """A person holds the job, or ends a film."""
-        rows = sorted([*self.state.films, *self.state.later])
-        if rows and self.pick(2):
-            row = rows[self.pick(len(rows))]
-            self.cut.add(row)
-            self.tell(Ended(frozenset({row}), Failure("E930_CANCELLED", "by a person")))
-        else:
-            self.held.add("a person")
-            self.tell(Held("a person"))
+        """A person says something, or a host or a gang is about to go."""
+        coming = [made.row_id for made in self.films]
+        rows = sorted([*self.state.films, *self.state.later, *coming])
+        orders = [self.hold, self.drain, self.give_up, self.allow]
+        orders += [partial(order, row) for row in rows for order in (self.end, self.rank)]
+        orders += [partial(self.reprieve, row) for row in sorted(self.cut & set(coming))]
+        orders[self.pick(len(orders))]()
+
+    def end(self, row):
+        self.cut.add(row)
+        self.tell(Ended(frozenset({row}), Failure("E930_CANCELLED", "by a person")))
+
+    def reprieve(self, row):
+        self.cut.remove(row)
+        self.tell(Reprieved(frozenset({row})))
+
+    def rank(self, row):
+        self.tell(Ranked(frozenset({row}), self.pick(9) - 4))
+
+    def hold(self):
+        self.held.add("a person")
+        self.tell(Held("a person"))
+
+    def allow(self):
+        """Less money than there was, or more."""
+        self.tell(Budgeted(self.state.spent_gpu_s + self.pick(20), soft=bool(self.pick(2))))
+
+    def drain(self):
+        """A host is about to go; whoever comes in the place of one who worked there comes to another."""
+        hosts = sorted({hired.host for hired in self.living.values()} - self.state.draining)
+        if hosts:
+            self.tell(Draining(hosts[self.pick(len(hosts))]))
+
+    def give_up(self):
+        """A gang is to go once it is idle."""
+        gangs = sorted(name for name, hired in self.living.items() if hired.role == "denoise")
+        if gangs:
+            self.tell(Yielding(gangs[self.pick(len(gangs))]))
+
+    def leaving(self):
+        """Workers that may go at any moment now."""
+        idle = self.living.keys() - {worker_of(call) for call in self.calls}
+        going = {name for name, hired in self.living.items() if hired.host in self.state.draining}
+        return sorted(going | (self.state.yielding & idle))
+
+    def leave(self, worker):
+        self.lose(worker, GIVEN)
 
     def resume(self):
         reason = self.held.pop()
@@ -182,6 +231,9 @@ class Night:
     def hire(self):
         hired = self.hires[self.pick(len(self.hires))]
         self.hires.remove(hired)
+        if hired.host in self.state.draining:
+            hired = replace(hired, host=f"{hired.host}, then another")
+            self.staff[hired.worker] = hired
         self.living[hired.worker] = hired
         self.late = [call for call in self.late if worker_of(call) != hired.worker]  # its process has ended
         self.tell(hired)
@@ -190,12 +242,15 @@ class Night:
         """A worker dies, perhaps of what is known; what it was at is lost, or answered late."""
         mine = [call for call in self.calls if worker_of(call) == worker]
         held = [opened for opened in self.canvases.values() if opened.conductor == worker]
-        for piece in [*(piece_of(call) for call in mine), *(self.piece_of_canvas(opened) for opened in held)]:
-            if piece is not None and self.wants(piece[0]):
-                if failure is None:
-                    self.died[piece] += 1
-                else:
-                    self.count(piece[0], failure.error_class, waits=False)
+        pieces = [*map(piece_of, mine), *map(self.piece_of_canvas, held)]
+        pieces = [piece for piece in pieces if piece is not None]
+        name = failure.error_class if failure else ""
+        for piece in [piece for piece in pieces if self.wants(piece[0])]:
+            self.died[piece, name] += 1
+            if len(pieces) == 1:
+                self.alone.add((piece, name))
+                if failure and CLASSES[name].charged and name != "TIMEOUT":
+                    self.count(piece[0], name, waits=False)
         del self.living[worker]
         self.calls = [call for call in self.calls if call not in mine]
         self.late += [call for call in mine if self.pick(2)]
@@ -275,7 +330,9 @@ class Night:
         n[name] += 1
         shortest = min(CLASSES[name].wait_s * 2 ** (n[name] - 1), CLASSES[name].longest_s) / 2
         shortest *= self.limits.patience
-        self.not_before[key] = self.clock + shortest * waits
+        if not waits:
+            return
+        self.not_before[key] = self.clock + shortest
         if CLASSES[name].shared and not self.tired(key):
             self.paused = self.clock + shortest
         if CLASSES[name].ends_job and self.tired(key):
@@ -299,6 +356,7 @@ class Night:
     # What must hold.
 
     def tell(self, event):
+        self.told.append(event)
         match event:
             case Done(key, _, _) if self.wants(key):
                 self.known.add(key)
@@ -314,7 +372,8 @@ class Night:
         self.known &= needed
         self.strikes = {key: n for key, n in self.strikes.items() if key in needed}
         self.not_before = {key: t for key, t in self.not_before.items() if self.wants(key)}
-        self.died = Counter({piece: n for piece, n in self.died.items() if piece[0] in needed})
+        self.died = Counter({at: n for at, n in self.died.items() if at[0][0] in needed})
+        self.alone &= self.died.keys()
         self.check_books()
         for made in [action.film for action in actions if isinstance(action, Draw)]:
             self.take(made)
@@ -350,9 +409,11 @@ class Night:
                 assert (opening, step) not in self.advanced, "advanced twice"
                 self.advanced.add((opening, step))
                 self.calls.append(action)
-            case Drop(conductor, shot, opening):
+            case Drop(conductor, shot, opening, save):
                 assert conductor in self.living
                 assert self.canvases.pop(shot).opening == opening
+                if save:
+                    self.checkpoints[shot] = self.steps.get(opening, self.checkpoints.get(shot, 0))
             case Draw(made):
                 assert made.row_id not in self.state.films and made.row_id not in self.ended
             case Replace(worker):
@@ -379,6 +440,8 @@ class Night:
         canvases = [opened for opened in self.canvases.values() if opened.conductor == worker]
         calls = [call for call in self.calls if worker_of(call) == worker and role != "conduct"]
         assert len(canvases) + len(calls) < self.living[worker].capacity, f"{worker} has its hands full"
+        assert self.living[worker].host not in self.state.draining, "it is about to go"
+        assert worker not in self.state.yielding, "it is about to be given up"
 
     def check_may_begin(self, task):
         """Somebody wants it, it can be done, it was not done, and nobody is at it."""
@@ -407,8 +470,19 @@ class Night:
             keys.add(key)
             waiting += made.tasks[key].needs
         tired = {key for key in keys if self.tired(key)}
-        deadly = {key for (key, _, _), n in self.died.items() if n >= self.limits.max_losses}
+        if result.code == "E940_BUDGET":
+            assert self.state.spent_gpu_s >= self.state.limits.budget_gpu_s
+            return
+        if self.state.ruin is not None:
+            assert CLASSES[self.state.ruin.error_class].ends_job
+            return
+        deadly = {piece[0] for (piece, name), n in self.died.items() if self.deadly(piece, name, n)}
         assert keys & (tired | deadly | self.refused.keys()), f"{task.kind} failed without a cause: {result}"
+
+    def deadly(self, piece, name, n):
+        """Whether so many lost workers fail a task: the last of them was at nothing else."""
+        most = CLASSES[name].limit if name else self.limits.max_losses
+        return n >= most and (piece, name) in self.alone
 
     def undecoded(self):
         segments = [s for film in self.state.films.values() for s in film.made.master.segments]
@@ -431,7 +505,7 @@ class Night:
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
         kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "closing", "ruin")
         kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s", "loaded", "having", "loading")
-        kept += ("yielding",)
+        kept += ("yielding", "limits")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

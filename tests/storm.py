@@ -209,7 +209,7 @@ def _drive(arguments: Any, log: str, faults: Any, node: str, weather: Weather, t
         for crew in crews:
             names = ("predicted", "failed", "predicted_s", "failed_s")
             books = {name: getattr(crew, name) for name in names} | {"blocked": sorted(seen[-1].blocked)}
-            books["blamed"] = {host: dict(of_host) for host, of_host in seen[-1].blamed.items()}
+            books["blamed"] = {host: [*map(repr, blames)] for host, blames in seen[-1].blamed.items()}
             print("BOOKS", json.dumps(books))
     finally:
         sys.stdout.flush()

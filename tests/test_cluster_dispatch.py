@@ -1,23 +1,28 @@
 """Claims about dispatch: however workers answer, raise and die, every film ends and nothing is left."""
 
 import math
+import random
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.classes import CLASSES
 from cluster.dispatch import Limits
 from cluster.events import (
     Advance,
     Drop,
+    Event,
     FilmDone,
     Lost,
     Open,
     Predict,
     Predicted,
+    Raised,
     Replace,
     Run,
 )
@@ -97,6 +102,18 @@ def test_whatever_happens_every_film_ends_once_for_a_reason_and_nothing_is_left(
 ):
     night = Night(films, staff, limits, tape, troubles).run()
     night.check_end(made.row_id for made in films)
+
+
+def test_such_nights_have_every_event_and_errors_and_losses_of_every_class():
+    rng, told = random.Random(5), []
+    made = [a_film(k, SHOTS[k : k + 2], ("hi",), 20, {k - 2} - {-2, -1}) for k in range(4)]
+    for _ in range(60):
+        night = Night(made, workers(2, 2, 2), Limits(max_films=2, max_canvases=3), rng.randbytes(500), 25)
+        told += night.run().told
+    assert {type(event) for event in told} == set(get_args(Event))
+    assert {event.failure.error_class for event in told if isinstance(event, Raised)} == CLASSES.keys()
+    lost = {event.failure and event.failure.error_class for event in told if isinstance(event, Lost)}
+    assert lost == {None, *CLASSES}
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,12 +1,13 @@
 """Answers that Ray gives in one batch, in an order that cannot be had on purpose: played by hand here."""
 
+import time
 from collections import deque
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
-from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
 from cluster.crew import Setup
 from cluster.dispatch import Limits, State, decide
@@ -21,15 +22,18 @@ from cluster.events import (
     Replace,
     Yielding,
 )
+from cluster.hiring import HIRES, PARKED_S, CrewError, Hires
 from cluster.identity import Model, Picture, Sampling
 from cluster.outcomes import Failure, Outcome
 from cluster.pool import Pool
+from cluster.progress import Progress
 from cluster.shortage import Shortage
 from cluster.shots import ShotTask
 from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.parallel.axes import ALONE, Axes
 from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout
+from jobs.show import trouble
 
 
 def film_of_one_shot() -> FilmTasks:
@@ -81,6 +85,15 @@ def played(monkeypatch):
             pass
 
     class Gang:
+        def __init__(self, *made):
+            self.made = made
+
+        def node(self):
+            return "f00dfeedcafe"
+
+        def disband(self):
+            self.made = None
+
         def predict(self, request, window):
             return [play.ref(Fared(0.1, "cpu", ALONE))], play.ref()
 
@@ -93,11 +106,13 @@ def played(monkeypatch):
     crew = remote.RayCrew.__new__(remote.RayCrew)
     crew.setup, crew.events = Setup("/out", "/id"), deque()
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
-    crew.pending, crew.canvases, crew.hires, crew.causes = {}, Canvases(), {}, {}
+    crew.pending, crew.canvases, crew.hires, crew.causes = {}, Canvases(), Hires(), {}
     crew.draining, crew.next_look_s, crew.nodes = set(), float("inf"), {}
     crew.pool = Pool(replace(crew.setup, gangs=2), None, growing=False)
+    crew.part, crew.place = None, ("here", 0)
     monkeypatch.setattr(remote.ray, "get", play.get)
     monkeypatch.setattr(remote, "StageHandle", lambda role, setup: Stage())
+    monkeypatch.setattr(remote, "Gang", Gang)
     return crew, remote.errors, play
 
 
@@ -232,6 +247,65 @@ def crew_call(worker, key, **more):
     from cluster.calls import Call
 
     return Call(worker, key, lambda _: None, **more)
+
+
+def dies_at_its_start(crew, play, worker):
+    """Let a worker that is being started die as one does without its GPU, as often as it is started."""
+    for _ in range(HIRES):
+        (ref,) = [ref for ref, call in crew.pending.items() if call.worker == worker and call.key == ""]
+        error = RuntimeError("CUDA error: no device is available")
+        play.answers[ref] = ActorDiedError(RayTaskError("Rank.__init__", f"Traceback\n{error!r}", error))
+        crew._settle(ref)
+
+
+def test_a_gang_whose_gpu_is_gone_from_a_living_node_is_parked_and_told_and_tried_later_in_another_place(
+    played, monkeypatch
+):
+    crew, _, play = played
+    crew._hire("gang-0")
+    before = crew.gangs["gang-0"]
+    dies_at_its_start(crew, play, "gang-0")
+    (lost,) = crew.events
+    assert lost.worker == "gang-0" and lost.failure.code == "E914_PARKED"
+    for said in ("gang-0", "on node f00dfeed", "no device is available", f"{HIRES} times"):
+        assert said in lost.failure.message
+    assert not crew.pending and before.made is None, "its place is given back"
+    monkeypatch.setattr("cluster.remote.ray.wait", lambda refs, **_: ([], list(refs)))
+    now_s = time.monotonic()
+    crew.wait()
+    assert not crew.pending, "it is left alone"
+    monkeypatch.setattr("cluster.hiring.time.monotonic", lambda: now_s + PARKED_S + 1)
+    crew.wait()
+    assert crew.gangs["gang-0"] is not before and not crew.hires.parked
+    (ref,) = crew.pending
+    play.answers[ref] = "another node"
+    crew._settle(ref)
+    assert crew.events[-1] == Hired("gang-0", "denoise", 1, "another node") and not crew.hires
+
+
+def test_a_parked_gang_is_told_to_people_and_is_nothing_to_dispatch(played):
+    crew, _, play = played
+    crew._hire("gang-0")
+    dies_at_its_start(crew, play, "gang-0")
+    (lost,) = crew.events
+    state = State(Limits())
+    assert decide(state, lost) == (state, [])
+    told = trouble(lost, state, Progress())
+    assert told is not None and told.startswith("E914_PARKED gang-0 died") and "others go on" in told
+
+
+def test_a_job_ends_only_where_nobody_of_a_role_is_left(played):
+    crew, _, play = played
+    for gang in ("gang-0", "gang-1"):
+        crew._hire(gang)
+    dies_at_its_start(crew, play, "gang-0")
+    with pytest.raises(
+        CrewError, match=r"gang-1 died 5 times before its first call on node f00dfeed: .*CUDA"
+    ):
+        dies_at_its_start(crew, play, "gang-1")
+    crew._hire("conduct-0")
+    with pytest.raises(CrewError, match="conduct-0 died 5 times before its first call: RuntimeError"):
+        dies_at_its_start(crew, play, "conduct-0")
 
 
 def test_a_node_that_is_about_to_go_is_told_once_and_not_asked_for_at_every_turn(played, monkeypatch):

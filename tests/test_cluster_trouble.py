@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -32,6 +33,7 @@ from cluster.events import Fared as Timed
 from cluster.hosts import FORGIVEN_S
 from cluster.loop import render
 from cluster.outcomes import Failure, Outcome
+from cluster.state import Blame
 from engine.parallel.axes import ALONE
 from manifests.store import open_store
 from tests.night import (
@@ -98,6 +100,44 @@ def test_charged_errors_of_different_classes_add_up_and_uncharged_ones_do_not():
     assert "1" not in night.ended
     struck(night, "HOST_OOM", key=key)
     assert night.run().ended.keys() == {"1"} and failures(night)
+
+
+CHARGED = {"USER", "DATA", "GPU_OOM", "HOST_OOM", "DISK_FULL", "TIMEOUT", "QUALITY", "POISON", "BUG"}
+WAITED = {"TRANSIENT", "SHARED", "STORE_FULL", "HOST_OOM", "DISK_FULL"}
+BLAMING = {"HOST_OOM", "DISK_FULL", "GPU_FAULT", "TIMEOUT", "BUG"}
+OF_ALL = {"SHARED", "STORE_FULL"}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_an_error_of_each_class_is_charged_waited_for_and_blamed_as_its_rule_says(name):
+    made = film("1", shot_task("s"))
+    few = night_of(made, max_tries=1)
+    struck(few, name)
+    assert ("1" in few.ended) == (name in CHARGED), "charged errors alone come out of a task's tries"
+    night = night_of(made, max_tries=99)
+    key = struck(night, name)
+    if TRIES.get(name) != 1:
+        assert (key in night.state.waiting) == (name in WAITED)
+    assert bool(night.state.blamed) == (name in BLAMING)
+    assert night.state.held == (name in OF_ALL)
+    assert name in TRIES.keys() | {"PREEMPTED", "STORE_FULL"}, "its limit has no test"
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_workers_lost_to_a_charged_error_count_for_the_whole_shot_and_others_for_each_piece_of_it(name):
+    shot, failure = shot_task("s", 13), Failure("E9", "lost", "", name)
+    night, pieces = night_of(film("1", shot), max_tries=99), set()
+
+    def fresh():
+        return first(night, lambda call: is_predicting(shot)(call) and call.window not in pieces)
+
+    while night.run(stop=fresh) and (call := fresh()):
+        pieces.add(call.window)
+        night.lose(call.gang, failure)
+    night.check_end(["1"])
+    counts = CHARGED - {"TIMEOUT"} | {each for each, tries in TRIES.items() if tries == 1}
+    assert {found.error_class for found in failures(night)} == ({name} if name in counts else set())
+    assert len(pieces) == (TRIES[name] if name in counts else 26)
 
 
 @given(st.sampled_from(sorted(CLASSES)), st.integers(1, 40), st.text(max_size=8))
@@ -214,11 +254,8 @@ def test_a_worker_lost_to_a_failed_gpu_counts_against_its_host_and_one_lost_with
         night.run(stop=lambda: first(night, is_predicting(shot)))
         gang = first(night, is_predicting(shot)).gang
         host = night.state.workers[gang].host
-        night.count(shot.key, failure.error_class, waits=False)
-        del night.living[gang]
-        night.calls = [call for call in night.calls if getattr(call, "gang", "") != gang]
-        night.tell(Lost(gang, failure))
-        assert dict(night.state.blamed.get(host, {})) == {shot.key: 1}
+        night.lose(gang, failure)
+        assert night.state.blamed[host] == (Blame(gang, frozenset({shot.key})),)
     night.run().check_end(["1"])
     assert not failures(night)
 
@@ -318,6 +355,66 @@ def test_a_task_that_ends_well_clears_its_host():
     assert "host-3" in night.state.blamed
     night.answer(first(night, lambda call: getattr(call, "worker", "") == "encode-3"))
     assert "host-3" not in night.state.blamed
+
+
+FAULT = Failure("E923_GPU_FAULT", "the GPU failed", "", "GPU_FAULT")
+
+
+def with_bad_gpu(hosts, gpus, n_films, stages):
+    """Films on hosts of so many GPUs, of which the first fails at whatever it is given; how often it did."""
+    made = [film(str(k), shot_task(f"s{k}", 3)) for k in range(n_films)]
+    gangs = [Hired(f"denoise-{k}", "denoise", 1, f"host-{k // gpus}") for k in range(hosts * gpus)]
+    others = [
+        Hired(f"{role}-{k}", role, 8 if role == "conduct" else 1, f"host-{k}" if stages else f"{role}-{k}'s")
+        for role in ("encode", "conduct", "decode", "finish")
+        for k in range(hosts)
+    ]
+    night, faults = night_of(*made, staff=[*others, *gangs], max_films=12, max_canvases=12), 0
+
+    def bad():
+        return first(night, lambda call: isinstance(call, Predict) and call.gang == "denoise-0")
+
+    while not night.state.blocked and night.state.films:
+        events = count()  # in which everybody else does well
+        night.run(stop=lambda events=events: next(events) >= 60, skip=lambda call: call is bad())
+        if bad() and not night.state.blocked:
+            night.lose("denoise-0", FAULT)
+            night.hire()
+            faults += 1
+    return night, faults
+
+
+@pytest.mark.parametrize(("gpus", "stages"), [(1, False), (1, True), (8, True)])
+def test_a_bad_gpu_is_left_alone_after_three_faults_whatever_else_works_on_its_host(gpus, stages):
+    night, faults = with_bad_gpu(10, gpus, 40, stages)
+    assert set(night.state.blocked) == {"host-0"} and faults == 3
+    night.run(stop=lambda: not night.state.films)
+    assert not any(failures(night, row) for row in night.ended)
+
+
+def test_errors_of_long_ago_block_no_host():
+    films = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(16)]
+    night = night_of(*films, staff=farm(8), max_films=16, max_tries=9)
+    for hours in (0, 1, 6):  # of which the first two are forgotten by then
+        night.clock = 3600.0 * hours
+        night.tell(Ticked(night.clock))
+        at_host(night, "host-3", "GPU_FAULT")
+        assert not night.state.blocked
+    assert [blame.at_s for blame in night.state.blamed["host-3"]] == [21600.0]
+
+
+def test_a_gang_that_predicts_a_window_is_trusted_again_and_another_on_its_host_clears_it_of_nothing():
+    shot = shot_task("s", 3)
+    gangs = [Hired(f"denoise-{k}", "denoise", 1, "one host") for k in range(2)]
+    night = night_of(film("1", shot), staff=[*(w for w in workers() if w.role != "denoise"), *gangs])
+    night.run(stop=lambda: len(night.state.predicting) == 2)
+    night.lose("denoise-0", FAULT)
+    night.hire()
+    night.answer(first(night, is_predicting(shot)))
+    assert [blame.worker for blame in night.state.blamed["one host"]] == ["denoise-0"]
+    night.run(stop=lambda: first(night, lambda call: getattr(call, "gang", "") == "denoise-0"))
+    night.answer(first(night, lambda call: getattr(call, "gang", "") == "denoise-0"))
+    assert not night.state.blamed
 
 
 # Orders, budgets and the breaker.

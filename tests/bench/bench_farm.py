@@ -3,9 +3,10 @@
     python tests/bench/bench_farm.py                about 25 minutes on one core; exits 1 where a claim fails
     python tests/bench/bench_farm.py --scale 100    100 GPUs and 1,000 shots, in seconds
 
-Simulated are the workers alone: what they are given, `cluster.dispatch` decides, as in a real job. A night is
-played twice, once calm and once with GPUs that are taken away at 5 % an hour and come back after minutes; in
-both, one GPU in fifty is half as fast as the others, and no step takes quite as long as another.
+Simulated are the workers alone: what they are given, `cluster.dispatch` decides, as in a real job. GPUs are
+on hosts of eight, all other workers on hosts that stay. A night is played twice, once calm and once with
+hosts that are taken away whole, without notice, at 5 % an hour, and come back after minutes; in both, one GPU
+in fifty is half as fast as the others, and no step takes quite as long as another.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from cluster.events import (
     Done,
     Drop,
     Event,
+    Fared,
     FilmDone,
     Hired,
     Lost,
@@ -45,18 +47,21 @@ from cluster.events import (
     Turned,
 )
 from cluster.identity import Model, Picture, Sampling
-from cluster.outcomes import Outcome
+from cluster.outcomes import Failure, Outcome
 from cluster.shots import ShotTask
 from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
+from engine.parallel.axes import ALONE
 from engine.phases import Stitch
 from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout
 
 GPUS, SHOTS, SHOTS_A_FILM = 10_000, 100_000, 5
+GPUS_A_HOST = 8
 N_STEPS = 4  # a step stands for several of a real shot, so that a night is played in minutes
 STEP_S, SPREAD = 30.0, 0.1  # a window's step, and the standard deviation of its time
 SLOW, SLOWNESS = 0.02, 2.0  # the share of GPUs that are slower, and how much
-SPOT_AN_HOUR, AWAY_S = 0.05, 180.0  # GPUs taken away, and until another has loaded its weights
+SPOT_AN_HOUR, AWAY_S = 0.05, 180.0  # hosts taken away, and until others have loaded their weights
+GONE = Failure("E912_NODE_LOST", "lost with its node", "", "NODE_LOST")
 TURN_S, ENCODE_S, DECODE_S, FINISH_S = 0.2, 0.5, 20.0, 5.0
 FRAMES = {1: 49, 3: 121, 13: 481}  # of shots, by how many windows they have
 SHARES = {1: 0.4, 3: 0.4, 13: 0.2}
@@ -79,6 +84,13 @@ def films(shots: int, rng: random.Random) -> Iterator[FilmTasks]:
         yield FilmTasks(f"lesson-{row}", MasterTask(segments), versions)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A host is gone, with all its GPUs."""
+
+    host: str
+
+
 @dataclass
 class Night:
     """The farm: what is under way and when it ends, and what dispatch thinks of it."""
@@ -97,33 +109,40 @@ class Night:
     def __post_init__(self) -> None:
         self.source = films(self.shots, random.Random(1))
         self.state = State(Limits(max_canvases=self.gpus, max_films=self.gpus // 2, breaker_films=0))
-        self.agenda: list[tuple[float, int, Event]] = []
+        self.agenda: list[tuple[float, int, Event | Taken]] = []
         self.numbers = itertools.count()
         self.speed = {f"gpu-{k}": SLOWNESS if k % round(1 / SLOW) == 0 else 1.0 for k in range(self.gpus)}
         self.begun: dict[str, float] = {}
         self.curve: list[tuple[float, int]] = []
-        self.staff = [Hired(name, "denoise", 1, name) for name in self.speed]
+        self.hosts = {name: f"host-{k // GPUS_A_HOST}" for k, name in enumerate(self.speed)}
+        self.staff = [Hired(name, "denoise", 1, host) for name, host in self.hosts.items()]
         for role, count, capacity in (
             ("encode", 4, 1), ("conduct", self.gpus // 50, 64), ("decode", self.gpus // 10, 1),
             ("finish", self.gpus // 10, 1),
         ):  # fmt: skip
             self.staff += [Hired(f"{role}-{k}", role, capacity, f"{role}-{k}") for k in range(count)]
 
-    def at(self, seconds: float, event: Event) -> None:
+    def at(self, seconds: float, event: Event | Taken) -> None:
         heapq.heappush(self.agenda, (self.now + seconds, next(self.numbers), event))
+
+    def take(self, host: str) -> None:
+        """Lose all GPUs of a host at once; it is back after a while, and then may be taken again."""
+        for name in [name for name in self.state.workers if self.hosts.get(name) == host]:
+            self.tell(Lost(name, GONE))
+        self.at(AWAY_S + self.rng.expovariate(SPOT_AN_HOUR / 3600), Taken(host))
 
     def play(self) -> "Night":
         for hired in self.staff:
             self.tell(hired)
-            if self.spot and hired.role == "denoise":
-                self.at(self.rng.expovariate(SPOT_AN_HOUR / 3600), Lost(hired.worker))
+        for host in sorted(set(self.hosts.values())) if self.spot else ():
+            self.at(self.rng.expovariate(SPOT_AN_HOUR / 3600), Taken(host))
         while True:
             for film in itertools.islice(self.source, max(self.state.room, 0)):
                 self.tell(Admitted(film))
             if not self.state.films:
                 return self
             self.now, _, event = heapq.heappop(self.agenda)
-            self.tell(event)
+            self.take(event.host) if isinstance(event, Taken) else self.tell(event)
             if len(self.curve) < self.now / 60:
                 self.curve.append((self.now, len(self.state.predicting)))
 
@@ -153,14 +172,13 @@ class Night:
             case Predict(gang, _, window):
                 self.begun[gang] = self.now
                 seconds = STEP_S * self.speed[gang] * max(0.5, self.rng.gauss(1.0, SPREAD))
-                self.at(seconds, Predicted(gang, window))
+                self.at(seconds, Predicted(gang, window, Fared(seconds, "gpu", ALONE)))
             case Advance(worker, task, _, step) if step + 1 == task.course.n_steps:
                 self.at(TURN_S, Done(task.key, worker, Outcome(task.key, task.kind, {})))
             case Advance(_, task, opening, step):
                 self.at(TURN_S, Turned(task.key, opening, step + 1))
             case Replace(worker):
-                self.at(AWAY_S, Hired(worker, "denoise", 1, worker))
-                self.at(AWAY_S + self.rng.expovariate(SPOT_AN_HOUR / 3600), Lost(worker))
+                self.at(AWAY_S, Hired(worker, "denoise", 1, self.hosts[worker]))
             case FilmDone(_):
                 self.films_done += 1
             case Drop(_):
@@ -200,7 +218,7 @@ def main() -> None:
     arguments = parser.parse_args()
     gpus, shots = GPUS // arguments.scale, SHOTS // arguments.scale
     nights = {}
-    for name, spot in (("calm", False), ("5 % of the GPUs taken away an hour", True)):
+    for name, spot in (("calm", False), ("5 % of the hosts taken away an hour", True)):
         night = nights[name] = Night(gpus, shots, spot).play()
         print(
             f"{name}: {night.films_done:,} films, {night.events:,} decisions, "
