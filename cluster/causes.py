@@ -3,7 +3,7 @@
 Decides: whose fault an error is. Does not decide: what becomes of the task (dispatch).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import ray
 from ray import exceptions as errors
@@ -16,11 +16,19 @@ from engine.memory import ran_out
 
 # The process or its node is gone. Any other error is of the task, and would come again on another worker.
 GONE = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
+PEERS_S = 1.0  # in which a rank's own error is here, if another's of the collective came first
 
 
 def is_collective(cause: BaseException) -> bool:
     """Whether an error may come from a peer: torch raises RuntimeError and its kin for those."""
     return isinstance(cause, RuntimeError) and not ran_out(cause) and not gpu_failed(cause)
+
+
+def of_peers(refs: Sequence[Ref]) -> Failure | None:
+    """What one of a gang's ranks says was wrong with itself, if its answer is there within PEERS_S."""
+    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=PEERS_S) if refs else ([], [])
+    told = (own_failure(ref) for ref in ready)
+    return next((failure for failure in told if failure is not None), None)
 
 
 def own_failure(ref: Ref) -> Failure | None:

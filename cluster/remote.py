@@ -18,7 +18,7 @@ from ray import exceptions as errors
 from cluster.actors import Ref, RendezvousActor, StageHandle
 from cluster.calls import Call, hung
 from cluster.canvases import Canvases
-from cluster.causes import GONE, is_collective, of_memory, of_node, own_failure
+from cluster.causes import GONE, is_collective, of_memory, of_node, of_peers
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
 from cluster.dispatch import GANG
@@ -55,7 +55,6 @@ from engine.memory import ran_out
 
 LOOK_S = 2.0  # between two looks for nodes that are about to go
 WAIT_S = 1.0  # so that signals are seen
-PEERS_S = 1.0  # in which a rank's own error is here, if another's of the collective came first
 
 
 class RayCrew:
@@ -78,8 +77,8 @@ class RayCrew:
         self.place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
         for gang in sorted(self.pool.names):
             self._found(gang)
-        counts = {"encode": 1, "conduct": setup.conductors, "decode": setup.decoders}
-        for role, count in (counts | {"finish": setup.finishers}).items():
+        counts = (1, setup.conductors, setup.decoders, setup.finishers)
+        for role, count in zip(("encode", "conduct", "decode", "finish"), counts, strict=True):
             for number in range(count):
                 self._hire(f"{role}-{number}")
 
@@ -121,9 +120,8 @@ class RayCrew:
         elif not self.events:
             ready, _ = ray.wait(list(self.pending), timeout=WAIT_S, fetch_local=False)
             if ready:
-                ready, _ = ray.wait(
-                    list(self.pending), num_returns=len(self.pending), timeout=0, fetch_local=False
-                )
+                every = list(self.pending)
+                ready, _ = ray.wait(every, num_returns=len(every), timeout=0, fetch_local=False)
             for ref in ready:
                 self._settle(ref)
             for worker, call in {call.worker: call for call in self.pending.values() if call.is_late}.items():
@@ -276,10 +274,7 @@ class RayCrew:
         """What a rank said of itself, where the error or the end of another was noticed first."""
         if call in self.causes:
             return judge(self.causes[call])
-        peers = [ref for ref, other in self.pending.items() if other is call]
-        ready, _ = ray.wait(peers, num_returns=len(peers), timeout=PEERS_S) if peers else ([], [])
-        told = (own_failure(ref) for ref in ready)
-        return next((failure for failure in told if failure is not None), None)
+        return of_peers([ref for ref, other in self.pending.items() if other is call])
 
     def _lose(self, worker: str, failure: Failure | None = None, why: BaseException | None = None) -> None:
         """Report a worker lost, once, and see to it that nothing of it lives on."""
