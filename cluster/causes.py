@@ -11,7 +11,7 @@ from ray import exceptions as errors
 from cluster.actors import Ref
 from cluster.crew import judge, out_of_memory
 from cluster.outcomes import Failure
-from engine.faults import gpu_failed
+from engine.faults import PeerFailed, gpu_failed
 from engine.memory import ran_out
 
 # The process or its node is gone. Any other error is of the task, and would come again on another worker.
@@ -23,6 +23,11 @@ def is_collective(cause: BaseException) -> bool:
     return isinstance(cause, RuntimeError) and not ran_out(cause) and not gpu_failed(cause)
 
 
+def of_peer(cause: BaseException) -> bool:
+    """Whether a rank only says that another failed it, and that itself is ready for what comes next."""
+    return isinstance(cause, PeerFailed)
+
+
 def own_failure(ref: Ref) -> Failure | None:
     """What a rank's answer says was wrong with that rank itself."""
     try:
@@ -30,7 +35,7 @@ def own_failure(ref: Ref) -> Failure | None:
     except GONE as error:
         return of_memory(error)
     except errors.RayTaskError as error:
-        return None if is_collective(error.cause) else judge(error.cause)
+        return None if of_peer(error.cause) or is_collective(error.cause) else judge(error.cause)
     except errors.ObjectLostError:
         return None
     return None

@@ -18,7 +18,7 @@ from ray import exceptions as errors
 from cluster.actors import Ref, RendezvousActor, StageHandle
 from cluster.calls import Call, hung
 from cluster.canvases import Canvases
-from cluster.causes import GONE, is_collective, of_memory, of_node, own_failure
+from cluster.causes import GONE, is_collective, of_memory, of_node, of_peer, own_failure
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
 from cluster.dispatch import GANG
@@ -246,6 +246,7 @@ class RayCrew:
     def _blame(self, call: Call, cause: BaseException) -> None:
         """A task that raised. In a gang of several an error of the collective may be another rank's death."""
         several = call.worker in self.gangs and self.setup.axes.ranks > 1
+        cause = self.causes.get(call, cause) if of_peer(cause) else cause
         if call.key == "" or (several and is_collective(cause)):
             self._lose(call.worker, self._told(call))
         elif gpu_failed(cause) or (several and ran_out(cause)):
@@ -253,7 +254,8 @@ class RayCrew:
             # memory, which not all do alike, the others wait in a collective.
             self._lose(call.worker, judge(cause))
         elif call in self.pending.values():  # its peers will raise the same, or fail in the collective
-            self.causes[call] = cause
+            if not of_peer(cause):
+                self.causes[call] = cause
         else:
             self.causes.pop(call, None)
             self._raise(call, cause)
