@@ -176,7 +176,7 @@ class Rank:
         together, frames, _, height, width = request.latents.values.shape
         sides = (frames, height, width)
         shape = window_shape(model, sketch, sides, sketch.text_tokens, request.guidance_scale > 1)
-        return replace(shape, batch=together)
+        return replace(shape, batch=together, first_block=request.threshold > 0)
 
     def _given(self, request: Request) -> list[dict[str, Any]]:
         """What the shot is given, as far as it is part of both texts, for each window."""

@@ -8,17 +8,20 @@ or which gangs are worth a trial (cluster.trials).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cluster.calibration import keep, measured
-from cluster.choose import Asked, Choice, NoFit, Work, choose, placeable
+from cluster.choose import Asked, Choice, NoFit, Work, choose, placeable, smallest
 from cluster.cost import Shape
 from cluster.loop import known
 from cluster.machine import Machine
+from cluster.sharing import ranks_of
 from cluster.shots import ShotTask
 from cluster.sketch import load_of, shape_of
 from cluster.tasks import FilmTasks
 from cluster.trials import Trial, trials
+from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
 from jobs.enrol import settled_of
@@ -39,33 +42,32 @@ def with_axes(
     """The job with no axis left open, and why they are as they are; None is a cluster without GPUs.
 
     `rehearse` tries gangs where that pays; None has none tried. Raises NoFit where no gang holds the job's
-    windows.
+    windows, or none is what all of them are for.
     """
-    if machine is None:
+    if machine is None and not any(one.model.zero for one in job.stocked.values()):
         return _set(job, 1, 1, 1), "of one rank each: there are no GPUs"
     cluster, size, models = job.spec.cluster, forecast(job.films, store), sketches(job.stocked)
-    beside = cluster.stage_gpus > 0
-    work, film = (work_of(loads, models, beside) for loads in (size.loads, size.longest))
+    work, film = (work_of(loads, models, cluster.stage_gpus > 0) for loads in (size.loads, size.longest))
     if not work:
         return _set(job, 1, 1, 1), "of one rank each: nothing is left to denoise"
-    asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)
+    shapes = [strand.shape for strand in work]
+    asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses, ranks_of(shapes))
+    if machine is None:
+        return _settled(job, smallest(shapes, asked), "of the fewest ranks that will do: there are no GPUs")
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
     work = placeable(work, machine, asked) or work  # films that no gang holds fail alone, when they come up
-    film = {strand: n for strand, n in film.items() if strand in work}
-
-    def choice(asked: Asked) -> Choice:
-        known = measured(store)
-        return choose(work, film, machine, open_shots=at_once, asked=asked, measured=known)
-
-    if (begun := _recorded(job, store)) is not None:
+    film = {strand: n for strand, n in film.items() if strand in work} or work
+    choice = partial(choose, work, film, machine, open_shots=at_once, objective=cluster.objective)
+    if begun := _recorded(job, store):
         try:
-            return _settled(job, choice(begun), "as when the job began")
+            again = choice(asked=Asked(**begun, ranks=asked.ranks), measured=measured(store))
+            return _settled(job, again.best.axes, "as when the job began")
         except NoFit:  # on another cluster
             pass
-    first = choice(asked)
+    first = choice(asked=asked, measured=measured(store))
     told = _tried(job, first, work, store, rehearse) if rehearse else ""
-    best = choice(asked) if told else first
-    return _settled(job, best, best.reason + told)
+    best = choice(asked=asked, measured=measured(store)) if told else first
+    return _settled(job, best.best.axes, best.reason + told)
 
 
 def _tried(job: Job, choice: Choice, work: Work, store: Store, rehearse: Rehearse) -> str:
@@ -96,15 +98,14 @@ def _with_files(film: FilmTasks, task: ShotTask, store: Store) -> ShotTask:
     return task
 
 
-def _recorded(job: Job, store: Store) -> Asked | None:
-    """The axes that this job began with, None if it has not begun."""
+def _recorded(job: Job, store: Store) -> Mapping[str, int]:
+    """The axes that this job began with, by name; empty if it has not begun."""
     began = settled_of(store, job.job_id)
-    axes = [getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")]
-    return Asked(*axes) if all(size > 0 for size in axes) else None
+    axes = {name: getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")}
+    return axes if all(size > 0 for size in axes.values()) else {}
 
 
-def _settled(job: Job, choice: Choice, reason: str) -> tuple[Job, str]:
-    axes = choice.best.axes
+def _settled(job: Job, axes: Axes, reason: str) -> tuple[Job, str]:
     return _set(job, axes.cfg, axes.ring, axes.ulysses), reason
 
 

@@ -27,12 +27,13 @@ def with_batch(job: Job, nodes: Sequence[Resources], store: Store) -> tuple[Job,
     """
     if kept := settled_of(store, job.job_id)["batch"]:
         return _set(job, kept), f"{kept} as when the job began"
-    cluster, size = job.spec.cluster, forecast(job.films, store)
-    work = work_of(size.loads, sketches(job.stocked), beside=cluster.stage_gpus > 0)
+    cluster, size, models = job.spec.cluster, forecast(job.films, store), sketches(job.stocked)
+    work, film = (work_of(loads, models, cluster.stage_gpus > 0) for loads in (size.loads, size.longest))
     if not work:
         return _set(job, 1), "1 window a forward: nothing is left to denoise"
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
-    batch, reason = choose_batch(work, _pool(job, nodes, store, at_once), measured(store))
+    goal = film if cluster.objective == "latency" else None
+    batch, reason = choose_batch(work, _pool(job, nodes, store, at_once), measured(store), goal)
     return _set(job, batch), reason
 
 

@@ -16,7 +16,6 @@ from cluster.choose import (
     Choice,
     Forecast,
     NoFit,
-    Objective,
     Work,
     choose,
     forecast,
@@ -71,12 +70,11 @@ class Explanation:
         n_films: int,
         film_s: float,
         cluster: ClusterSpec,
-        objective: Objective,
         measured: Measured,
     ) -> Self:
         """For every farm the best axes; film is the part of the work that its longest film is."""
         at_once = open_shots(cluster, n_films, sum(work.values()))
-        job = _Job(work, film, n_films, at_once, objective, measured)
+        job = _Job(work, film, n_films, at_once, cluster.objective, measured)
         farms = (_explained(name, machine, job, cluster) for name, machine in machines.items())
         return cls(tuple(farms), work, n_films, film_s)
 
@@ -100,8 +98,13 @@ class _Job:
     film: Work
     n_films: int
     open_shots: int
-    objective: Objective
+    objective: str
     measured: Measured
+
+    @property
+    def sooner(self) -> bool:
+        """Whether it is the longest film that is to be there soon."""
+        return self.objective == "latency"
 
 
 def farms(path: Path | None) -> dict[str, Machine]:
@@ -124,9 +127,10 @@ def _explained(name: str, machine: Machine, job: _Job, cluster: ClusterSpec) -> 
         return Explained(name, machine, None, None, "", str(error))
     asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)
     configured = next((one for one in choice.candidates if asked.allows(one.axes)), None)
-    advice = _advice(choice, machine, job) if job.objective == "films" else ""
+    advice = _advice(choice, machine, job) if not job.sooner else ""
     best = choice.best
-    batch = choose_batch(job.work, Pool(machine, best.axes, best.gangs, job.open_shots), job.measured)
+    pool, goal = Pool(machine, best.axes, best.gangs, job.open_shots), job.film if job.sooner else None
+    batch = choose_batch(job.work, pool, job.measured, goal)
     return Explained(name, machine, choice, configured, advice, "", *batch)
 
 

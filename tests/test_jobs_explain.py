@@ -86,9 +86,8 @@ def test_a_farm_that_is_not_there_is_refused(tmp_path, capsys):
     assert "cannot read the farm" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--farm", str(EXAMPLES[0])], ["--latency"]])
-def test_what_only_an_explanation_needs_is_refused_without_one(words, capsys):
-    assert main(["plan", NIGHTLY, *words]) == 2
+def test_what_only_an_explanation_needs_is_refused_without_one(capsys):
+    assert main(["plan", NIGHTLY, "--farm", str(EXAMPLES[0])]) == 2
     assert "--explain" in capsys.readouterr().err
 
 
@@ -291,6 +290,24 @@ def test_a_driver_chooses_for_the_gpus_that_ray_tells_of_and_says_why(
     assert re.match(r"gangs  cfg 2: the job is \d\.\d\d times as fast", capsys.readouterr().out)
     settled = prepare(many_films(tmp_path, 1), load_spec(None, [folder]))
     assert with_open_axes(settled, str(tmp_path / "out"), None) is settled
+
+
+@pytest.mark.parametrize(("objective", "cfg"), [("throughput", 1), ("latency", 2)])
+def test_a_run_has_its_gangs_chosen_for_what_it_is_asked(
+    tmp_path, tiny_folder, monkeypatch, branches_apart, capsys, objective, cfg
+):
+    node = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
+    monkeypatch.setattr("cluster.nodes.living_nodes", lambda: [node])
+    told = [f"profiles.chalk.model.folder={tiny_folder}", "cluster.cfg=0", "cluster.max_canvases=16"]
+    told += ["cluster.max_films=16", "cluster.conductors=2", f"cluster.objective={objective}"]
+    manifest = many_films(tmp_path, 16)
+    job = prepare(manifest, load_spec(None, told))
+    assert with_open_axes(job, str(tmp_path / "out"), None).spec.cluster.cfg == cfg
+    capsys.readouterr()
+    (farm,) = explained([manifest, *told, "--farm", str(EXAMPLES[1])], capsys)["farms"]
+    assert farm["best"]["axes"]["cfg"] == cfg
+    with pytest.raises(SpecError, match=r"cluster\.objective='fast' must be one of throughput, latency"):
+        load_spec(None, ["cluster.objective=fast"])
 
 
 def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):
