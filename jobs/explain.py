@@ -30,6 +30,7 @@ from engine.parallel.axes import Axes
 from jobs.columns import aligned
 from jobs.farm import EXAMPLES, load_farm
 from jobs.spec import ClusterSpec
+from jobs.wider import Widening
 
 WIDTH = 108  # of a line
 SHOWN = 6  # gangs of a farm; `-o json` has all
@@ -49,6 +50,7 @@ class Explained:
     refusal: str = ""
     batch: int = 1  # windows a forward, of the best gangs
     batching: str = ""  # why
+    wider: str = ""  # how idle gangs could widen overlaps
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,11 @@ class Explanation:
         film_s: float,
         cluster: ClusterSpec,
         measured: Measured,
+        widening: Widening,
     ) -> Self:
         """For every farm the best axes; film is the part of the work that its longest film is."""
         at_once = open_shots(cluster, n_films, sum(work.values()))
-        job = _Job(work, film, n_films, at_once, cluster.objective, measured)
+        job = _Job(work, film, n_films, at_once, cluster.objective, measured, widening)
         farms = (_explained(name, machine, job, cluster) for name, machine in machines.items())
         return cls(tuple(farms), work, n_films, film_s)
 
@@ -100,6 +103,7 @@ class _Job:
     open_shots: int
     objective: str
     measured: Measured
+    widening: Widening
 
     @property
     def sooner(self) -> bool:
@@ -131,7 +135,8 @@ def _explained(name: str, machine: Machine, job: _Job, cluster: ClusterSpec) -> 
     best = choice.best
     pool, goal = Pool(machine, best.axes, best.gangs, job.open_shots), job.film if job.sooner else None
     batch = choose_batch(job.work, pool, job.measured, goal)
-    return Explained(name, machine, choice, configured, advice, "", *batch)
+    told = "" if advice else job.widening.advice(choice, job.work, machine, job.open_shots, job.measured)
+    return Explained(name, machine, choice, configured, advice, "", *batch, told)
 
 
 def open_shots(cluster: ClusterSpec, n_films: int, n_shots: int) -> int:
@@ -169,6 +174,7 @@ def _farm_json(one: Explained, n_films: int, film_s: float) -> dict[str, Any]:
         "batch": one.batch,
         "batching": one.batching,
         "advice": one.advice,
+        "wider": one.wider,
         "configured": _figures(one.configured, n_films, film_s) if one.configured else None,
         "candidates": [_figures(each, n_films, film_s) for each in one.choice.candidates],
     }
@@ -225,8 +231,7 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
     )
     if one.configured is not None and one.configured.axes != best.axes:
         yield f"as configured, {named(one.configured.axes)}: {hours(one.configured.seconds)}"
-    if one.advice:
-        yield one.advice
+    yield from filter(None, (one.advice, one.wider))
 
 
 def _table(choice: Choice) -> Iterator[str]:

@@ -136,6 +136,7 @@ def _explain(
     from cluster.calibration import measured
     from jobs.explain import Explanation, farms
     from jobs.sketch import sketches, work_of
+    from jobs.wider import widening
 
     models, beside = sketches(job.stocked, checkpoint), job.spec.cluster.stage_gpus > 0
     return Explanation.of(
@@ -146,6 +147,7 @@ def _explain(
         film_s=float(size.to_do["film_s"]),
         cluster=job.spec.cluster,
         measured=measured(store) if store else {},
+        widening=widening(job, store, models, beside),
     )
 
 

@@ -310,6 +310,33 @@ def test_a_run_has_its_gangs_chosen_for_what_it_is_asked(
         load_spec(None, ["cluster.objective=fast"])
 
 
+def test_idle_gangs_are_advised_to_widen_overlaps_where_that_takes_no_longer(tmp_path, tiny_folder, capsys):
+    (tmp_path / "farm.yaml").write_text("{gpu: H100, gpus: 2}")
+    words = ["--farm", str(tmp_path / "farm.yaml"), f"profiles.chalk.model.folder={tiny_folder}"]
+    words += ["profiles.chalk.window.mode=blend", "profiles.chalk.window.size=13"]
+
+    def told(n_films, *more):
+        path = tmp_path / "wide.yaml"
+        path.write_text("".join(FILM.format(row=f"film-{n}") for n in range(n_films)).replace("100", "117"))
+        (farm,) = explained([str(path), *words, *more], capsys)["farms"]
+        return farm
+
+    one = told(1)  # three windows on two gangs
+    assert one["best"]["gangs"] == 2 and one["best"]["idle"] > 0.2
+    assert one["wider"].startswith(
+        "profiles.chalk.window.gangs=2 would widen overlaps on GPUs that are idle: "
+    )
+    assert re.search(r"80 window steps instead of 60 .+ with 100% .+ instead of 75%", one["wider"]), one[
+        "wider"
+    ]
+    wide = told(1, "profiles.chalk.window.gangs=2")
+    assert wide["best"]["seconds"] == pytest.approx(one["best"]["seconds"]) and wide["best"]["idle"] < 0.01
+    assert not wide["wider"]
+    assert not told(16)["wider"], "windows of other films fill the gangs"
+    assert main(["plan", str(tmp_path / "wide.yaml"), "--explain", *words]) == 0
+    assert "widen overlaps" not in capsys.readouterr().out
+
+
 def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):
     spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.ulysses=0"])
     chosen, _ = with_axes(prepare(many_films(tmp_path, 1), spec), None, open_store(str(tmp_path / "out")))
