@@ -6,6 +6,7 @@ Decides: what is said of a choice, and which settings would do better. Does not 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Self
@@ -135,8 +136,11 @@ def _explained(name: str, machine: Machine, job: _Job, cluster: ClusterSpec) -> 
     best = choice.best
     pool, goal = Pool(machine, best.axes, best.gangs, job.open_shots), job.film if job.sooner else None
     batch = choose_batch(job.work, pool, job.measured, goal)
-    told = "" if advice else job.widening.advice(choice, job.work, machine, job.open_shots, job.measured)
-    return Explained(name, machine, choice, configured, advice, "", *batch, told)
+    taking = partial(
+        forecast, axes=best.axes, machine=machine, open_shots=job.open_shots, measured=job.measured
+    )
+    wider = "" if advice else job.widening.advice(choice, job.work, taking)
+    return Explained(name, machine, choice, configured, advice, "", *batch, wider)
 
 
 def open_shots(cluster: ClusterSpec, n_films: int, n_shots: int) -> int:

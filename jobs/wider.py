@@ -9,13 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from cluster.choose import Choice, Work, forecast
-from cluster.cost import Measured
+from cluster.choose import Choice, Forecast, Work
 from cluster.identity import Model
-from cluster.machine import Machine
 from cluster.sketch import Sketch
 from jobs.job import Job
-from jobs.size import forecast as size_of
+from jobs.size import forecast
 from jobs.sketch import work_of
 from manifests.store import Store
 
@@ -30,16 +28,16 @@ class Widening:
     profiles: tuple[str, ...]
     work: Callable[[int], tuple[Work, Work]]
 
-    def advice(
-        self, choice: Choice, work: Work, machine: Machine, open_shots: int, measured: Measured
-    ) -> str:
-        """What to set, and what would come of it; "" where that takes longer, or changes nothing."""
+    def advice(self, choice: Choice, work: Work, taking: Callable[[Work, Work], Forecast]) -> str:
+        """What to set, and what would come of it; "" where that takes longer, or changes nothing.
+
+        `taking` foretells what other work, and its longest film, take on the gangs that were chosen.
+        """
         best = choice.best
         if best.gangs < 2 or best.idle < IDLE:
             return ""
         wide, film = self.work(best.gangs)
-        before, after = steps_of(work), steps_of(wide)
-        then = forecast(wide, film, best.axes, machine, open_shots, measured)
+        before, after, then = steps_of(work), steps_of(wide), taking(wide, film)
         if after <= before or choice.goal_s(then) > SAME * choice.goal_s(best):
             return ""
         settings = " ".join(f"profiles.{name}.window.gangs={best.gangs}" for name in self.profiles)
@@ -60,7 +58,7 @@ def widening(job: Job, store: Store | None, models: dict[Model, Sketch], beside:
             for name, one in job.stocked.items()
         }
         wide = replace(job, stocked=stocked)
-        size = size_of(wide.films, store) if store else wide.census()
+        size = forecast(wide.films, store) if store else wide.census()
         all_of_it, longest = (work_of(loads, models, beside) for loads in (size.loads, size.longest))
         return all_of_it, longest
 
