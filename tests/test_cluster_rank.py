@@ -3,6 +3,7 @@
 import multiprocessing as mp
 import resource
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from manifests.store import open_store
 from tests.test_engine_adapters import make_adapter
 
 STEPS = (500, 400)
+BUSY_S = 240.0  # until an answer comes on a busy machine
 
 
 def serve(pipe, store_url, port, rank, models, prompt):
@@ -56,7 +58,7 @@ def test_a_rank_that_shares_its_weights_out_predicts_the_bits_of_one_that_does_n
         args = (theirs, str(tmp_path), store.port, rank, (whole, shared, whole), prompt.key)
         context.Process(target=serve, args=args, daemon=True).start()
         pipes.append(ours)
-    assert all(pipe.poll(120) for pipe in pipes)
+    assert all(pipe.poll(BUSY_S) for pipe in pipes)
     for answer in [pipe.recv() for pipe in pipes]:
         assert isinstance(answer, list), answer
         assert answer[:2] == answer[2:4] == answer[4:] and answer[0] != answer[1]
@@ -124,14 +126,14 @@ def gang_of_two(tiny_folder: Path, tmp_path):
             processes.append(context.Process(target=serve_adapters, args=args, daemon=True))
             processes[-1].start()
             pipes.append(ours)
-        assert all(pipe.poll(120) and pipe.recv() for pipe in pipes)
+        assert all(pipe.poll(BUSY_S) and pipe.recv() for pipe in pipes)
         for pipe in pipes:
             pipe.send("form")
 
         def ask(request):
             for pipe in pipes:
                 pipe.send(request)
-            assert all(pipe.poll(120) for pipe in pipes)
+            assert all(pipe.poll(BUSY_S) for pipe in pipes)
             return [pipe.recv() for pipe in pipes]
 
         return ask
@@ -163,6 +165,36 @@ def test_an_adapter_that_comes_to_one_rank_alone_costs_its_window_and_not_the_ga
     assert all(isinstance(one, bytes) and one == two for one, two in answers)
     (first, _), (second, _), (third, _), (bare, _) = answers
     assert first == third and len({first, second, bare}) == 3 and bare == before
+
+
+def test_ranks_meet_over_a_model_or_an_adapter_that_is_new_or_may_be_and_over_nothing_else(
+    gang_of_two, tmp_path, monkeypatch
+):
+    _, plain, (one, other) = gang_of_two
+    worker, met = Rank(str(tmp_path)), []
+
+    @contextmanager
+    def together(mesh, timeout_s):
+        met.append(timeout_s)
+        yield
+
+    monkeypatch.setattr("cluster.rank.together", together)
+
+    def meets(request):
+        met.clear()
+        worker.predict(request)
+        return met == [worker.loading_s]
+
+    asked = (plain, plain, one, plain, one, other, one)
+    assert [meets(request) for request in asked] == [True, False, True, False, False, True, False]
+    absent = replace(plain, adapters=(("0" * 64, 1.0),))
+    with pytest.raises(FileNotFoundError):
+        worker.predict(absent)
+    assert [meets(request) for request in (one, one, other)] == [True, False, True]
+    monkeypatch.setattr("cluster.rank.KEPT", 1)
+    assert [meets(request) for request in (one, other, other)] == [False, False, False]
+    worker.met = frozenset()
+    assert [meets(request) for request in (one, other, one, one)] == [True, True, True, False]
 
 
 LEFT_MIB = 48  # of address space
