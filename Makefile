@@ -4,7 +4,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 DEMO := out/demo
 
-.PHONY: demo test coverage chaos hosts contract retrain judge bench modes gpu lint setup
+.PHONY: demo test coverage chaos clouds hosts contract retrain judge bench modes gpu lint setup
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -32,8 +32,19 @@ coverage: setup
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=$(or $(LONGTAKE_CHAOS_SEEDS),200) $(PY) -m pytest -s tests/test_cluster_storm.py tests/test_poison.py
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/slow_chaos.py tests/slow_exhausted.py tests/test_jobs_crash.py
-	$(PY) -m pytest tests/slow_node_lost.py
+	$(PY) -m pytest tests/slow_node_lost.py tests/slow_growth.py
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_manifests_faults.py tests/test_jobs_faults.py tests/slow_drivers.py
+
+# The tests of a store on Google's cloud and Azure, as server processes of this machine; node, npm, some minutes.
+AZURITE := .venv/azurite/node_modules/azurite/package.json
+clouds: setup $(AZURITE)
+	$(PY) -m pip install -q -c constraints.txt -e ".[dev,clouds]"
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/slow_clouds.py
+
+# The last Azurite that runs on Debian's own node.
+$(AZURITE):
+	@command -v node >/dev/null && command -v npm >/dev/null || { echo "make clouds needs node and npm for Azurite: apt install npm"; exit 1; }
+	npm install --prefix .venv/azurite --no-audit --no-fund --loglevel=error azurite@3.35.0
 
 # A film on four hosts in network namespaces that lose power and links; root, about five minutes.
 hosts: setup

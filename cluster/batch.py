@@ -9,9 +9,10 @@ Decides: the batch of all shots of a job. Does not decide: which windows of a st
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from cluster.choose import NEAR, Strand, Work, span
+from cluster.choose import NEAR
 from cluster.cost import Measured, Shape, Step, estimate, measured_s
 from cluster.machine import Machine
+from cluster.strand import Strand, Work, span
 from engine.parallel.axes import Axes
 from engine.phases import Course
 
@@ -51,16 +52,16 @@ def _goal_s(work: Work, goal: Work, pool: Pool, measured: Measured, batch: int) 
     """Seconds of the part that counts; None where they are not known, or a GPU does not hold all forwards."""
     steps: dict[Shape, Step] = {}
     for strand in work:
-        seconds = _forward_s(strand, pool, measured, batch)
-        if seconds is None:
-            return None
-        steps[strand.shape] = Step(seconds)
+        for shape in dict.fromkeys(shape for shape, *_ in strand.runs):
+            seconds = _forward_s(strand, shape, pool, measured, batch)
+            if seconds is None:
+                return None
+            steps[shape] = Step(seconds)
     return span(_in_parts(goal, batch), steps, pool.gangs, pool.open_shots)
 
 
-def _forward_s(strand: Strand, pool: Pool, measured: Measured, batch: int) -> float | None:
-    """Seconds of a forward of so many windows, against what the same source says of one."""
-    shape = strand.shape
+def _forward_s(strand: Strand, shape: Shape, pool: Pool, measured: Measured, batch: int) -> float | None:
+    """Seconds of a forward of so many windows of a strand's, against what the same source says of one."""
     device = pool.machine.gpu if pool.machine else CPU
     one, known = (measured_s(shape, pool.axes, device, measured, n) for n in (1, batch))
     if one is not None and known is not None:

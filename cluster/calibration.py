@@ -4,7 +4,8 @@
 
 KEY is `cost.measure_key`. A later file holds what an earlier one did, so that the last says it all. It is
 scratch: losing it costs an estimate. What no job of the store had measured is kept as soon as a gang has done
-it a few times, as it does when it has just been formed; the rest when the job ends.
+it a few times, as it does when it has just been formed; the rest when the job ends. Steps with guidance
+and without are told apart, as one job may have both, and forwards with a first-block cache are left out.
 Decides: what is measured and kept. Does not decide: what it means, or which gangs are tried before (trials).
 """
 
@@ -51,8 +52,11 @@ class Stopwatch:
         canvas = state.canvases.get(event.window.shot)
         if canvas is None:  # given up meanwhile
             return {}
-        batch = len(canvas.task.course.predictions_of(event.window.step, event.window.part))
-        key = key_of(canvas.task, event.fared, batch)
+        task, window = canvas.task, event.window
+        if task.sampling.threshold:  # a first-block cache leaves blocks out of some forwards
+            return {}
+        batch = len(task.course.predictions_of(window.step, window.part))
+        key = key_of(task, window.step, event.fared, batch)
         if (event.gang, key) not in self.met:  # it has loaded the weights, or compiled for the window
             _add(self.met, (event.gang, key))
             return {}
@@ -82,10 +86,10 @@ def _entry(seconds: Collection[float]) -> dict[str, Any]:
     return {"seconds": round(median(seconds), 6), "n": len(seconds)}
 
 
-def key_of(task: ShotTask, fared: Fared, batch: int) -> str:
-    """What a forward of `batch` windows of this shot tells of."""
+def key_of(task: ShotTask, step: int, fared: Fared, batch: int) -> str:
+    """What a forward of `batch` windows of this shot tells of, in full at this step of its course."""
     size = (min(task.n_latent, task.layout.size), task.height_px, task.width_px)
-    guided, model = task.sampling.guidance_scale > 1, task.model
+    guided, model = task.is_guided(step), task.model
     kind = precision(model.dtype, model.quantise, model.compile, waits_in(model.zero, model.offload))
     return measure_key(model.digest, kind, size, guided, fared.axes, kind_of(fared.device), batch)
 

@@ -1,47 +1,24 @@
 """Which axes a job's gangs should have on a farm, how long the job will take with them, and why. Pure.
 
-Every legal gang is a candidate, one model a GPU among them. A step of a shot ends when its last window is
-predicted, so one shot alone leaves gangs idle; windows of several open shots fill the pool.
-Decides: cfg, ring and ulysses of all gangs. Does not decide: how many films are under way (dispatch.Limits).
+Every legal gang is a candidate, one model a GPU among them.
+Decides: cfg, ring and ulysses of all gangs. Does not decide: how long shots take at least (strand), or how
+many films are under way (dispatch.Limits).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.cost import Measured, Memory, Shape, Step, memory, off_by, window_step
-from cluster.decoding import Pixels, beside_rank
+from cluster.cost import Measured, Memory, Shape, Step, off_by, window_step
+from cluster.decoding import beside_rank
 from cluster.machine import Machine
 from cluster.sharing import MANY, gangs_of, named, ranks_of
 from cluster.shortage import Place, shortage
+from cluster.strand import Strand, Work, shown_s
 from engine.memory import Free
 from engine.parallel.axes import Axes
-from engine.phases import Course
 
 OBJECTIVES = ("throughput", "latency")  # films an hour, or how soon the longest film is there
 NEAR = 1.05  # times that differ by less are one time to this model, and the smaller gang is taken
-
-
-@dataclass(frozen=True)
-class Strand:
-    """Shots that cost alike: each step of their course predicts its windows, then waits for all of them.
-
-    pixels are those that a decoder makes beside a rank, on its GPU; None where it does that elsewhere.
-    """
-
-    shape: Shape
-    course: Course
-    pixels: Pixels | None = None
-
-    def memory(self, axes: Axes, batch: int = 0) -> Memory:
-        """What a rank's GPU must hold, as a run counts it before it begins a film (cluster.sketch).
-
-        That is with a forward of `batch` windows; 0 is the widest of the course.
-        """
-        of_rank = memory(self.shape, axes, batch or self.course.widest)
-        return replace(of_rank, pixels_gib=self.pixels.gib) if self.pixels else of_rank
-
-
-Work = Mapping[Strand, int]  # how many shots of each
 
 
 @dataclass(frozen=True)
@@ -63,8 +40,9 @@ class Asked:
 class Forecast:
     """What a job takes with gangs of these axes.
 
-    seconds are those of all windows on the farm, film_s those of the longest film alone; gpu_s counts the
-    GPUs that are predicting, idle is the share of all `gpus` that do not.
+    seconds are those of all windows and pixels on the farm, film_s those of the longest film alone; gpu_s
+    counts the GPUs that are at work, decoding_s of them for pixels, idle is the share of all `gpus` that are
+    not.
     """
 
     axes: Axes
@@ -75,6 +53,7 @@ class Forecast:
     gpu_s: float
     seconds: float
     film_s: float
+    decoding_s: float
 
     @property
     def idle(self) -> float:
@@ -109,10 +88,12 @@ def choose(
     asked: Asked = Asked(),
     objective: str = "throughput",
     measured: Measured | None = None,
+    decoders: int = 1,
 ) -> Choice:
     """The axes under which the job ends first, or its longest film alone. Raises NoFit.
 
-    film is the longest film's part of the work; open_shots are as many as may be under way at once.
+    film is the longest film's part of the work; open_shots are as many as may be under way at once, of which
+    so many decoders make pixels.
     """
     shapes = list(dict.fromkeys(strand.shape for strand in work))
     legal = [axes for axes in gangs_of(machine.gpus, shapes) if asked.allows(axes)]
@@ -121,7 +102,7 @@ def choose(
     fitting = [axes for axes in legal if _largest(work, axes).gib <= machine.memory_gib]
     if not fitting:
         raise NoFit(_too_large(work, legal, machine))
-    forecasts = [forecast(work, film, axes, machine, open_shots, measured) for axes in fitting]
+    forecasts = [forecast(work, film, axes, machine, open_shots, measured, decoders) for axes in fitting]
     goal = goal_of(objective)
     least = min(map(goal, forecasts))
     near = [one for one in forecasts if goal(one) <= least * NEAR]
@@ -149,21 +130,24 @@ def forecast(
     machine: Machine,
     open_shots: int,
     measured: Measured | None = None,
+    decoders: int = 1,
 ) -> Forecast:
-    """What the work takes on as many gangs of these axes as the farm holds."""
-    shapes = list(dict.fromkeys(strand.shape for strand in work))
+    """What the work takes on as many gangs of these axes as the farm holds, and so many decoders."""
+    shapes = list(dict.fromkeys(shape for strand in work for shape, *_ in strand.runs))
     steps = {shape: _step(shape, axes, machine, measured) for shape in shapes}
     gangs = machine.nodes * (machine.gpus // axes.ranks)
-    gang_s = sum(n * _gang_s(strand, steps) for strand, n in work.items())
+    gang_s = sum(n * strand.gang_s(steps) for strand, n in work.items())
+    decoding_s = sum(n * strand.decoding_s(machine) for strand, n in work.items())
     return Forecast(
         axes,
         gangs,
         machine.n_gpus,
         steps,
         _largest(work, axes),
-        gang_s * axes.ranks,
-        span(work, steps, gangs, open_shots),
-        span(film, steps, gangs, open_shots),
+        gang_s * axes.ranks + decoding_s,
+        shown_s(work, steps, axes, machine, open_shots, decoders),
+        shown_s(film, steps, axes, machine, open_shots, decoders),
+        decoding_s,
     )
 
 
@@ -175,39 +159,11 @@ def _step(shape: Shape, axes: Axes, machine: Machine, measured: Measured | None)
     return step.times(off_by(shape, gangs_of(machine.gpus, [shape]), machine, measured))
 
 
-def span(work: Work, steps: Mapping[Shape, Step], gangs: int, open_shots: int) -> float:
-    """Seconds until all windows are predicted, by the larger of two bounds that hold for any order.
-
-    No shot is quicker than its steps one after another; and all together are no quicker than the windows that
-    open shots have ready keep gangs at work. One shot at a time has no other's windows to fill up with.
-    """
-    chains = {strand: _chain_s(strand, steps, gangs) for strand in work}
-    longest = max(chains.values(), default=0.0)
-    open_shots = min(open_shots, sum(work.values()))
-    if open_shots <= 1:
-        return sum(n * chains[strand] for strand, n in work.items())
-    gang_s = sum(n * _gang_s(strand, steps) for strand, n in work.items())
-    alone_s = sum(n * strand.course.n_steps * steps[strand.shape].seconds for strand, n in work.items())
-    ready = open_shots * gang_s / alone_s  # windows of the open shots, by how long they are open
-    return max(longest, gang_s / min(gangs, ready))
-
-
 def open_shots_for(work: Work, gangs: int) -> int:
     """How many shots, of all there are, must be under way for their windows to keep so many gangs at work."""
     windows = sum(n * strand.course.n_predictions for strand, n in work.items())
     alone = sum(n * strand.course.n_steps for strand, n in work.items())
     return min(-(-gangs * alone // windows), sum(work.values())) if windows else 1
-
-
-def _chain_s(strand: Strand, steps: Mapping[Shape, Step], gangs: int) -> float:
-    """One shot alone."""
-    rounds = sum(n_steps * -(-windows // gangs) for n_steps, windows in strand.course.legs)
-    return rounds * steps[strand.shape].seconds
-
-
-def _gang_s(strand: Strand, steps: Mapping[Shape, Step]) -> float:
-    """Seconds of a gang for all windows of one shot."""
-    return strand.course.n_predictions * steps[strand.shape].seconds
 
 
 def goal_of(objective: str) -> Callable[[Forecast], float]:

@@ -28,9 +28,7 @@ GIB = 1 << 30
 HELD = 22
 RESERVE_GIB = 1.5  # CUDA's context and the buffers of collectives
 LATENT_BYTES = 4  # windows travel in float32
-RING_SPEED = (
-    0.9  # of attention that a ring cuts into smaller kernels and merges: ConsisID's ring of 3 shows it
-)
+RING_SPEED = 0.9  # of attention that a ring cuts into smaller kernels and merges: assumed
 BLOCK_S = 2e-4  # that a block lasts at least: the host starts its twenty kernels or so one after another
 
 

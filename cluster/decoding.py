@@ -1,15 +1,17 @@
-"""Too little memory for pixels, made of latents or given: by how much, and what would fit. No torch.
+"""What pixels take, made of latents or given: memory, and what would fit for too little; time. No torch.
 
 A decode holds so many numbers for each pixel of a frame (Known.decoding), and an encode of given frames
 others (Known.encoding); a few of them grow with the length of a shot, or of what is given.
-Decides: what of them does not fit. Does not decide: what is free (engine.memory), or how frames are decoded
-and encoded (families).
+Decoding is a task of its own: one GPU does all of a shot's, while gangs predict other shots.
+Decides: what of them does not fit, and how long decoding takes. Does not decide: what is free
+(engine.memory), how many operations there are, or how frames are decoded and encoded (families).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cluster.cost import BYTES, GIB, Shape, memory
+from cluster.machine import Machine
 from cluster.outcomes import Failure
 from cluster.shortage import CODE, SIXTEENTHS, Place, gib
 from engine.memory import Free
@@ -22,7 +24,8 @@ UNIT_PX = 16  # of a smaller picture's sides that is named
 class Pixels:
     """What is decoded at once: `held` numbers of a dtype for each pixel of a frame, (width, height).
 
-    name tells people of which model; tiles says whether it could be decoded in tiles instead.
+    held is 0 where nobody counted it. name tells people of which model; tiles says whether it could be
+    decoded in tiles instead. `operations` are those of all frames of a shot.
     """
 
     name: str
@@ -30,6 +33,11 @@ class Pixels:
     dtype: str
     size_px: tuple[int, int]
     tiles: bool = False
+    operations: float = 0.0
+
+    def seconds(self, machine: Machine) -> float:
+        """Of one GPU, for a whole shot."""
+        return machine.decoding_s(self.operations, self.dtype)
 
     @property
     def gib(self) -> float:

@@ -16,7 +16,7 @@ from functools import partial
 
 from immutables import Map
 
-from cluster.affinity import AHEAD, opened, pairing, with_model
+from cluster.affinity import AHEAD, opened, pairing, timed, with_model
 from cluster.dropping import SOFT, closed, overspent, pressed
 from cluster.events import (
     Action,
@@ -97,6 +97,7 @@ def _predicted(state: State, event: Predicted) -> Step:
     state = loaded(replace(state, predicting=state.predicting.delete(window)), event.gang, -1)
     if event.fared is not None:
         state = replace(state, spent_gpu_s=state.spent_gpu_s + event.fared.gpu_s)
+        state = timed(state, event.gang, event.fared.seconds)
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
         return state, []

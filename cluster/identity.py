@@ -83,10 +83,15 @@ class Sampling:
 
     def guidance_at(self, step: int, timestep: float) -> float:
         """The scale of a step."""
-        guidance = Guidance(
-            self.guidance_scale, self.guidance_schedule, self.guidance_start, self.guidance_stop
-        )
-        return guidance.at(step, self.n_steps, timestep)
+        return self._guidance.at(step, self.n_steps, timestep)
+
+    def is_guided(self, step: int) -> bool:
+        """Whether a step has a scale above 1."""
+        return self._guidance.is_on(step, self.n_steps)
+
+    @property
+    def _guidance(self) -> Guidance:
+        return Guidance(self.guidance_scale, self.guidance_schedule, self.guidance_start, self.guidance_stop)
 
     @property
     def step_cache(self) -> StepCache:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 BETWEEN_GB_S = 1.25  # of nodes, where nobody says: 10 Gb/s
 LATENCY_S = 1e-4  # of a collective, with the reshaping around it; published speed-ups bear 0.05 to 0.2 ms
+# Of a transformer's speed, what an autoencoder's convolutions reach. On an H100 (tests/bench/bench_gpu.py)
+# CogVideoX decoded a frame of 720 x 480 in 0.06 s, and Wan one of 832 x 480 in 0.03 s: 107 and 113 TFLOP/s,
+# where transformers reach 331.
+DECODING_SHARE = 1 / 3
 # float32 by the GPU's ordinary units: an H100 has 67 TFLOP/s of 989, an A100 19.5 of 312
 FLOAT32_SHARE = 1 / 16
 
@@ -81,3 +85,7 @@ class Machine:
     def operations_s(self, dtype: str) -> float:
         """Operations a second that one GPU reaches in a dtype."""
         return self.tflops * 1e12 * self.efficiency * (FLOAT32_SHARE if dtype == "float32" else 1.0)
+
+    def decoding_s(self, operations: float, dtype: str) -> float:
+        """Seconds that one GPU takes to decode by so many operations."""
+        return operations / (DECODING_SHARE * self.operations_s(dtype))

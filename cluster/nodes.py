@@ -4,12 +4,13 @@ Decides: whom Ray is asked. Does not decide: what follows from an answer (dispat
 """
 
 import socket
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
 
 import ray
 
-ANSWER_S = 1.0  # in which a node's raylet takes a connection
+Place = tuple[str, int]  # where a node's raylet listens: address and port
+ANSWER_S = 1.0  # in which it takes a connection
+OTHERS = 8  # nodes that are asked whether any can be reached
 
 
 def node_address() -> str:
@@ -32,21 +33,33 @@ def draining_nodes() -> set[str]:
     return set(state.get_draining_nodes())
 
 
-def living_nodes() -> list[dict[str, float]]:
-    """What every node of the cluster has."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+def living_nodes(besides: Collection[str] = ()) -> list[dict[str, float]]:
+    """What every node of the cluster has, but for some, by their ids."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in besides]
 
 
 def lives(node_id: str) -> bool:
-    """Whether a node lives, asked of itself: Ray takes it for alive until some seconds after its death."""
+    """Whether a node lives, asked of itself: Ray takes it for alive until some seconds after its death.
+
+    A driver outside of the cluster may reach no node at all: then what Ray has in its table counts.
+    """
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    at = [(node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes if _is(node, node_id)]
-    return any(_listens(*place) for place in at)
+    own = ray.get_runtime_context().get_node_id()
+    alive = sorted((node for node in nodes if node["Alive"]), key=lambda node: node["NodeID"] != own)
+    places = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive}
+    return is_there(node_id, places, lambda place: _listens(*place))
 
 
-def _is(node: Mapping[str, Any], node_id: str) -> bool:
-    """Whether this is the node, and alive as far as Ray knows."""
-    return bool(node["NodeID"] == node_id and node["Alive"])
+def is_there(node_id: str, places: Mapping[str, Place], answers: Callable[[Place], bool]) -> bool:
+    """Whether a node is one of those that Ray takes for alive, and answers; if none does, that it is one.
+
+    `places` has the driver's own node first: few others need be asked.
+    """
+    if node_id not in places or answers(places[node_id]):
+        return node_id in places
+    others = [place for other, place in places.items() if other != node_id]
+    return not any(answers(place) for place in others[:OTHERS])
 
 
 def _listens(address: str, port: int) -> bool:

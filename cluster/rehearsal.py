@@ -39,7 +39,7 @@ class Halted(Exception):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Times gangs by the windows of a shot; all that it takes is bounded by `most_s`."""
+    """Times gangs by the windows of a shot; all that it takes without a pause is bounded by `most_s`."""
 
     setup: Setup
     overseer: Overseer
@@ -49,18 +49,23 @@ class Rehearsal:
         """What was measured, as `calibration.keep` takes it: nothing of a gang that fails or takes too long.
 
         Why is logged; what a worker raises befalls the job again, which tells it of the film. What was
-        measured before the overseer ended it counts.
+        measured before the overseer ended it counts; where it only waits, the other gangs are tried later.
         """
-        ends_s, table = time.monotonic() + self.most_s, dict[str, Any]()
-        alone = replace(shot, batch=1)  # a window by itself, as the cost model counts
-        try:
-            self._try(trials, alone, ends_s, table)
-        except Halted:
-            LOG.warning("no more gangs are tried: an order or a budget ended it")
-        return table
+        table, left = dict[str, Any](), list(trials)
+        # A window by itself, in full, and guided if any step of the shot is: as the cost model counts.
+        sampling = replace(shot.sampling, cache="none", guidance_start=0.0)
+        alone = replace(shot, batch=1, sampling=sampling)
+        while True:
+            try:
+                self._try(left, alone, time.monotonic() + self.most_s, table)
+                return table
+            except Halted:
+                if not self.overseer.resumed():
+                    LOG.warning("no more gangs are tried: an order, a budget or the deadline ended it")
+                    return table
 
-    def _try(self, trials: Sequence[Trial], shot: ShotTask, ends_s: float, table: dict[str, Any]) -> None:
-        """Fill the table, gang after gang."""
+    def _try(self, left: list[Trial], shot: ShotTask, ends_s: float, table: dict[str, Any]) -> None:
+        """Fill the table, gang after gang, which are left no more."""
         self._ask()
         with ExitStack() as stack:
             try:
@@ -68,11 +73,12 @@ class Rehearsal:
             except RayError as error:
                 LOG.warning("no gang was tried: %s", _told(error))
                 return
-            for trial in trials if request is not None else ():
+            while left and request is not None:
                 try:
-                    table |= self._timed(trial, shot, request, ends_s)
+                    table |= self._timed(left[0], shot, request, ends_s)
                 except RayError as error:
-                    LOG.warning("%s was not measured: %s", named(trial.axes), _told(error))
+                    LOG.warning("%s was not measured: %s", named(left[0].axes), _told(error))
+                del left[0]
 
     def _request(self, shot: ShotTask, stack: ExitStack, ends_s: float) -> Ref | None:
         """The shot's first window; None of a shot that is done. Its conductor ends with the stack."""
@@ -102,7 +108,7 @@ class Rehearsal:
             stack.callback(self._had, time.monotonic(), trial.axes.ranks)
             fared = [self._predicted(gang, shot, request, ends_s) for _ in range(1 + WARM)]
         seconds = median(one.seconds for one in fared[1:])
-        return {key_of(shot, fared[-1], 1): {"seconds": round(seconds, 6), "n": WARM}}
+        return {key_of(shot, 0, fared[-1], 1): {"seconds": round(seconds, 6), "n": WARM}}
 
     def _had(self, came_s: float, ranks: int) -> None:
         self.overseer.had((time.monotonic() - came_s) * ranks)

@@ -45,8 +45,9 @@ from cluster.events import (
 from cluster.gang import Gang
 from cluster.nodes import draining_nodes, lives, living_nodes, node_address
 from cluster.outcomes import Failure
+from cluster.pool import Pool
 from cluster.shots import ShotTask
-from cluster.topology import fit
+from cluster.topology import fit, room
 from cluster.yielding import GIVEN, Part
 from engine.faults import gpu_failed
 from engine.memory import ran_out
@@ -76,11 +77,11 @@ class RayCrew:
         self.events: deque[Event] = deque()
         self.draining: set[str] = set()  # nodes of which dispatch knows
         self.next_look_s = 0.0
-        self.part = Part(self.setup) if setup.job_id else None
+        self.pool = Pool(self.setup, Part(self.setup) if setup.job_id else None, growing=setup.gangs == 0)
         self.rendezvous = RendezvousActor.remote() if setup.axes.ranks > 1 else None
         self.place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
-        for number in range(self.setup.gangs):
-            self._found(f"gang-{number}")
+        for gang in sorted(self.pool.names):
+            self._found(gang)
         counts = {"encode": 1, "conduct": setup.conductors, "decode": setup.decoders}
         for role, count in (counts | {"finish": setup.finishers}).items():
             for number in range(count):
@@ -108,8 +109,10 @@ class RayCrew:
             case Replace(worker):
                 # Only now: until dispatch knew of the loss it went on asking for what lay there.
                 self.canvases.close_all(worker)
-                if self.part is None or worker not in self.part.holding.parked:
+                if self.pool.keeps(worker):
                     self._hire(worker)
+                elif worker in self.gangs:  # there is another in its place by now
+                    self.gangs.pop(worker).disband()
 
     def wait(self) -> Sequence[Event]:
         """What has happened, once something has or a second has passed."""
@@ -138,32 +141,32 @@ class RayCrew:
             stage.kill()
         if self.rendezvous is not None:
             ray.kill(self.rendezvous)
-        if self.part is not None:
-            self.part.leave()
+        self.pool.leave()
 
     def _notice(self) -> None:
-        """Tell once of each node that is about to go, looking every few seconds."""
+        """Tell once of each node that is about to go, and have gangs come and go, every few seconds."""
         if time.monotonic() < self.next_look_s:
             return
         self.next_look_s = time.monotonic() + LOOK_S
         gone = draining_nodes() - self.draining
         self.draining |= gone
         self.events += [Draining(host) for host in sorted(gone)]
-        if self.part is not None:
-            busy = self._busy_gangs()
-            hired = self.gangs.keys() - self.hires.keys() - self.part.holding.parked
-            go, come = self.part.look(hired, busy)
-            self.events += [Yielding(gang) for gang in sorted(go)]
-            for gang in sorted(come):
-                self._found(gang)
+        going = {gang for gang in self.gangs if self.nodes.get(gang) in self.draining}
+        forming = self.gangs.keys() & self.hires.keys()
+        there = room(self.setup, living_nodes(self.draining)) if self.pool.growing else 0
+        hired = self.gangs.keys() - forming - going
+        go, come = self.pool.look(there, going, hired, forming, self._busy_gangs())
+        self.events += [Yielding(gang) for gang in sorted(go)]
+        for gang in sorted(come):
+            self._found(gang)
 
     def _busy_gangs(self) -> set[str]:
         return {call.worker for call in self.pending.values() if call.worker in self.gangs}
 
     def _give_up(self) -> None:
         """Let gangs go that were to and are idle. Dispatch knew of it a turn ago, and gives them nothing."""
-        for gang in self.part.emptied(self._busy_gangs()) if self.part is not None else ():
-            self.gangs[gang].disband()
+        for gang in self.pool.emptied(self._busy_gangs()):
+            self.gangs.pop(gang).disband()
             self.events.append(Lost(gang, GIVEN))
 
     def _found(self, gang: str) -> None:

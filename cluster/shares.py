@@ -69,18 +69,20 @@ class Shares:
 
 @dataclass(frozen=True)
 class Holding:
-    """A job's gangs by name: those at work, those that are to go once they are idle, and those given up."""
+    """A job's gangs by name: those at work, those of them that are to go once they are idle, those that have
+    not come to work yet, and those that have no place: given up, or not tried yet."""
 
     hired: frozenset[str]
     yielding: frozenset[str] = frozenset()
+    forming: frozenset[str] = frozenset()
     parked: frozenset[str] = frozenset()
 
 
 def rearranged(holding: Holding, allowed: int) -> tuple[frozenset[str], frozenset[str]]:
-    """Gangs that should go besides those that are to, and given up ones that should come back."""
+    """Gangs that should go besides those that are to, and parked ones that should come."""
     staying = sorted(holding.hired - holding.yielding)
     over = len(staying) - max(allowed, 1)
     if over > 0:
         return frozenset(staying[-over:]), frozenset()
-    back = sorted(holding.parked)[: -over if over else 0]
-    return frozenset(), frozenset(back)
+    wanting = max(-over - len(holding.forming), 0)
+    return frozenset(), frozenset(sorted(holding.parked)[:wanting])

@@ -171,6 +171,19 @@ class ShotTask(Task):
         return tuple(replace(phase, cache=self.sampling.step_cache) for phase in phases)
 
     @cached_property
+    def guided(self) -> tuple[tuple[bool, ...], ...]:
+        """Of every phase, whether each of its steps that are predicted is guided."""
+        sampling = self.sampling
+        return tuple(
+            tuple(sampling.is_guided(phase.first_step + step) for step in phase.predicted)
+            for phase in self.phases
+        )
+
+    def is_guided(self, step: int) -> bool:
+        """Whether a step, counted through all phases as in `course`, is. Raises IndexError past the last."""
+        return [guided for phase in self.guided for guided in phase][step]
+
+    @cached_property
     def course(self) -> Course:
         """Its steps through all phases, and how many predictions each of them needs."""
         return course_of(self.phases, self.batch)

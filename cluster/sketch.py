@@ -17,18 +17,20 @@ from cluster.shortage import Place, shortage
 from cluster.shots import GivenTask, ShotTask
 from cluster.tasks import SegmentTask
 from engine.families.denoiser import Denoiser, read_denoiser
-from engine.families.entry import Holds
-from engine.families.facts import read_decoding, read_encoding, read_facts
+from engine.families.entry import Holds, Making
+from engine.families.facts import read_decoding, read_encoding, read_facts, read_making
 from engine.families.known import FAMILIES
 from engine.families.parameters import denoising, linear_layers, read_weights
 from engine.parallel.axes import Axes
 from engine.phases import Course
+from engine.timeline import first_pixel
 
 
 class Load(NamedTuple):
     """What a shot's cost depends on; frames are a window's latent ones, sides those of the model's pixels.
 
-    n_latent are the shot's own latent frames; tiled says that its pixels are decoded in tiles.
+    n_latent are the shot's own latent frames, of which n_frames pixel frames are decoded, in tiles if so;
+    `plain` are the steps of each leg of its course that are not guided, where others are.
     """
 
     model: Model
@@ -39,21 +41,27 @@ class Load(NamedTuple):
     guided: bool
     course: Course
     n_latent: int
+    n_frames: int
+    plain: tuple[int, ...] = ()
     tiled: bool = False
     first_block: bool = False
 
 
 def load_of(task: ShotTask, tiled: bool = False) -> Load:
     """The load that a shot is, its pixels in tiles or not."""
+    plain = tuple(guided.count(False) for guided in task.guided)
+    guided = sum(plain) < task.course.n_steps
     return Load(
         task.model,
         min(task.n_latent, task.layout.size),
         task.height_px,
         task.width_px,
         task.max_text_tokens,
-        task.sampling.guidance_scale > 1,
+        guided,
         task.course,
         task.n_latent,
+        first_pixel(task.n_latent, *task.layout.clock),
+        plain if guided and any(plain) else (),
         tiled,
         task.sampling.threshold > 0,
     )
@@ -75,6 +83,7 @@ class Sketch:
     linear: int = 0
     rows: int = 0
     decoding: Holds = Holds()  # noqa: RUF009  # frozen
+    making: Making = Making()  # noqa: RUF009
     tiles: bool = False  # whether it could decode in tiles
     encoding: Holds = Holds()  # noqa: RUF009
 
@@ -91,6 +100,7 @@ def sketch_of(folder: Path) -> Sketch:
         facts.max_text_tokens,
         *linear_layers(weights),
         read_decoding(folder),
+        read_making(folder),
         FAMILIES[facts.family].tiles,
         read_encoding(folder),
     )
@@ -103,12 +113,12 @@ def shape_of(load: Load, sketch: Sketch) -> Shape:
     return replace(shape, first_block=load.first_block)
 
 
-def pixels_of(load: Load, sketch: Sketch) -> Pixels | None:
-    """What a shot's decoder holds for its pixels; None in tiles, whose needs nobody counted."""
-    if load.tiled:
-        return None
+def pixels_of(load: Load, sketch: Sketch) -> Pixels:
+    """What a shot's decoder holds for its pixels, which nobody counted in tiles, and computes."""
     size_px = load.width_px, load.height_px
-    return Pixels(sketch.name, sketch.decoding.of(load.n_latent), load.model.dtype, size_px, sketch.tiles)
+    held = 0.0 if load.tiled else sketch.decoding.of(load.n_latent)
+    operations = load.n_frames * sketch.making.of(size_px, load.tiled)
+    return Pixels(sketch.name, held, load.model.dtype, size_px, sketch.tiles, operations)
 
 
 def window_shape(
@@ -155,7 +165,7 @@ def refusal(
             return None
         sketch = sketches[load.model]
         shape, pixels = replace(shape_of(load, sketch), batch=load.course.widest), pixels_of(load, sketch)
-        if (failure := shortage(shape, axes, place)) or pixels is None or (place.gpus and not beside):
+        if (failure := shortage(shape, axes, place)) or (place.gpus and not beside):
             return failure
         return pixels.shortage(beside_rank(place, shape, axes) if place.gpus else place)
 

@@ -5,7 +5,7 @@ Decides: how busy each is. Does not decide: what they are given (dispatch).
 
 from dataclasses import replace
 
-from cluster.state import State, Worker, kept, put, taken, without
+from cluster.state import State, Worker, kept, put, taken
 
 
 def loaded(state: State, name: str, change: int) -> State:
@@ -33,11 +33,10 @@ def hired(state: State, name: str, worker: Worker) -> State:
 
 def dismissed(state: State, name: str) -> State:
     """A worker is gone; its tasks were put back before."""
-    worker = state.workers[name]
+    worker, state = state.workers[name], forgotten(state, name)
     return replace(
         state,
         workers=state.workers.delete(name),
-        loaded=without(state.loaded, name),
         yielding=state.yielding - {name},
         idle=kept(state.idle, worker.role, taken(state.idle.get(worker.role, ()), (worker.load, name))),
         busy=kept(state.busy, worker.role, state.busy.get(worker.role, 0) - worker.load),
@@ -45,11 +44,11 @@ def dismissed(state: State, name: str) -> State:
 
 
 def bench(state: State, host: str) -> State:
-    """Workers of a host get no new calls; what they are at goes on."""
+    """Workers of a host get no new calls; what they are at goes on. Nobody counts on the gangs' models."""
     for name, worker in state.workers.items():
         if worker.host == host:
             line = taken(state.idle.get(worker.role, ()), (worker.load, name))
-            state = replace(state, idle=kept(state.idle, worker.role, line))
+            state = forgotten(replace(state, idle=kept(state.idle, worker.role, line)), name)
     return state
 
 
@@ -57,7 +56,16 @@ def yielding(state: State, name: str) -> State:
     """A worker gets no new calls, as it is to be given up; nothing for one that is gone."""
     if name not in state.workers:
         return state
-    return loaded(replace(state, yielding=state.yielding | {name}), name, 0)
+    return loaded(replace(forgotten(state, name), yielding=state.yielding | {name}), name, 0)
+
+
+def forgotten(state: State, gang: str) -> State:
+    """A gang's model is none that windows may wait for; nothing for a worker without one."""
+    if gang not in state.loaded:
+        return state
+    model, _ = state.loaded[gang]
+    having = kept(state.having, model, state.having[model] - 1)
+    return replace(state, loaded=state.loaded.delete(gang), having=having)
 
 
 def unbench(state: State, host: str) -> State:

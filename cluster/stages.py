@@ -20,6 +20,7 @@ from cluster.outcomes import Facts, Outcome, taken
 from cluster.shortage import Shortage, place_on
 from cluster.shots import GivenTask, PromptTask, ShotTask
 from cluster.tasks import SegmentTask
+from engine.blending import NotFinite
 from engine.families.facts import family_name, read_decoding, read_encoding
 from engine.families.known import FAMILIES
 from engine.families.loading import give_memory_back
@@ -145,7 +146,7 @@ class Decoder:
         family.tile_pixels(task.tiles)
         if not task.tiles:
             self._check(task.source)
-        return islice(family.frames(latents), hidden, hidden + task.source.shot.n_frames)
+        return islice(_finite(family.frames(latents)), hidden, hidden + task.source.shot.n_frames)
 
     def _check(self, shot: ShotTask) -> None:
         """Raise Shortage where there is no memory to decode in, now that the weights are here."""
@@ -157,6 +158,16 @@ class Decoder:
         place, tiles = place_on(self.vae.device), FAMILIES[family_name(whole(model, self.vae.cache))].tiles
         if failure := decode_shortage(name, held, model.dtype, size_px, place, tiles):
             raise Shortage(failure)
+
+
+def _finite(frames: Iterable[Picture]) -> Iterator[Picture]:
+    """The frames; NotFinite says from which on there are none."""
+    shown = 0
+    try:
+        for shown, frame in enumerate(frames, 1):  # noqa: B007
+            yield frame
+    except NotFinite as error:
+        raise NotFinite(f"from frame {shown} on, {error}") from error
 
 
 def _swatches(task: SegmentTask) -> Swatches:

@@ -137,6 +137,8 @@ class State:
     predicting: Map[Window, str] = Map()  # window -> gang
     models: Map[Model, int] = Map()  # model -> its open canvases
     loaded: Map[str, tuple[Model, int]] = Map()  # gang -> its model, and windows of it since that was loaded
+    having: Map[Model, int] = Map()  # model -> gangs that have it
+    loading: Map[Model, tuple[float, float]] = Map()  # seconds of a window with its loading, and without
     workers: Map[str, Worker] = Map()
     idle: Map[str, tuple[tuple[int, str], ...]] = Map()  # role -> load and name of who can take a call
     busy: Map[str, int] = Map()  # role -> calls under way

@@ -41,6 +41,11 @@ def gangs_on(node: Resources, setup: Setup) -> int:
     return int(node.get(unit, 0.0) // amount) // setup.axes.ranks
 
 
+def room(setup: Setup, nodes: Sequence[Resources]) -> int:
+    """How many gangs fit on the nodes."""
+    return sum(gangs_on(node, setup) for node in nodes)
+
+
 def _whole(setup: Setup) -> tuple[str, float]:
     """What a rank has for itself among ranks, and how much."""
     return ("GPU", 1.0) if setup.device == "cuda" else ("CPU", float(setup.threads))
@@ -111,22 +116,22 @@ def fit(setup: Setup, nodes: Sequence[Resources]) -> Setup:
     if setup.device == "auto":
         gpus = sum(node.get("GPU", 0.0) for node in nodes)
         setup = replace(setup, device="cuda" if gpus else "cpu")
-    room = sum(gangs_on(node, setup) for node in nodes)
+    most = room(setup, nodes)
     axes, (unit, amount) = setup.axes, _whole(setup)
     largest = max((node.get(unit, 0.0) for node in nodes), default=0.0)
-    if room == 0:
+    if most == 0:
         raise TooSmall(
             f"a gang of {axes.equation} ranks needs {axes.ranks * amount:g} {unit} on one node, the largest "
             f"of {len(nodes)} nodes has {largest:g}; lower cluster.cfg, cluster.ring, cluster.ulysses or "
             "cluster.threads"
         )
-    if setup.gangs > room:
+    if setup.gangs > most:
         raise TooSmall(
             f"cluster.gangs={setup.gangs} gangs of {axes.ranks} do not fit: the {len(nodes)} nodes have room "
-            f"for {room}; lower cluster.gangs, or 0 for as many as fit"
+            f"for {most}; lower cluster.gangs, or 0 for as many as fit"
         )
     _check_stages(setup, nodes)
-    return replace(setup, gangs=setup.gangs or room)
+    return replace(setup, gangs=setup.gangs or most)
 
 
 def _check_stages(setup: Setup, nodes: Sequence[Resources]) -> None:

@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Protocol
 
-from cluster.choose import Choice, Forecast, Work
+from cluster.choose import Choice, Forecast
 from cluster.cost import GIB, Shape, Step
+from cluster.strand import Work
 from engine.parallel.axes import Axes
 
 RIVALS = 2  # the cheapest gangs, which are tried
 WARM = 3  # predictions that count, of which the median; one before them, which loads the weights, does not
-ERROR = 0.1  # deviation of a gang's predicted time: of nine published speed-ups all lie within twice as much
+ERROR = (
+    0.1  # deviation of a gang's predicted time: of nine published speed-ups eight lie within twice as much
+)
 START_S = 30.0  # until a gang's processes live and have found each other
 READ_GIB_S = 0.5  # weights from a node's disk; all ranks of a gang read them
 MOST_S = 900.0  # that all trials of a job may take
@@ -50,6 +53,9 @@ class Overseer(Protocol):
     def goes_on(self, gpu_s: float = 0.0) -> bool:
         """Whether to go on, with a call under way that has taken gpu_s until now."""
 
+    def resumed(self) -> bool:
+        """Wait as long as trials may go on later; whether they do."""
+
 
 def trials(choice: Choice, work: Work) -> tuple[Trial, ...]:
     """Those of the two cheapest gangs that nobody measured, if knowing them saves more than they cost."""
@@ -68,7 +74,7 @@ def heaviest(work: Work, steps: Mapping[Shape, Step]) -> Shape:
     """The shape whose windows take most of the job."""
     seconds: dict[Shape, float] = {}
     for strand, n in work.items():
-        spent = n * strand.course.n_predictions * steps[strand.shape].seconds
+        spent = n * strand.gang_s(steps)
         seconds[strand.shape] = seconds.get(strand.shape, 0.0) + spent
     return max(seconds, key=lambda shape: seconds[shape])
 

@@ -8,6 +8,7 @@ Decides: when to ask. Does not decide: how ranks are shared out (shares), or wha
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -24,31 +25,43 @@ SharesActor: Any = ray.remote(max_restarts=0, num_cpus=0)(Shares)
 
 
 class Part:
-    """Which gangs a job has, gives up and takes up again."""
+    """Which gangs a job has, gives up and takes up again; `most` is how many it could have."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.ranks = setup, setup.axes.ranks
         self.asked: Any = None
-        self.allowed = setup.gangs
+        self.most = self.allowed = setup.gangs
         self.holding = Holding(frozenset())
         self.busy_s: dict[str, float] = {}
         self.actor = _actor()
 
-    def look(self, hired: Collection[str], busy: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
-        """Gangs to be emptied now, and given up ones to form anew, of those that are `hired` and `busy`."""
+    def look(
+        self, hired: Collection[str], busy: Collection[str], forming: Collection[str] = ()
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Gangs to be emptied now, of those that are `hired`, and parked ones to form."""
         now_s = time.monotonic()
         self.busy_s |= dict.fromkeys(busy, now_s)
-        self.holding = Holding(frozenset(hired), self.holding.yielding & set(hired), self.holding.parked)
+        still = self.holding.yielding & set(hired)
+        self.holding = Holding(frozenset(hired), still, frozenset(forming), self.holding.parked)
         self._ask(now_s)
         go, come = rearranged(self.holding, self.allowed)
-        self.holding = Holding(self.holding.hired, self.holding.yielding | go, self.holding.parked - come)
+        self.holding = replace(
+            self.holding, yielding=self.holding.yielding | go, parked=self.holding.parked - come
+        )
         return go, come
+
+    def park(self, gangs: Collection[str]) -> None:
+        """There may be gangs of these names besides, which form as far as the job has a right to them."""
+        self.holding = replace(self.holding, parked=self.holding.parked | frozenset(gangs))
 
     def emptied(self, busy: Collection[str]) -> list[str]:
         """Gangs that were to go and have nothing to do any more: they are given up now."""
         gone = self.holding.yielding - set(busy)
-        self.holding = Holding(
-            self.holding.hired - gone, self.holding.yielding - gone, self.holding.parked | gone
+        self.holding = replace(
+            self.holding,
+            hired=self.holding.hired - gone,
+            yielding=self.holding.yielding - gone,
+            parked=self.holding.parked | gone,
         )
         return sorted(gone)
 
@@ -65,12 +78,12 @@ class Part:
             try:
                 self.allowed = max(ray.get(self.asked) // self.ranks, 1)
             except errors.RayActorError:  # its node is gone: whoever asks first starts it anew
-                self.actor, self.allowed = _actor(), self.setup.gangs
+                self.actor, self.allowed = _actor(), self.most
         lately = sum(now_s - at_s < LULL_S for at_s in self.busy_s.values())
         has = len(self.holding.hired - self.holding.yielding)
-        wants = self.setup.gangs if lately >= has else max(lately, 1)
+        wants = self.most if lately >= has else max(lately, 1)
         claim = Claim(self.setup.share, wants * self.ranks, has * self.ranks, time.time())
-        self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.setup.gangs * self.ranks)
+        self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.most * self.ranks)
 
 
 def _actor() -> Any:

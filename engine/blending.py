@@ -23,7 +23,7 @@ class NotFinite(ValueError):
     """A prediction, or a picture, has values that are no numbers; the message says where."""
 
     code, error_class = "E621_NOT_FINITE", "QUALITY"
-    hint = "try model.dtype=float32 or another seed; if neither helps, the weights are damaged"
+    hint = "try model.dtype=float32 if it is another, or another seed; else the weights are damaged"
 
 
 def blended(

@@ -31,9 +31,13 @@ class Guidance:
     start: float = 0.0
     stop: float = 1.0
 
+    def is_on(self, step: int, n_steps: int) -> bool:
+        """Whether a step is guided: in two branches, by a model that is not told the scale."""
+        return self.scale > 1.0 and self.start <= step / n_steps < self.stop
+
     def at(self, step: int, n_steps: int, timestep: float) -> float:
         """The scale of one step; the timestep is the scheduler's, of which a cosine one is a function."""
-        if self.scale <= 1.0 or not self.start <= step / n_steps < self.stop:
+        if not self.is_on(step, n_steps):
             return min(self.scale, 1.0)
         if self.schedule == "linear":
             return 1 + 2 * (self.scale - 1) * (step + 0.5) / n_steps

@@ -87,6 +87,11 @@ class Phase:
     held: int = 0
     cache: StepCache = EVERY_STEP
 
+    @property
+    def predicted(self) -> list[int]:
+        """Its steps that are predicted."""
+        return [step for step in range(self.n_steps) if not self.cache.skips(step, self.n_steps)]
+
     def n_predicted(self, before: int | None = None) -> int:
         """How many of its steps are predicted; of those `before` a step of the scheduler only, if given."""
         return self.cache.n_predicted(self.n_steps, None if before is None else before - self.first_step)

@@ -33,7 +33,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Where to, and under which name."""
-    parser.add_argument("--out", required=True, metavar="URL", help="folder or s3:// URL for the films")
+    parser.add_argument(
+        "--out", required=True, metavar="URL", help="folder or s3://, gs://, az:// URL for the films"
+    )
     parser.add_argument("--job-id", type=_job_id, metavar="ID", help="else made of what is asked")
 
 

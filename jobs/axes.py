@@ -1,31 +1,34 @@
 """A job whose configuration leaves axes open gets them here, before its first film is begun.
 
 A gang's axes may change low bits, and what was measured changes from day to day. So a job that goes on keeps
-the axes in its record, as long as a node holds such a gang. Who needs the same bits of two jobs sets all.
+the axes that it chose first, as long as a node holds such a gang, else those that it chose where none did.
+Who needs the same bits of two jobs sets all.
 Decides: which of a job's shots count, and which is tried. Does not decide: which axes pay (cluster.choose),
 or which gangs are worth a trial (cluster.trials).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from cluster.calibration import keep, measured
-from cluster.choose import Asked, Choice, NoFit, Work, choose, placeable, smallest
+from cluster.choose import Asked, Choice, NoFit, choose, placeable, smallest
 from cluster.cost import Shape
 from cluster.loop import known
 from cluster.machine import Machine
 from cluster.sharing import ranks_of
 from cluster.shots import ShotTask
 from cluster.sketch import load_of, shape_of
+from cluster.strand import Work
 from cluster.tasks import FilmTasks
 from cluster.trials import Trial, trials
 from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.busier import open_shots
 from jobs.enrol import settled_of
-from jobs.explain import open_shots
 from jobs.job import Job
 from jobs.size import forecast
 from jobs.sketch import sketches, work_of
@@ -57,13 +60,19 @@ def with_axes(
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
     work = placeable(work, machine, asked) or work  # films that no gang holds fail alone, when they come up
     film = {strand: n for strand, n in film.items() if strand in work} or work
-    choice = partial(choose, work, film, machine, open_shots=at_once, objective=cluster.objective)
-    if begun := _recorded(job, store):
-        try:
-            again = choice(asked=Asked(**begun, ranks=asked.ranks), measured=measured(store))
+    choice = partial(
+        choose,
+        work,
+        film,
+        machine,
+        open_shots=at_once,
+        objective=cluster.objective,
+        decoders=cluster.decoders,
+    )
+    for begun in _recorded(job, store, asked.ranks):
+        with suppress(NoFit):  # on another cluster
+            again = choice(asked=begun, measured=measured(store))
             return _settled(job, again.best.axes, "as when the job began")
-        except NoFit:  # on another cluster
-            pass
     first = choice(asked=asked, measured=measured(store))
     told = _tried(job, first, work, store, rehearse) if rehearse else ""
     best = choice(asked=asked, measured=measured(store)) if told else first
@@ -98,11 +107,13 @@ def _with_files(film: FilmTasks, task: ShotTask, store: Store) -> ShotTask:
     return task
 
 
-def _recorded(job: Job, store: Store) -> Mapping[str, int]:
-    """The axes that this job began with, by name; empty if it has not begun."""
-    began = settled_of(store, job.job_id)
-    axes = {name: getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")}
-    return axes if all(size > 0 for size in axes.values()) else {}
+def _recorded(job: Job, store: Store, ranks: range) -> list[Asked]:
+    """The axes that this job had on each cluster, the first ones first; none if it has not begun."""
+    sizes = (
+        [getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")]
+        for began in settled_of(store, job.job_id)
+    )
+    return [Asked(cfg, ring, ulysses, ranks) for cfg, ring, ulysses in sizes if min(cfg, ring, ulysses) > 0]
 
 
 def _settled(job: Job, axes: Axes, reason: str) -> tuple[Job, str]:

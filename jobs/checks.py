@@ -63,6 +63,8 @@ def _deep(levels: Levels, stocked: dict[str, Stock], spec: JobSpec) -> Iterator[
         yield from _stitched(levels.pairs(given | only), stocked)
     if any(LAST in one.takes.may for one in stocked.values()):
         yield from _ended(levels.pairs(given), stocked)
+    if not all(one.facts.reads_text for one in stocked.values()):
+        yield from _unheard(levels.pairs(given), stocked)
 
 
 def _stitched(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> Iterator[Finding]:
@@ -88,6 +90,19 @@ def _ended(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> Ite
                 hint = "change its length, or cut it into shots that share a picture"
                 message, path = f"the shot has {n_frames} frames: {why}", f"/shots/{place}"
                 yield Finding(index, row["row_id"], "E409_LAST_FRAME", path, message, hint)
+
+
+def _unheard(rows: Iterable[tuple[int, Row]], stocked: Mapping[str, Stock]) -> Iterator[Finding]:
+    """Cameras of models that read no words, which all draw from pictures: nothing would tell them a move."""
+    for index, row in rows:
+        for place, shot in enumerate(row["shots"]):
+            asked = (shot.get("camera") or "").strip()
+            if asked and not stocked[row["profile"]].facts.reads_text:
+                message = f"camera {short(asked)!r}: the model of profile {row['profile']} reads no words"
+                hint = "leave the camera out, or choose another profile"
+                yield Finding(
+                    index, row["row_id"], "E506_CAMERA_UNHEARD", f"/shots/{place}/camera", message, hint
+                )
 
 
 def deep_findings(

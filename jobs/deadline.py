@@ -34,6 +34,11 @@ def due(job: "Job") -> datetime | None:
     return deadline
 
 
+def left_s(deadline: datetime | None) -> float:
+    """Seconds from now to a deadline; infinity without one."""
+    return (deadline - datetime.now(UTC)).total_seconds() if deadline else math.inf
+
+
 def forecast(progress: Progress, pace: Pace) -> float | None:
     """Seconds until all films of a job are done; None where no pace is known."""
     if progress.over:
@@ -60,8 +65,8 @@ class DeadlineWatch:
 
     @property
     def left_s(self) -> float:
-        """Seconds from now to the deadline; infinity without one."""
-        return (self._deadline - datetime.now(UTC)).total_seconds() if self._deadline else math.inf
+        """As `left_s` of the deadline."""
+        return left_s(self._deadline)
 
     def event(self, event: Event, state: State) -> None:
         """Something happened."""

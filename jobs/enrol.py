@@ -1,11 +1,13 @@
 """How a job begins in its store: its record, and what was settled of it when it was claimed.
 
     jobs/ID/job.json        what was asked: the manifest, its configuration, the versions of what renders it
-    jobs/ID/settled.json    its gangs' axes and its batch, of which the configuration may leave some open
+    jobs/ID/settled/        its gangs' axes and its batch, of which the configuration may leave some open, by
+                            the epoch of the driver that chose them
 
-Both are put once, so that a job that goes on is what it was. Decides: which jobs are the same, and what of
-earlier drivers is swept away. Does not decide: who renders a job (manifests.drivers), or what is settled
-(jobs.settle).
+The record is put once, and so is a choice, so that a job that goes on is what it was. There are several of
+them only where a job was moved to a cluster that holds no gang of those before. Decides: which jobs are the
+same, and what of earlier drivers is swept away. Does not decide: who renders a job (manifests.drivers), or
+what is settled (jobs.settle).
 """
 
 from collections.abc import Mapping
@@ -42,24 +44,25 @@ def sweep(store: Store) -> None:
         store.remove(key)
 
 
-def keep_settled(store: Store, job: Job) -> None:
+def keep_settled(store: Store, job: Job, epoch: int) -> None:
     """Record what the job is rendered with, if that is not known of an earlier driver, and nothing is open.
 
     One process leaves axes open that it has no use for: a cluster that goes on with the job chooses them.
     """
     settled = {name: getattr(job.spec.cluster, name) for name in OPEN}
-    if all(settled.values()):
-        store.put_marker(_settled_key(job.job_id), settled)
+    if all(settled.values()) and settled not in settled_of(store, job.job_id):
+        store.put_marker(f"{_settled(job.job_id)}/{epoch:06}.json", settled)
 
 
-def settled_of(store: Store, job_id: str) -> Mapping[str, int]:
-    """What an earlier driver of the job settled, by OPEN; 0 of what none did."""
-    found = store.read_marker(_settled_key(job_id)) or {}
-    return {name: value if isinstance(value := found.get(name), int) else 0 for name in OPEN}
+def settled_of(store: Store, job_id: str) -> list[Mapping[str, int]]:
+    """What drivers of the job settled, by OPEN, the first choice first."""
+    found = [store.read_marker(key) or {} for key in sorted(store.list_keys(_settled(job_id)))]
+    whole = [{name: each[name] for name in OPEN} for each in found if each.keys() >= set(OPEN)]
+    return [each for each in whole if all(isinstance(value, int) for value in each.values())]
 
 
-def _settled_key(job_id: str) -> str:
-    return f"jobs/{job_id}/settled.json"
+def _settled(job_id: str) -> str:
+    return f"jobs/{job_id}/settled"
 
 
 def _record(job: Job) -> dict[str, Any]:

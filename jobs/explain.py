@@ -1,7 +1,7 @@
 """`plan --explain`: which axes pay for a manifest on a farm, what it would take, and why.
 
-Decides: what is said of a choice, and which settings would do better. Does not decide: the choice
-(`cluster.choose`).
+Decides: what is said of a choice. Does not decide: the choice (`cluster.choose`), or which settings would do
+better (busier, wider).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,22 +12,13 @@ from textwrap import fill
 from typing import Any, Self
 
 from cluster.batch import Pool, choose_batch
-from cluster.choose import (
-    Asked,
-    Choice,
-    Forecast,
-    NoFit,
-    Work,
-    choose,
-    forecast,
-    open_shots_for,
-)
+from cluster.choose import Asked, Choice, Forecast, NoFit, forecast
 from cluster.cost import GIB, Measured
-from cluster.crew import Setup
 from cluster.machine import Machine
 from cluster.sharing import named
 from cluster.shortage import gib
-from engine.parallel.axes import Axes
+from cluster.strand import Work
+from jobs.busier import Demand, hours, open_shots, settings_of
 from jobs.columns import aligned
 from jobs.farm import EXAMPLES, load_farm
 from jobs.spec import ClusterSpec
@@ -35,8 +26,6 @@ from jobs.wider import Widening
 
 WIDTH = 108  # of a line
 SHOWN = 6  # gangs of a farm; `-o json` has all
-WORTH = 0.95  # of the time that other settings would have to save to be named
-PER_CONDUCTOR = Setup.canvases_per_conductor
 
 
 @dataclass(frozen=True)
@@ -78,8 +67,8 @@ class Explanation:
     ) -> Self:
         """For every farm the best axes; film is the part of the work that its longest film is."""
         at_once = open_shots(cluster, n_films, sum(work.values()))
-        job = _Job(work, film, n_films, at_once, cluster.objective, measured, widening)
-        farms = (_explained(name, machine, job, cluster) for name, machine in machines.items())
+        job = Demand(work, film, n_films, at_once, cluster.decoders, cluster.objective, measured)
+        farms = (_explained(name, machine, job, cluster, widening) for name, machine in machines.items())
         return cls(tuple(farms), work, n_films, film_s)
 
     @property
@@ -94,77 +83,34 @@ class Explanation:
             print("\n".join(_text(one, self.n_films, self.film_s)))
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a choice depends on beside the farm."""
-
-    work: Work
-    film: Work
-    n_films: int
-    open_shots: int
-    objective: str
-    measured: Measured
-    widening: Widening
-
-    @property
-    def sooner(self) -> bool:
-        """Whether it is the longest film that is to be there soon."""
-        return self.objective == "latency"
-
-
 def farms(path: Path | None) -> dict[str, Machine]:
     """The farm of a file, else all examples. Raises SpecError."""
     paths: Sequence[Path] = EXAMPLES if path is None else [path]
     return {each.name: load_farm(each) for each in paths}
 
 
-def _explained(name: str, machine: Machine, job: _Job, cluster: ClusterSpec) -> Explained:
+def _explained(
+    name: str, machine: Machine, job: Demand, cluster: ClusterSpec, widening: Widening
+) -> Explained:
     try:
-        choice = choose(
-            job.work,
-            job.film,
-            machine,
-            open_shots=job.open_shots,
-            objective=job.objective,
-            measured=job.measured,
-        )
+        choice = job.choice(machine)
     except NoFit as error:
         return Explained(name, machine, None, None, "", str(error))
     asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)
     configured = next((one for one in choice.candidates if asked.allows(one.axes)), None)
-    advice = _advice(choice, machine, job) if not job.sooner else ""
-    best = choice.best
+    advice, best = job.advice(choice, machine), choice.best
     pool, goal = Pool(machine, best.axes, best.gangs, job.open_shots), job.film if job.sooner else None
     batch = choose_batch(job.work, pool, job.measured, goal)
     taking = partial(
-        forecast, axes=best.axes, machine=machine, open_shots=job.open_shots, measured=job.measured
+        forecast,
+        axes=best.axes,
+        machine=machine,
+        open_shots=job.open_shots,
+        measured=job.measured,
+        decoders=job.decoders,
     )
-    wider = "" if advice else job.widening.advice(choice, job.work, taking)
+    wider = "" if advice else widening.advice(choice, job.work, taking)
     return Explained(name, machine, choice, configured, advice, "", *batch, wider)
-
-
-def open_shots(cluster: ClusterSpec, n_films: int, n_shots: int) -> int:
-    """How many shots a job lets be under way at once."""
-    of_films = -(-cluster.max_films * n_shots // n_films) if n_films else 1
-    return min(cluster.max_canvases, cluster.conductors * PER_CONDUCTOR, of_films)
-
-
-def _advice(choice: Choice, machine: Machine, job: _Job) -> str:
-    """More shots under way, where they would fill GPUs that are idle now."""
-    n_shots = sum(job.work.values())
-    free = choose(job.work, job.film, machine, open_shots=n_shots, measured=job.measured).best
-    n_open = open_shots_for(job.work, free.gangs)
-    better = forecast(job.work, job.film, free.axes, machine, n_open, job.measured)
-    if better.seconds >= WORTH * choice.best.seconds:
-        return ""
-    settings = [f"cluster.max_canvases={n_open}", f"cluster.max_films={-(-n_open * job.n_films // n_shots)}"]
-    settings += [f"cluster.conductors={-(-n_open // PER_CONDUCTOR)}"] if n_open > PER_CONDUCTOR else []
-    times = f"{hours(better.seconds)} instead of {hours(choice.best.seconds)}"
-    return f"{' '.join([*settings, *_settings(better.axes)])} would keep more GPUs at work: {times}"
-
-
-def _settings(axes: Axes) -> list[str]:
-    return [f"cluster.cfg={axes.cfg}", f"cluster.ring={axes.ring}", f"cluster.ulysses={axes.ulysses}"]
 
 
 def _farm_json(one: Explained, n_films: int, film_s: float) -> dict[str, Any]:
@@ -173,7 +119,7 @@ def _farm_json(one: Explained, n_films: int, film_s: float) -> dict[str, Any]:
         return facts
     return facts | {
         "best": _figures(one.choice.best, n_films, film_s),
-        "settings": _settings(one.choice.best.axes),
+        "settings": settings_of(one.choice.best.axes),
         "reason": one.choice.reason,
         "batch": one.batch,
         "batching": one.batching,
@@ -192,6 +138,7 @@ def _figures(one: Forecast, n_films: int, film_s: float) -> dict[str, Any]:
         "gib": round(one.memory.gib, 2),
         "pixels_gib": round(one.memory.pixels_gib, 2),
         "gpu_s": round(one.gpu_s, 3),
+        "decoding_gpu_s": round(one.decoding_s, 3),
         "seconds": round(one.seconds, 3),
         "idle": round(one.idle, 4),
         "longest_film_s": round(one.film_s, 3),
@@ -220,7 +167,7 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
     if not best.seconds:
         yield "nothing is left to denoise"
         return
-    yield " ".join(_settings(best.axes))
+    yield " ".join(settings_of(best.axes))
     yield one.choice.reason
     if best.memory.pixels_gib:
         yield (
@@ -229,9 +176,11 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
         )
     if one.batch > 1:
         yield f"cluster.batch={one.batch}, {one.batching}"
+    pixels = f", {best.decoding_s:,.3g} of them to decode" if best.decoding_s else ""
     yield (
-        f"{hours(best.seconds)} of denoising, {3600 * n_films / best.seconds:,.2f} films an hour; "
-        f"{best.gpu_s:,.0f} GPU seconds, {best.gpu_s / film_s:,.3g} a second of film"
+        f"{hours(best.seconds)} of denoising{' and decoding' * bool(pixels)}, "
+        f"{3600 * n_films / best.seconds:,.2f} films an hour; "
+        f"{best.gpu_s:,.0f} GPU seconds{pixels}, {best.gpu_s / film_s:,.3g} a second of film"
     )
     if one.configured is not None and one.configured.axes != best.axes:
         yield f"as configured, {named(one.configured.axes)}: {hours(one.configured.seconds)}"
@@ -269,13 +218,6 @@ def described(machine: Machine) -> str:
     return f"{nodes}{gpus} ({kind}{machine.memory_gib:g} GiB, {speed}){links}"
 
 
-def hours(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
 def _shapes_json(work: Work) -> dict[str, Any]:
     """The windows that are predicted."""
     return {
@@ -285,5 +227,5 @@ def _shapes_json(work: Work) -> dict[str, Any]:
             "branches": shape.branches,
             "weights_gib": round(shape.weights_bytes / GIB, 3),
         }
-        for shape in dict.fromkeys(strand.shape for strand in work)
+        for shape in dict.fromkeys(shape for strand in work for shape, *_ in strand.runs)
     }

@@ -14,6 +14,7 @@ from engine.film.languages import NATIVE_NAMES
 from jobs.bill import money
 from jobs.markup import Html, tag
 from jobs.outcome import sheet_key
+from manifests.places import Disk
 from manifests.store import Store
 
 Row = Mapping[str, Any]
@@ -33,7 +34,7 @@ class Captions:
 
     def url(self, key: str) -> str:
         """The value of a track's `src`. Raises OSError."""
-        if self.store.url.startswith("s3://"):
+        if not isinstance(self.store.place, Disk):
             return page_url(key)
         text = self.store.read(key)
         if text is None or len(text) > LARGEST_CAPTIONS:

@@ -5,19 +5,23 @@ Decides: what is said of a checkpoint. Does not decide: what is true of it (engi
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any
 
-from cluster.cost import GIB, Shape, memory, weights_bytes
+from cluster.cost import GIB, Shape, weights_bytes
+from cluster.decoding import Pixels
+from cluster.strand import Strand
 from engine.families.denoiser import Denoiser, denoiser_of, read_denoiser
 from engine.families.facts import ModelFacts, read_facts
 from engine.families.parameters import decoding, denoising, encoding, linear_layers, read_weights
 from engine.families.published import Published, published
 from engine.families.world import read_world
 from engine.parallel.axes import ALONE
+from engine.phases import Course
 from jobs.columns import aligned
 from jobs.folders import find_folder
 from jobs.outcome import DONE
@@ -96,16 +100,22 @@ def _entry(checkpoint: Published) -> dict[str, Any]:
 
 
 def _sizes(checkpoint: Published, facts: ModelFacts, denoiser: Denoiser, window: _Window) -> dict[str, Any]:
-    """GiB of the weights by precision, the least GPU for a trained window, and which axes apply."""
+    """GiB of the weights by precision, the least GPU for a trained window, and which axes apply.
+
+    A GPU that has a rank has a decoder beside it, which makes the pixels of a shot of that window.
+    """
     scale = facts.spatial_compression
     shape = Shape(
         facts.family, "", denoiser, checkpoint.parameters, "bfloat16", window.frames,
         window.height_px // scale, window.width_px // scale, facts.latent_channels, scale,
         facts.max_text_tokens, guided=True,
     )  # fmt: skip
+    held, size_px = checkpoint.decoding.of(window.frames), (window.width_px, window.height_px)
+    shot = Strand(shape, Course(((1, 1),)), Pixels(checkpoint.name, held, "bfloat16", size_px))
     return {
         "weights_gib": _weights_gib(checkpoint.parameters, checkpoint.linear, 0, 2),
-        "least_gpu_gib": round(memory(shape, ALONE).gib, 1),
+        "least_gpu_gib": math.ceil(10 * shot.memory(ALONE).gib) / 10,
+        "least_gpu_gib_without_decoder": math.ceil(10 * replace(shot, pixels=None).memory(ALONE).gib) / 10,
         "axes": [
             *(["cfg"] if shape.branches == 2 else []),
             *(["ring", "ulysses"] if denoiser.shared else []),
@@ -165,7 +175,8 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         "from: what shots are drawn from; last: a last picture, clip: one to go on from, v2v: one to redraw.",
         "B parameters: billions of denoiser + text and image encoders + autoencoder. GiB bf16: weights of",
-        "the denoiser, twice that in float32, half by model.quantise=int8. GPU: GiB that one alone needs.",
+        "the denoiser, twice that in float32, half by model.quantise=int8. GPU: GiB that one alone needs,",
+        "for a window of what it was trained on, and for a decoder of that beside it.",
         "axes: those that a gang can have, c cfg, r ring, u ulysses. *: not open source. -o json says more.",
     ]
 
@@ -177,7 +188,7 @@ def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
         "+".join(entry["does"]),
         f"{billions['denoiser']:.1f}+{billions['text']:.1f}+{billions['vae']:.1f}",
         f"{entry['weights_gib']['bfloat16']:.1f}",
-        f"{entry['least_gpu_gib']:.0f}",
+        str(math.ceil(entry["least_gpu_gib"])),
         f"{trained['width_px']}x{trained['height_px']}x{trained['frames']}",
         str(trained["fps"]),
         "".join(axis[0] for axis in entry["axes"]),

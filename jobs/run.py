@@ -133,9 +133,10 @@ def _run(
         Books(store, job.job_id, epoch, ledger, sink, price_of(job.spec.cluster)) as books,
         ExitStack() as stack,
     ):
-        overseer = oversight(job, store, heart, books)
+        overseer = oversight(job, store, heart, books, done_by)
         job, place = settle(job, overseer)
-        keep_settled(store, job)
+        if not overseer.ended:  # else gangs may have been left untried, and nothing will be rendered
+            keep_settled(store, job, epoch)
         setup = setup_of(job, store.url)
         job, listing = stack.enter_context(_informed(job, store, epoch))
         deadline = DeadlineWatch(store, job.job_id, done_by, before(job))

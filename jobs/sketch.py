@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from cluster.choose import Strand, Work
 from cluster.identity import Model
 from cluster.sketch import Load, Sketch, pixels_of, shape_of, sketch_of
+from cluster.strand import Strand, Work
 from engine.families.denoiser import denoiser_of
 from engine.families.known import FAMILIES
 from engine.families.published import Published
@@ -41,6 +41,7 @@ def _of_checkpoint(one: Stock, checkpoint: Published) -> Sketch:
         facts.max_text_tokens,
         checkpoint.linear,
         decoding=checkpoint.decoding,
+        making=checkpoint.making,
         tiles=FAMILIES[facts.family].tiles,
     )
 
@@ -59,5 +60,7 @@ def work_of(loads: Mapping[Load, int], models: Mapping[Model, Sketch], beside: b
     for load, n in loads.items():
         sketch = models[load.model]
         pixels = pixels_of(load, sketch) if beside else None
-        work[Strand(shape_of(load, sketch), load.course, pixels)] += n
+        shape = shape_of(load, sketch)
+        plain = load.plain if shape.branches > 1 else ()
+        work[Strand(shape, load.course, pixels, plain)] += n
     return work

@@ -27,7 +27,7 @@ _EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", *_BUDGETS)
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """The workers. gangs=0 takes as many as the cluster has room for.
+    """The workers. gangs=0 takes as many as the cluster has room for, on nodes that come later too.
 
     A gang has cfg × ring × ulysses ranks, which predict one window together: cfg=2 gives each branch of
     guidance its own, ulysses shares out the sequence and attention heads, ring the sequence alone. Where one

@@ -34,6 +34,7 @@ def setup_of(job: Job, store_url: str) -> Setup:
         cache=cluster.cache,
         job_id=job.job_id,
         log=job.spec.log,
+        share=cluster.share,
     )
 
 

@@ -59,7 +59,7 @@ def _add_previews(verbs: Verbs) -> None:
     check = add_verb(verbs, "validate", "jobs.preview:validate", "check every row; exit 3 if any is faulty")
     plan = add_verb(verbs, "plan", "jobs.preview:plan", "what would be rendered, and what is there already")
     plan.add_argument(
-        "--out", type=place, metavar="URL", help="folder or s3:// URL of the films: what it holds is reused"
+        "--out", type=place, metavar="URL", help="folder or URL of the films: what it holds is reused"
     )
     plan.add_argument("--explain", action="store_true", help="which gangs pay, what they take, and why")
     plan.add_argument(
@@ -206,7 +206,7 @@ def _add_doctor(verbs: Verbs) -> None:
     doctor = add_verb(
         verbs, "doctor", "jobs.doctor:doctor", "try what a night needs; exit as a run would that lacks it"
     )
-    doctor.add_argument("--out", type=place, metavar="URL", help="folder or s3:// URL of the films to be")
+    doctor.add_argument("--out", type=place, metavar="URL", help="folder or URL of the films to be")
     doctor.add_argument("--address", help="a Ray cluster, to ask every node; else RAY_ADDRESS, else none")
     add_settings(doctor)
     add_output(doctor)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from cluster.choose import Choice, Forecast, Work
+from cluster.choose import Choice, Forecast
 from cluster.identity import Model
 from cluster.sketch import Sketch
+from cluster.strand import Work
 from jobs.job import Job
 from jobs.size import forecast
 from jobs.sketch import work_of

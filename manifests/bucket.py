@@ -1,25 +1,87 @@
-"""A bucket of an S3-compatible service as the place of a store, over s3fs.
+"""A bucket of an object store as the place of a store, whichever service it is of.
 
 Decides how an object comes to exist once, also where requests fail, and replies are lost after they took
 effect: a put carries a mark of its own in the object's metadata, by which a retry that is refused knows what
-it had put itself. Does not decide what is tried again (patience), nor names, hashes or contents (store).
+it had put itself. Does not decide how a service is asked (s3, gcs, azure), what is tried again (patience),
+nor names, hashes or contents (store).
 """
 
-import http.client
 import mimetypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from uuid import uuid4
 
-from manifests.patience import Result, code_of, patiently, status_of
-from manifests.replies import by_reply
+from manifests.patience import Result, patiently
+from manifests.replies import UploadGone
 
-PART = 8 << 20  # bytes of a multipart transfer; with PARALLEL it bounds the memory of one transfer
-PARALLEL = 4
-MARK = "longtake-put"
+PART = 8 << 20  # bytes of an upload in parts
+PARALLEL = 4  # parts at once; with PART it bounds the memory of one transfer
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as its service tells of it: bucket/key, and when it was put by the service's clock (s, 1970).
+
+    `mark` is that of the put which made it; "" where it has none, or was not asked for.
+    """
+
+    at: str
+    size_bytes: int
+    written_s: float
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An unfinished upload in parts to bucket/key, which no listing shows."""
+
+    at: str
+    id: str
+    began_s: float
+
+
+class Service(Protocol):
+    """One object store by its own client: all that differs. `at` is always bucket/key.
+
+    Calls raise OSErrors by the classes of `manifests.replies` where they are made in `translated`.
+    """
+
+    bucket_word: str  # what people there call a bucket
+    credentials: str  # what tells who we are,
+    endpoint: str  # and where the service is
+
+    def put(self, path: Path, at: str, mark: str) -> None:
+        """The file is the object, which was not there. Raises FileExistsError if it was; UploadGone."""
+
+    def look(self, at: str) -> Stored:
+        """The object with its mark. Raises FileNotFoundError."""
+
+    def copy(self, source: str, at: str, kind: str) -> None:
+        """The object is a copy of another one, of this content type. Raises FileNotFoundError."""
+
+    def read(self, at: str) -> bytes:
+        """The object's bytes. Raises FileNotFoundError."""
+
+    def fetch(self, at: str, path: Path) -> None:
+        """The file has the object's bytes, in bounded memory. Raises FileNotFoundError."""
+
+    def find(self, folder: str) -> Iterator[Stored]:
+        """The objects whose names begin with bucket/folder/."""
+
+    def remove(self, at: str) -> None:
+        """The object is gone. May raise FileNotFoundError if it was not there."""
+
+    def uploads(self, root: str) -> Iterator[Upload]:
+        """Those below bucket/prefix, where they are listed and paid for."""
+
+    def abort(self, upload: Upload) -> None:
+        """It is gone, with its parts."""
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Inside, the client's errors become OSErrors."""
 
 
 @dataclass(frozen=True)
@@ -29,113 +91,86 @@ class Bucket:
     Every call goes on for `patience_s` seconds while its trouble may pass; then it raises OSError.
     """
 
-    fs: Any
+    service: Service
+    url: str  # for people
     root: str  # bucket/prefix
     staging: Path
     patience_s: float
 
-    @property
-    def url(self) -> str:
-        """Where it is, for people."""
-        return f"s3://{self.root}"
-
     def create(self, staged: Path, key: str) -> bool:
         """The object exists; True if it is ours, also if that reply was lost. Raises OSError."""
         mark = uuid4().hex  # one for all tries
-        return self._patiently(lambda: self._create(staged, key, mark))
+        return patiently(lambda: self._create(staged, key, mark), self.patience_s)
 
     def _create(self, staged: Path, key: str, mark: str) -> bool:
-        transfer = {"chunksize": PART, "max_concurrency": PARALLEL, "Metadata": {MARK: mark}}
         try:
-            self.fs.put_file(str(staged), self._at(key), mode="create", **transfer)  # sends If-None-Match
+            with self.service.translated():
+                self.service.put(staged, self._at(key), mark)
             return True
-        except OSError as error:
-            finished = code_of(error) == "NoSuchUpload"  # perhaps by an earlier try whose reply was lost
-            if not finished and not isinstance(error, FileExistsError) and status_of(error) != 412:
-                raise
-            there = self._mark(key)
-            if finished and there is None:
-                raise ConnectionError(f"an upload of {key} vanished") from error
-            return there == mark
-
-    def _mark(self, key: str) -> str | None:
-        """The mark of the put that made the object, "" if it has none; None if there is no object."""
-        bucket, _, name = self._at(key).partition("/")
-        try:
-            head = self.fs.call_s3("head_object", Bucket=bucket, Key=name)
-        except FileNotFoundError:
-            return None
-        return str(head["Metadata"].get(MARK, ""))
+        except (FileExistsError, UploadGone) as refused:
+            try:
+                with self.service.translated():
+                    return self.service.look(self._at(key)).mark == mark
+            except FileNotFoundError:
+                if isinstance(refused, UploadGone):
+                    raise refused from None
+                return False
 
     def show(self, source: str, key: str) -> None:
         """``key`` is a copy of ``source``, made by the service, whatever it was before. Raises OSError."""
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"  # so that a browser plays it
-        replace = {"MetadataDirective": "REPLACE", "ContentType": kind}
-        self._patiently(lambda: self.fs.cp_file(self._at(source), self._at(key), **replace))
+        self._patiently(lambda: self.service.copy(self._at(source), self._at(key), kind))
 
     def read(self, key: str) -> bytes | None:
         try:
-            # By one request: with several s3fs would ask for the size first.
-            return self._patiently(lambda: bytes(self.fs.cat_file(self._at(key), max_concurrency=1)))
+            return self._patiently(lambda: self.service.read(self._at(key)))
         except FileNotFoundError:
             return None
 
     def fetch(self, key: str, path: Path) -> None:
-        transfer = {"chunksize": PART, "max_concurrency": PARALLEL}
-        self._patiently(lambda: self.fs.get_file(self._at(key), str(path), **transfer))
+        self._patiently(lambda: self.service.fetch(self._at(key), path))
 
     def size(self, key: str) -> int | None:
-        info = self._info(key)
-        return None if info is None else int(info["size"])
+        try:
+            return self._look(key).size_bytes
+        except FileNotFoundError:
+            return None
 
     def written_s(self, key: str) -> float:
         """When the object was put by the service's clock, in whole seconds since 1970."""
-        info = self._info(key)
-        if info is None:
-            raise FileNotFoundError(f"no {key} in {self.url}")
-        return float(info["LastModified"].timestamp())
+        return self._look(key).written_s
 
-    def _info(self, key: str) -> dict[str, Any] | None:
-        try:
-            info: dict[str, Any] = self._patiently(lambda: self.fs.info(self._at(key)))
-        except FileNotFoundError:
-            return None
-        return info if info["type"] == "file" else None
+    def _look(self, key: str) -> Stored:
+        return self._patiently(lambda: self.service.look(self._at(key)))
 
     def keys(self, prefix: str) -> list[str]:
-        folder = f"{self._at(prefix)}/"
-        found: list[str] = self._patiently(lambda: self.fs.find(folder))
-        return sorted(p[len(self.root) + 1 :] for p in found if p.startswith(folder))
+        return sorted(self.key_of(each.at) for each in self.files(prefix))
+
+    def files(self, prefix: str) -> list[Stored]:
+        """What lies in a folder, in no order."""
+        return self._patiently(lambda: list(self.service.find(self._at(prefix))))
 
     def remove(self, key: str) -> None:
-        self._patiently(lambda: self.fs.rm_file(self._at(key)))
+        with suppress(FileNotFoundError):
+            self._patiently(lambda: self.service.remove(self._at(key)))
+
+    def uploads(self) -> list[Upload]:
+        """What was begun here in parts and not ended, where the service keeps it until it is told."""
+        return self._patiently(lambda: list(self.service.uploads(self.root)))
+
+    def abort(self, upload: Upload) -> None:
+        self._patiently(lambda: self.service.abort(upload))
+
+    def key_of(self, at: str) -> str:
+        """The key of bucket/prefix/key."""
+        return at[len(self.root) + 1 :]
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
         def reached() -> Result:
-            with reaching():
+            with self.service.translated():
                 return call()
 
         return patiently(reached, self.patience_s)
 
     def _at(self, key: str) -> str:
         return f"{self.root}/{key}"
-
-
-@contextmanager
-def reaching() -> Iterator[None]:
-    """Errors of the S3 client that are no replies of the service become OSErrors; replies, what they mean."""
-    from aiohttp import ClientError
-    from botocore.exceptions import (  # type: ignore[import-untyped]  # as heavy as s3fs, which needs it
-        BotoCoreError,
-        NoCredentialsError,
-    )
-    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
-
-    try:
-        yield
-    except NoCredentialsError as error:
-        raise PermissionError(str(error)) from error
-    except (BotoCoreError, ResponseParserError, ClientError, http.client.HTTPException) as error:
-        raise ConnectionError(f"{type(error).__name__}: {error}") from error
-    except OSError as error:
-        raise by_reply(error) from error.__cause__

@@ -2,6 +2,7 @@
 
 Beside files at their keys there are those that writers have not finished: staged ones, on the disk of the
 writer, and on S3 uploads in several parts, which no listing shows and which are paid for all the same.
+Google and Azure drop theirs after a week.
 
 Decides: what is there, and how it is taken away. Does not decide: what may be (cluster.leftovers).
 """
@@ -10,10 +11,9 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from manifests.bucket import Bucket
+from manifests.bucket import Bucket, Upload
 from manifests.places import Disk
 from manifests.store import Store
 
@@ -29,7 +29,7 @@ class Lying:
     size_bytes: int
     age_s: float
     names: int = 1
-    upload: str = ""
+    upload: Upload | None = None
     staged: Path | None = None
 
 
@@ -39,11 +39,9 @@ def files(store: Store, prefix: str) -> Iterator[Lying]:
     if isinstance(place, Disk):
         yield from _on_disk(place, prefix)
         return
-    folder = f"{place.root}/{prefix}/"
-    now = datetime.now(UTC)
-    for path, info in place.fs.find(folder, detail=True).items():
-        age_s = (now - info["LastModified"]).total_seconds()
-        yield Lying(path[len(place.root) + 1 :], int(info["size"]), age_s)
+    now = time.time()
+    for each in place.files(prefix):
+        yield Lying(place.key_of(each.at), each.size_bytes, now - each.written_s)
 
 
 def _on_disk(place: Disk, prefix: str) -> Iterator[Lying]:
@@ -68,21 +66,10 @@ def unfinished(store: Store) -> Iterator[Lying]:
         except FileNotFoundError:
             continue
         yield Lying(path.name, facts.st_size, now - facts.st_mtime, staged=path)
-    if isinstance(store.place, Bucket):
-        yield from _uploads(store.place)
-
-
-def _uploads(place: Bucket) -> Iterator[Lying]:
-    bucket, _, prefix = place.root.partition("/")
-    asked = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
-    now, more = datetime.now(UTC), True
-    while more:
-        reply = place.fs.call_s3("list_multipart_uploads", **asked)
-        for each in reply.get("Uploads", []):
-            age_s = (now - each["Initiated"]).total_seconds()
-            yield Lying(each["Key"].removeprefix(asked["Prefix"]), 0, age_s, upload=each["UploadId"])
-        more = bool(reply.get("IsTruncated"))
-        asked |= {name: reply.get(f"Next{name}", "") for name in ("KeyMarker", "UploadIdMarker") if more}
+    place = store.place
+    if isinstance(place, Bucket):
+        for upload in place.uploads():
+            yield Lying(place.key_of(upload.at), 0, now - upload.began_s, upload=upload)
 
 
 def take_away(store: Store, lying: Lying) -> None:
@@ -90,9 +77,7 @@ def take_away(store: Store, lying: Lying) -> None:
     place = store.place
     if lying.staged is not None:
         lying.staged.unlink(missing_ok=True)
-    elif lying.upload and isinstance(place, Bucket):
-        bucket, _, prefix = place.root.partition("/")
-        key = f"{prefix}/{lying.key}" if prefix else lying.key
-        place.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=lying.upload)
+    elif lying.upload is not None and isinstance(place, Bucket):
+        place.abort(lying.upload)
     else:
         place.remove(lying.key)

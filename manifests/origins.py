@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,13 @@ from typing import Any, BinaryIO
 import fsspec
 from fsspec.utils import get_protocol
 
-from manifests.bucket import reaching
 from manifests.full import is_full
 from manifests.listing import SUMS, File, refuse_outside, with_sums
+from manifests.opening import translated
 from manifests.places import StoreError, plain_path
 
 _HUB_ID = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+_AT_ACCOUNT = re.compile(r"(abfss?|az)://[a-z0-9-]+@")  # Azure's container@account.host
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "created", "LastModified", "last_modified")
 _BLOCK = 8 << 20  # of a file that is read through
 
@@ -42,7 +43,7 @@ class InStore:
     @cached_property
     def _at(self) -> tuple[Any, str]:
         """The filesystem, and the folder's path in it. Raises ValueError for a URL that cannot be read."""
-        if "@" in self.url.partition("://")[2].partition("/")[0]:
+        if "@" in self.url.partition("://")[2].partition("/")[0] and not _AT_ACCOUNT.match(self.url):
             raise ValueError("a URL with credentials in it is refused: give them by the environment")
         try:
             fs, root = fsspec.url_to_fs(plain_path(self.url))
@@ -99,7 +100,7 @@ class InStore:
     def _reached(self) -> Iterator[None]:
         """Trouble on the way is told as that; a full disk here stays an OSError."""
         try:
-            with reaching() if self._is_s3 else nullcontext():
+            with translated(get_protocol(self.url)):
                 yield
         except FileNotFoundError as error:
             raise FileNotFoundError(f"there is nothing at {self.url}") from error

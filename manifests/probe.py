@@ -24,7 +24,10 @@ from manifests.patience import BRIEF_S
 from manifests.places import Disk, StoreError, shown_size
 
 WRITERS = 4  # at once
-REFUSING = "use a store that honours If-None-Match, or two drivers may overwrite each other"
+REFUSING = (
+    "use a store that honours put-if-absent (If-None-Match, on Google ifGenerationMatch), "
+    "or two drivers may overwrite each other"
+)
 
 
 class Lying(StoreError):
@@ -154,13 +157,15 @@ def _removed(place: Disk | Bucket, keys: tuple[str, ...]) -> bool:
 
 def _explained(place: Bucket, error: OSError) -> StoreError:
     """Trouble with a bucket, and what to do about it."""
-    bucket = place.root.split("/")[0]
+    service, name = place.service, place.root.split("/")[0]
     if isinstance(error, FileNotFoundError):
-        return StoreError(f"there is no bucket {bucket!r}", place.url, "create it or correct the URL")
+        what = f"there is no {service.bucket_word} {name!r}"
+        return StoreError(what, place.url, "create it or correct the URL")
     if isinstance(error, PermissionError):
-        todo = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; allow put, get, list and delete"
+        todo = f"check {service.credentials}; allow put, get, list and delete"
         return StoreError(f"credentials are refused: {error}", place.url, todo)
-    if isinstance(error, ConnectionError):
-        todo = "check AWS_ENDPOINT_URL, the network and that the service is up"
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        todo = f"check {service.endpoint}, the network and that the service is up"
         return StoreError(f"cannot be reached: {error}", place.url, todo)
-    return StoreError(f"cannot be used: {error}", place.url, "check the bucket and its service")
+    todo = f"check the {service.bucket_word} and its service"
+    return StoreError(f"cannot be used: {error}", place.url, todo)

@@ -1,10 +1,11 @@
-"""What a reply of a service with an error means, as an error that says so in any process.
+"""What a service's reply with an error means, as an error that says so in any process.
 
-s3fs keeps the reply as the cause of its error, which is lost on the way to another process, and makes a plain
-OSError of a code that it does not know.
+Clients of services keep a reply beside their errors, where it is lost on the way to another process, and have
+no common word for a status. Decides: of which class an error is. Does not decide what is done (patience).
 """
 
-LESS_OFTEN = (429, 503)  # HTTP: too many requests, slow down
+LESS_OFTEN = frozenset({429, 503})  # HTTP: too many requests, slow down
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
 class Throttled(ConnectionError):
@@ -13,12 +14,19 @@ class Throttled(ConnectionError):
     error_class = "SHARED"
 
 
-def by_reply(error: OSError) -> OSError:
-    """The error that a reply's status calls for; the same one where there is none, or it says no more."""
-    reply = getattr(error.__cause__, "response", None) or {}
-    status = reply.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
+class UploadGone(ConnectionError):
+    """An upload in parts that the service does not know: a request whose reply was lost may have ended it."""
+
+
+def meant(status: int, said: str) -> OSError:
+    """The error that a reply of this HTTP status is: ConnectionError if the same request may do better."""
+    told = f"{said} (HTTP {status})"
     if status in LESS_OFTEN:
-        return Throttled(f"{error} (HTTP {status})")
-    if status >= 500 and error.errno is None:
-        return ConnectionError(f"{error} (HTTP {status})")
-    return error
+        return Throttled(told)
+    if status in PASSING:
+        return ConnectionError(told)
+    if status in (401, 403):
+        return PermissionError(told)
+    if status == 404:
+        return FileNotFoundError(told)
+    return FileExistsError(told) if status == 412 else OSError(told)

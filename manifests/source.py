@@ -18,6 +18,7 @@ from fsspec.utils import get_protocol
 
 from manifests.compose import compose
 from manifests.links import LINKS, ORDER, Order, asks_order, order_of
+from manifests.opening import translated
 from manifests.places import plain_path
 from manifests.schema import SCHEMA, ManifestError
 from manifests.stream import Batch, Stream, batches_of, open_stream
@@ -153,8 +154,9 @@ def read_source(source: str, *, keep: bool = False) -> Manifest:
             if protocol == "file":
                 shutil.copyfile(path, copy)
             else:
-                fsspec.filesystem(protocol).get_file(source, str(copy))
-        except _unreachable(protocol) as error:
+                with translated(protocol):
+                    fsspec.filesystem(protocol).get_file(source, str(copy))
+        except (OSError, ValueError, ImportError) as error:
             raise ManifestError(
                 f"cannot read: {error}", source, "check the URL and the credentials"
             ) from error
@@ -162,18 +164,6 @@ def read_source(source: str, *, keep: bool = False) -> Manifest:
             return _read(copy, source)  # a Parquet file stays open, and so outlives its name
         except ManifestError as error:  # of the copy, which nobody knows
             raise ManifestError(error.what, source, error.todo) from error
-
-
-def _unreachable(protocol: str) -> tuple[type[Exception], ...]:
-    """What fetching raises when there is no file to read, for want of credentials or a reply as well."""
-    plain = (OSError, ValueError, ImportError)
-    if protocol not in ("s3", "s3a"):
-        return plain
-    try:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]  # as heavy as s3fs
-    except ImportError:  # no s3fs either, which is the error to tell
-        return plain
-    return (*plain, BotoCoreError)
 
 
 def _read(path: Path, source: str) -> Manifest:

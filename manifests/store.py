@@ -1,4 +1,4 @@
-"""Content-addressed artefacts, put-if-absent keys and reader-facing names, on local disk or S3.
+"""Content-addressed artefacts, put-if-absent keys and reader-facing names, on local disk or an object store.
 
 Artefacts live at ``cas/{hash[:2]}/{hash}``, markers (small JSON objects), ledger segments and published names
 at the key the caller chose. Everything appears whole or not at all. A key that was put is never replaced;
@@ -217,7 +217,7 @@ class Store:
     def sweep_staging(self, older_than_s: float) -> int:
         """How many leftovers of killed writers, untouched for so many seconds, were removed. Raises OSError.
 
-        On S3 these are local to this machine; unfinished multipart uploads need a rule of the bucket.
+        Of an object store these are local to this machine; what it holds itself is `manifests.lying`'s.
         """
         swept, horizon = 0, time.time() - older_than_s
         for path in self._place.staging.glob("*.tmp"):
@@ -251,10 +251,11 @@ class Store:
 
 
 def open_store(url: str, patience_s: float = PATIENT_S) -> Store:
-    """A store at a local path, ``file://`` or ``s3://`` URL; writes nothing. Raises ValueError otherwise.
+    """A store at a path or a URL: ``file://``, ``s3://``, ``gs://``, ``az://``, ``abfs://``; writes nothing.
 
-    S3 takes endpoint and credentials from the usual AWS_* variables. A service that cannot be reached, or
-    answers that it is overloaded, is asked again for `patience_s` seconds.
+    Services take endpoint and credentials from where their own tools do (AWS_*, GOOGLE_* or AZURE_STORAGE_*
+    variables among them). One that cannot be reached, or answers that it is overloaded, is asked again for
+    `patience_s` seconds. Raises ValueError for any other URL, and where a service's package is not installed.
     """
     return Store(url, place_of(url, patience_s))
 

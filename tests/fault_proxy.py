@@ -1,4 +1,4 @@
-"""A proxy before an S3 server, as a process of its own, that misbehaves as networks and services do.
+"""A proxy before an object store, as a process of its own, that misbehaves as networks and services do.
 
     python tests/fault_proxy.py PORT SEED RATE      the server's port; the share of requests that meet a fault
 
@@ -71,7 +71,7 @@ class Passing(BaseHTTPRequestHandler):
         if self.path in ("/faults", "/counts"):
             return self._command(body)
         fault = self.server.draw()
-        if fault == "flipped" and (self.command != "GET" or "?" in self.path):
+        if fault == "flipped" and not self._asks_an_object():
             fault = ""  # only an object's bytes have a sum to tell it by
         self.server.counts[fault or "none"] += 1
         if fault in CODES:
@@ -82,6 +82,12 @@ class Passing(BaseHTTPRequestHandler):
         self._answer(fault, *self._asked(body))
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
+
+    def _asks_an_object(self) -> bool:
+        whole = "?" not in self.path and not self.path.startswith(
+            "/storage/"
+        )  # where Google tells of objects
+        return self.command == "GET" and (whole or self.path.endswith("?alt=media"))
 
     def _asked(self, body: bytes) -> tuple[int, Headers, bytes]:
         """What the server answers."""
@@ -110,7 +116,8 @@ class Passing(BaseHTTPRequestHandler):
         for name, value in headers:
             if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                 self.send_header(name, value)
-        known = dict(headers).get("Content-Length") if self.command == "HEAD" else None
+        told = {name.lower(): value for name, value in headers}
+        known = told.get("content-length") if self.command == "HEAD" else None
         self.send_header("Content-Length", known or str(len(body)))
         self.end_headers()
 

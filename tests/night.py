@@ -427,7 +427,8 @@ class Night:
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
         kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "closing", "ruin")
-        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s", "loaded", "yielding")
+        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s", "loaded", "having", "loading")
+        kept += ("yielding",)
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)

@@ -1,4 +1,7 @@
-"""S3 as a real server process of moto, behind a proxy of ours that can misbehave as networks do."""
+"""S3 as a real server process of moto, behind a proxy of ours that can misbehave as networks do.
+
+The proxy stands before servers of other clouds too (tests/slow_clouds.py).
+"""
 
 import http.client
 import socket
@@ -12,6 +15,7 @@ from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from urllib.parse import urlsplit
 
 import fsspec
 from s3fs import S3FileSystem
@@ -56,17 +60,27 @@ class Passing(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, Proxy)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if server.fault == "ignores conditions at once" and self.command == "PUT":
-            with server.at_once(self.path) as several:
-                return self.ask(server, body, "If-None-Match" if several else "")
-        self.ask(server, body, "If-None-Match" if server.fault == "ignores conditions" else "")
+        if server.fault == "ignores conditions at once" and self.puts:
+            with server.at_once(urlsplit(self.path).path) as several:
+                return self.ask(server, body, several)
+        self.ask(server, body, server.fault == "ignores conditions")
 
-    def ask(self, server: Proxy, body: bytes, leave_out: str) -> None:
-        drop = {"Expect", leave_out}
-        first = self.command == "PUT" and server.puts == 0
-        server.puts += self.command == "PUT"
+    @property
+    def puts(self) -> bool:
+        """Whether it is a put, as S3 and Azure or as Google have it."""
+        return self.command == "PUT" or self.path.startswith("/upload/")
+
+    def ask(self, server: Proxy, body: bytes, anyhow: bool) -> None:
+        """Ask the server; to put `anyhow` is without the condition."""
+        drop = {"Expect", "If-None-Match" if anyhow else ""}
+        if anyhow:
+            self.path = self.path.replace("ifGenerationMatch=0", "")
+        first = self.puts and server.puts == 0
+        server.puts += self.puts
         if first and server.fault == "conflicts":
             return self.answer(409, [], CONFLICT)
+        if server.fault == "refuses":
+            return self.answer(401, [], b"")
         link = http.client.HTTPConnection("127.0.0.1", server.upstream)
         link.request(self.command, self.path, body, {k: v for k, v in self.headers.items() if k not in drop})
         reply = link.getresponse()
@@ -89,7 +103,8 @@ class Passing(BaseHTTPRequestHandler):
                 value = format_datetime(parsedate_to_datetime(value) - timedelta(days=1), usegmt=True)
             if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                 self.send_header(name, value)
-        known = dict(headers).get("Content-Length") if self.command == "HEAD" else None
+        told = {name.lower(): value for name, value in headers}
+        known = told.get("content-length") if self.command == "HEAD" else None
         self.send_header("Content-Length", known or str(len(body)))
         self.end_headers()
         if server.fault == "stalls" and len(body) >= LARGE:
@@ -105,16 +120,23 @@ class Passing(BaseHTTPRequestHandler):
 @contextmanager
 def moto_process() -> Iterator[int]:
     """The port of a moto server process."""
+    with served(sys.executable, "-c", SERVER) as port:
+        yield port
+
+
+@contextmanager
+def served(*command: str) -> Iterator[int]:
+    """The port that a server process listens on, which is its last argument."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
+        port: int = probe.getsockname()[1]
+    process = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(2400):  # up to two minutes, where the machine is busy
             with socket.socket() as trial:
                 if trial.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            assert process.poll() is None, "moto ended at its start"
+            assert process.poll() is None, f"{command[:2]} ended at its start"
             time.sleep(0.05)
         yield port
     finally:

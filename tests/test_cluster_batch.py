@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from cluster.batch import CLEARLY, CPU, MOST, Pool, choose_batch
 from cluster.calibration import Stopwatch, keep, measured
-from cluster.choose import Strand
 from cluster.conductor import Conductor
 from cluster.cost import Shape, measure_key, memory
 from cluster.dispatch import Canvas, State
@@ -18,6 +17,7 @@ from cluster.events import Fared, Predicted, Window
 from cluster.machine import Machine
 from cluster.rank import Rank
 from cluster.stages import Encoder
+from cluster.strand import Strand
 from engine.families.denoiser import Blocks, Denoiser
 from engine.parallel.axes import ALONE
 from engine.phases import Course
@@ -207,6 +207,9 @@ def test_a_job_with_its_batch_left_open_takes_what_its_store_has_measured_and_ke
     assert on_cpus.spec.cluster.batch == 2
     many, reason = with_batch(job, [{"CPU": 64.0}], store)  # a gang for every window
     assert many.spec.cluster.batch == 1, reason
-    keep_settled(store, replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, batch=3))))
+    keep_settled(store, replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, batch=3))), 1)
     kept, reason = with_batch(job, [], store)
     assert kept.spec.cluster.batch == 3 and "when the job began" in reason
+    in_pairs = replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, ulysses=2)))
+    anew, reason = with_batch(in_pairs, [{"CPU": 64.0}], store)
+    assert anew.spec.cluster.batch == 1 and "when the job began" not in reason, "it was of other gangs"

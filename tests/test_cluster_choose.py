@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cluster.choose import (
@@ -12,17 +12,17 @@ from cluster.choose import (
     OBJECTIVES,
     Asked,
     NoFit,
-    Strand,
     choose,
     forecast,
     open_shots_for,
     placeable,
     smallest,
-    span,
 )
 from cluster.cost import Shape, Step
+from cluster.decoding import Pixels
 from cluster.machine import Machine
 from cluster.sharing import gangs_of, named, ranks_of
+from cluster.strand import Strand, span
 from engine.families.denoiser import Blocks, Denoiser, denoiser_of
 from engine.families.published import TABLE
 from engine.parallel.axes import ALONE, Axes
@@ -81,8 +81,13 @@ shapes = st.builds(
     st.booleans(),
     st.integers(10**6, 10**10),
 )
+decoded = st.builds(
+    lambda operations: Pixels("m", 0.0, "bfloat16", (64, 64), operations=operations), st.floats(0, 1e17)
+)
 works = st.dictionaries(
-    st.builds(Strand, shapes, st.builds(blended, st.integers(1, 20), st.integers(1, 50))),
+    st.builds(
+        Strand, shapes, st.builds(blended, st.integers(1, 20), st.integers(1, 50)), st.none() | decoded
+    ),
     st.integers(1, 100),
     min_size=1,
     max_size=3,
@@ -111,6 +116,7 @@ def test_every_gang_is_legal_and_all_legal_ones_are_candidates(work, machine):
 
 
 @given(works, machines, st.integers(1, 40), st.sampled_from(OBJECTIVES))
+@settings(deadline=None)
 def test_no_candidate_is_better_than_the_best_by_more_than_what_counts_as_near(
     work, machine, open_shots, objective
 ):
@@ -122,6 +128,7 @@ def test_no_candidate_is_better_than_the_best_by_more_than_what_counts_as_near(
 
 
 @given(works, machines, st.integers(1, 40))
+@settings(deadline=None)
 def test_a_faster_link_or_another_node_never_makes_the_best_job_longer(work, machine, open_shots):
     assume(machine.n_gpus > 1)  # else windows do not travel, and then they do
     before = min(one.seconds for one in choose(work, work, machine, open_shots=open_shots).candidates)
@@ -134,9 +141,48 @@ def test_a_faster_link_or_another_node_never_makes_the_best_job_longer(work, mac
 
 
 @given(works, machines, st.integers(1, 40))
+@settings(deadline=None)
 def test_gpus_are_never_at_work_for_longer_than_the_job_lasts(work, machine, open_shots):
     for one in choose(work, work, machine, open_shots=open_shots).candidates:
         assert 0 <= one.idle <= 1 and one.gpu_s <= one.seconds * one.gpus * (1 + 1e-9)
+
+
+@given(works, machines, st.integers(1, 40), st.integers(1, 20))
+@settings(deadline=None)
+def test_pixels_are_one_gpus_work_that_no_axis_shares_and_come_after_the_windows(
+    work, machine, open_shots, decoders
+):
+    alone = {strand: strand.decoding_s(machine) for strand in work}
+    in_all = sum(n * alone[strand] for strand, n in work.items())
+    bare = {replace(strand, pixels=None): 1 for strand in work}
+    for one in choose(work, work, machine, open_shots=open_shots, decoders=decoders).candidates:
+        without = forecast(bare, bare, one.axes, machine, open_shots)
+        assert one.decoding_s == pytest.approx(in_all) and without.decoding_s == 0
+        assert one.seconds >= in_all / decoders * (1 - 1e-9)
+        more = forecast(work, work, one.axes, machine, open_shots, decoders=decoders + 1)
+        assert more.seconds <= one.seconds * (1 + 1e-9) and more.gpu_s == one.gpu_s
+        for strand in work:
+            shot = {strand: 1}
+            film = forecast(shot, shot, one.axes, machine, 1)
+            windows = span(shot, film.steps, film.gangs, 1)
+            assert film.film_s == pytest.approx(windows + alone[strand])
+
+
+@given(st.integers(0, 50), st.integers(1, 9), st.sampled_from([1, 8]))
+def test_steps_without_guidance_take_one_branch_and_gain_nothing_by_ranks_for_two(plain, n_windows, n_shots):
+    course = blended(n_windows, 50)
+    guided, none = (shape_of("Wan2.1-1.3B", guided=flag) for flag in (True, False))
+    ranks = [ALONE, Axes(2, cfg=2)]
+    some, both, one = (
+        [forecast(work, work, axes, EIGHT_80, 1) for axes in ranks]
+        for work in ({strand: n_shots} for strand in (
+            Strand(guided, course, plain=(plain,)), Strand(guided, course), Strand(none, course)
+        ))
+    )  # fmt: skip
+    for got, two, single in zip(some, both, one, strict=True):
+        assert got.gpu_s == pytest.approx((two.gpu_s * (50 - plain) + single.gpu_s * plain) / 50)
+        assert got.seconds == pytest.approx((two.seconds * (50 - plain) + single.seconds * plain) / 50)
+    assert both[1].gpu_s < 1.02 * both[0].gpu_s and one[1].gpu_s > 1.99 * one[0].gpu_s
 
 
 @given(st.integers(1, 13), st.integers(1, 20), st.integers(1, 9))

@@ -17,7 +17,7 @@ from engine.faults import gpu_failed
 from engine.memory import ran_out
 from manifests.full import disk_full
 from manifests.places import StoreError
-from manifests.replies import by_reply
+from manifests.s3 import by_reply
 from manifests.store import Corrupt
 
 

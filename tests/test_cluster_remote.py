@@ -23,6 +23,7 @@ from cluster.events import (
 )
 from cluster.identity import Model, Picture, Sampling
 from cluster.outcomes import Failure, Outcome
+from cluster.pool import Pool
 from cluster.shortage import Shortage
 from cluster.shots import ShotTask
 from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
@@ -95,7 +96,7 @@ def played(monkeypatch):
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
     crew.pending, crew.canvases, crew.hires, crew.causes = {}, Canvases(), {}, {}
     crew.draining, crew.next_look_s, crew.nodes = set(), float("inf"), {}
-    crew.part = None
+    crew.pool = Pool(replace(crew.setup, gangs=2), None, growing=False)
     monkeypatch.setattr(remote.ray, "get", play.get)
     monkeypatch.setattr(remote, "StageHandle", lambda role, setup: Stage())
     return crew, remote.errors, play
@@ -282,14 +283,14 @@ def test_a_gang_that_another_job_gets_goes_once_it_is_idle_and_comes_back_in_a_p
             gone.append(self)
 
     part = Part.__new__(Part)
-    part.setup, part.ranks, part.allowed, part.busy_s = crew.setup, 1, 1, {}
+    part.setup, part.ranks, part.allowed, part.most, part.busy_s = crew.setup, 1, 1, 2, {}
     part.holding = Holding(frozenset())
     monkeypatch.setattr(Part, "_ask", lambda self, now_s: None)
     monkeypatch.setattr(remote, "draining_nodes", set)
     monkeypatch.setattr(remote, "Gang", Place)
     for gang in crew.gangs.values():
         monkeypatch.setattr(type(gang), "disband", lambda self: gone.append(self), raising=False)
-    crew.part, other = part, crew.gangs["gang-1"]
+    crew.pool.part, other = part, crew.gangs["gang-1"]
     call = remote.Call("gang-1", "a shot", lambda fared: fared)
     crew.pending = {play.ref(): call}
 

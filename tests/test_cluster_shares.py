@@ -80,16 +80,26 @@ NAMES = st.frozensets(st.sampled_from([f"gang-{k}" for k in range(6)]))
 
 
 @settings(deadline=None)
-@given(NAMES, NAMES, NAMES, st.integers(0, 8))
+@given(NAMES, NAMES, NAMES, NAMES, st.integers(0, 8))
 def test_gangs_go_and_come_back_until_there_are_as_many_as_allowed_and_one_at_least_stays(
-    hired, yielding, parked, most
+    hired, yielding, forming, parked, most
 ):
-    holding = Holding(hired, yielding & hired, parked - hired)
+    forming -= hired
+    holding = Holding(hired, yielding & hired, forming, parked - hired - forming)
     go, come = rearranged(holding, most)
     staying = holding.hired - holding.yielding
     assert go <= staying and come <= holding.parked and not (go and come)
     after = len(staying) - len(go) + len(come)
-    assert after == max(most, 1) or (after < max(most, 1) and come == holding.parked and not go)
+    on_their_way = min(len(forming), max(max(most, 1) - len(staying), 0))
+    assert after == max(most, 1) - on_their_way or (
+        after < max(most, 1) - on_their_way and come == holding.parked and not go
+    )
+
+
+def test_none_comes_in_the_place_of_one_that_is_on_its_way():
+    holding = Holding(frozenset({"gang-0"}), forming=frozenset({"gang-1"}), parked=frozenset({"gang-2"}))
+    assert rearranged(holding, 2) == (frozenset(), frozenset())
+    assert rearranged(holding, 3) == (frozenset(), frozenset({"gang-2"}))
 
 
 # What dispatch makes of it.

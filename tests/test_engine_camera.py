@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from engine.camera import MOVES, SPEEDS, Camera, Idiom, parse_camera
 from engine.chalk.captions import vocabulary
@@ -16,6 +17,7 @@ from jobs.plan import film_tasks
 from jobs.refusal import SpecError
 from jobs.spec import load_spec
 from jobs.stock import stock
+from tests.tiny_svd import make_pipeline
 
 SHIPPED = Path(__file__).parent.parent / "engine" / "chalk" / "weights"
 
@@ -126,6 +128,24 @@ def test_planning_warns_of_a_move_that_the_model_was_never_taught_and_validation
     (finding,) = json.loads(capsys.readouterr().out)
     assert (finding["code"], finding["json_path"]) == ("E505_CAMERA", "/shots/0/camera")
     assert "push in" in finding["hint"] and "slow" in finding["hint"]
+
+
+def test_a_move_is_refused_of_a_model_that_reads_no_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs.cli import main
+
+    make_pipeline().save_pretrained(tmp_path / "model", safe_serialization=True)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    shot = {"shot_id": "a", "prompt": "hills", "duration_frames": 4, "first_frame_uri": "a.png"}
+    shots = [shot, shot | {"shot_id": "b", "camera": "slow push in"}]
+    (tmp_path / "m.jsonl").write_text(json.dumps({"row_id": "r", "profile": "svd", "shots": shots}))
+    told = [f"profiles.svd.model.folder={tmp_path / 'model'}", f"roots=[{tmp_path}]"]
+    capsys.readouterr()  # what saving printed
+    assert main(["validate", str(tmp_path / "m.jsonl"), "-o", "json", *told]) == 3
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert (finding["code"], finding["json_path"]) == ("E506_CAMERA_UNHEARD", "/shots/1/camera")
+    assert "reads no words" in finding["message"]
 
 
 def test_a_broken_idiom_is_one_message_of_its_profile(tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def test_an_unknown_family_is_refused_with_the_path_its_name_and_the_known_ones(
     assert str(folder) in str(refused.value) and str(name) in str(refused.value)
 
 
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("CogVideoX")])
+def test_a_folder_whose_parts_are_of_another_family_than_its_index_says_is_asked_whether_it_is(folder, name):
+    change(folder / "model_index.json", _class_name=name)
+    with pytest.raises(ValueError, match="is this a folder of another family") as told:
+        read_facts(folder)
+    assert str(folder / "vae" / "config.json") in str(told.value)
+    assert "AutoencoderKLCogVideoX" in str(told.value) and name in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("part", "key"),
     [

@@ -11,7 +11,7 @@ from cluster.trials import WARM
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
 from jobs.cli import main
-from jobs.enrol import keep_settled
+from jobs.enrol import keep_settled, settled_of
 from jobs.farm import EXAMPLES, load_farm
 from jobs.job import prepare
 from jobs.settle import with_open_axes
@@ -40,7 +40,7 @@ def test_the_gang_that_a_trial_shows_to_be_faster_is_settled_for(tmp_path, farm,
 
     def rehearse(trials, shot):
         fared = [Fared(seconds[one.axes], "cpu", one.axes) for one in trials]
-        return {key_of(shot, each, 1): {"seconds": each.seconds, "n": WARM} for each in fared}
+        return {key_of(shot, 0, each, 1): {"seconds": each.seconds, "n": WARM} for each in fared}
 
     settled, reason = with_axes(job_of(40), farm, store, rehearse)
     assert settled.spec.cluster.ulysses == ulysses and "2 told their time" in reason
@@ -101,11 +101,29 @@ def test_a_job_that_goes_on_keeps_its_axes_whatever_was_measured_meanwhile(tmp_p
     job, store = job_of(4), open_store(str(tmp_path / "out"))
     begun = replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, ulysses=2)))
     assert with_axes(job, farm, store)[0].spec.cluster.ulysses == 1
-    keep_settled(store, begun)
+    keep_settled(store, begun, 1)
     again, reason = with_axes(job, farm, store)
     assert again.spec.cluster.ulysses == 2 and reason == "as when the job began"
     elsewhere, reason = with_axes(job, replace(farm, gpus=1), store)  # where no such gang is possible
     assert elsewhere.spec.cluster.ulysses == 1 and reason != "as when the job began"
+
+
+def test_a_job_that_was_moved_keeps_what_it_chose_there_and_has_its_first_choice_where_that_fits_again(
+    tmp_path, farm, job_of
+):
+    job, store = job_of(4), open_store(str(tmp_path / "out"))
+
+    def settled(machine, epoch):
+        there, reason = with_axes(job, machine, store)
+        keep_settled(store, there, epoch)
+        return there.spec.cluster.ulysses, reason == "as when the job began"
+
+    begun = replace(job, spec=replace(job.spec, cluster=replace(job.spec.cluster, ulysses=2)))
+    keep_settled(store, begun, 1)
+    small = replace(farm, gpus=1)
+    assert settled(small, 2) == (1, False)
+    assert settled(small, 3) == (1, True), "of two choices the one that fits"
+    assert settled(farm, 4) == (2, True) and len(settled_of(store, job.job_id)) == 2
 
 
 @pytest.mark.parametrize(("words", "tried"), [([], True), (["cluster.calibrate=false"], False)])

@@ -153,7 +153,7 @@ def test_on_s3_uploads_that_were_never_finished_are_found_and_ended(proxy, capsy
     store = open_store("s3://films/out")
     store.put_marker("jobs/night/job.json", {"job_id": "night"})
     hash = store.put_artefact(b"left over")
-    fs = store._place.fs
+    fs = store.place.service.fs
     fs.call_s3("create_multipart_upload", Bucket="films", Key="out/cas/aa/half")
     fs.call_s3("create_multipart_upload", Bucket="films", Key="another/half")
     code, said = told(capsys, store, "--older-than", "0", "-o", "json")

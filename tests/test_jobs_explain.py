@@ -104,8 +104,10 @@ def test_a_published_checkpoint_is_planned_at_its_own_size_without_its_weights(t
     assert farm["settings"] == ["cluster.cfg=2", "cluster.ring=1", "cluster.ulysses=4"]
     assert farm["configured"]["axes"] == {"cfg": 1, "ring": 1, "ulysses": 1}
     best = farm["best"]
-    assert best["seconds"] == pytest.approx(50 * best["window_step_s"][shape[0]], rel=1e-3)
-    assert best["gpu_s"] == pytest.approx(8 * best["seconds"], rel=1e-3)
+    denoised_s, decoded_s = 50 * best["window_step_s"][shape[0]], best["decoding_gpu_s"]
+    assert decoded_s == pytest.approx(81 * 0.03 * 1280 * 720 / (832 * 480), rel=0.1)  # as an H100 showed
+    assert best["seconds"] == best["longest_film_s"] == pytest.approx(denoised_s + decoded_s, rel=1e-3)
+    assert best["gpu_s"] == pytest.approx(8 * denoised_s + decoded_s, rel=1e-3)
     assert best["films_an_hour"] == pytest.approx(3600 / best["seconds"], rel=1e-3)
     int8 = explained([*words, "profiles.chalk.model.quantise=int8"], capsys)
     assert int8["shapes"]["Wan2.1-14B in bfloat16 int8 at 1280x720 px"]["weights_gib"] == 13.309
@@ -138,11 +140,46 @@ def test_more_shots_under_way_are_advised_where_they_would_fill_idle_gpus(tmp_pa
     manifest.write_text("".join(f"- {{row_id: a{n}, profile: chalk, shots: {shots}}}\n" for n in range(64)))
     words = [str(manifest), "--model", "CogVideoX-2B", "--farm", str(EXAMPLES[2])]
     (farm,) = explained(words, capsys)["farms"]
-    assert farm["advice"].startswith("cluster.max_canvases=32 cluster.max_films=32 cluster.conductors=4 ")
+    settings = "cluster.max_canvases=32 cluster.max_films=32 cluster.conductors=4 cluster.decoders=8 "
+    assert farm["advice"].startswith(settings)  # one decoder would take longer than all ranks
     better = [*words, *farm["advice"].split(" would")[0].split()]
     (after,) = explained(better, capsys)["farms"]
     assert after["best"]["seconds"] < farm["best"]["seconds"] and after["advice"] == ""
     assert after["best"]["axes"] == {"cfg": 1, "ring": 1, "ulysses": 1}
+
+
+def test_pixels_are_part_of_what_a_film_takes_and_are_said(tmp_path, capsys):
+    manifest = tmp_path / "film.yaml"
+    manifest.write_text("- {row_id: a, profile: chalk, shots: [{shot_id: s, prompt: rain, duration_s: 5}]}")
+    words = [str(manifest), "--model", "CogVideoX-2B", "--farm", str(EXAMPLES[1])]
+    (beside,), (elsewhere,) = (
+        explained([*words, *more], capsys)["farms"] for more in ([], ["cluster.stage_gpus=0"])
+    )
+    assert elsewhere["best"]["decoding_gpu_s"] == 0 < beside["best"]["decoding_gpu_s"]
+    assert main(["plan", *words, "--explain"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"GPU seconds, {beside['best']['decoding_gpu_s']:.3g} of them to decode" in told
+    assert " s of denoising and decoding, " in told
+    assert main(["plan", *words, "--explain", "cluster.stage_gpus=0"]) == 0
+    assert " s of denoising, " in " ".join(capsys.readouterr().out.split())
+
+
+def test_steps_without_guidance_cost_one_branch_in_a_plan(tmp_path, capsys):
+    manifest = tmp_path / "films.yaml"
+    shots = "[{shot_id: s, prompt: rain, duration_s: 5}]"
+    manifest.write_text("".join(f"- {{row_id: a{n}, profile: chalk, shots: {shots}}}\n" for n in range(40)))
+    words = [str(manifest), "--model", "Wan2.1-1.3B", "--farm", str(EXAMPLES[0])]
+    whole, some, none = (
+        explained([*words, *(f"profiles.chalk.sampling.{one}" for one in more)], capsys)
+        for more in ([], ["guidance_stop=0.3"], ["guidance_scale=1"])
+    )
+    denoised = [
+        best["gpu_s"] - best["decoding_gpu_s"]
+        for best in (each["farms"][0]["best"] for each in (whole, some, none))
+    ]
+    assert denoised[1] == pytest.approx(0.3 * denoised[0] + 0.7 * denoised[2], rel=1e-3)
+    assert denoised[2] == pytest.approx(denoised[0] / 2, rel=1e-3)
+    assert [shape["branches"] for shape in some["shapes"].values()] == [2, 1]
 
 
 def test_an_unknown_checkpoint_is_refused_with_those_that_are_near(capsys):

@@ -1,6 +1,7 @@
 """Claims about `longtake models`: what is listed, and what is said of a folder."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,29 @@ def test_the_list_for_people_is_aligned_and_fits_a_terminal(capsys):
         place = rows[0].index(heading)
         assert all(row[place - 1] == " " and row[place] != " " for row in rows)
     assert any("*" in row for row in rows) and "not open source" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["CogVideoX-2B", "Wan2.2-5B", "HunyuanVideo-1.5", "LTX-Video-2B"])
+def test_the_gpu_that_is_listed_is_the_least_that_a_plan_accepts(name, tmp_path, capsys):
+    (entry,) = (entry for entry in listed([], capsys) if entry["name"] == name)
+    frames, least = entry["trained"]["frames"], entry["least_gpu_gib"]
+    manifest, farm = tmp_path / "film.yaml", tmp_path / "farm.yaml"
+    shot = f"{{shot_id: s, prompt: rain, duration_frames: {frames}}}"
+    manifest.write_text(f"- {{row_id: a, profile: chalk, shots: [{shot}]}}")
+    words = ["plan", str(manifest), "--explain", "--model", name, "--farm", str(farm), "-o", "json"]
+    for gib, accepted, more in (
+        (least, True, []),
+        (least - 0.1, False, []),
+        (entry["least_gpu_gib_without_decoder"], True, ["cluster.stage_gpus=0"]),
+        (entry["least_gpu_gib_without_decoder"] - 0.1, False, ["cluster.stage_gpus=0"]),
+    ):
+        farm.write_text(f"{{gpu: H100, memory_gib: {gib}}}")
+        assert main([*words, *more]) == 0
+        (told,) = json.loads(capsys.readouterr().out)["farms"]
+        assert (told["refusal"] == "") is accepted, (gib, more, told["refusal"])
+    assert main(["models"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name} "))
+    assert f" {math.ceil(least)} " in line
 
 
 def test_a_folder_is_told_by_its_own_files(tiny_folder, capsys):

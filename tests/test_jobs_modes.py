@@ -17,12 +17,17 @@ from engine.film.encode import encode_segment
 from jobs.cli import main
 
 SIZE, N_FRAMES = (64, 96), 25
-BALL, SEA = Figure("circle", "red", "right"), Landscape("sea", "shining")
+BALL, SEA, DAWN = Figure("circle", "red", "right"), Landscape("sea", "shining"), Landscape("sea", "rising")
 SHOTS = {
     "text": {"prompt": "a red circle moves right"},
     "picture": {"prompt": "the sun shines over the blue sea", "first_frame_uri": "sea.png"},
     "extension": {"prompt": "a red circle moves right", "extend_uri": "ball.mp4"},
     "redrawing": {"prompt": "a blue circle moves right", "source_video_uri": "ball.mp4", "strength": 0.8},
+    "arrival": {
+        "prompt": "the sun rises over the sea",
+        "first_frame_uri": "dawn.png",
+        "last_frame_uri": "sea.png",
+    },
 }
 
 
@@ -34,7 +39,8 @@ def teacher(scene):
 def shown(tmp_path_factory):
     """The frames (T, H, W, 3) of every mode's shot, at the model's own size."""
     home = tmp_path_factory.mktemp("modes")
-    Image.fromarray(teacher(SEA)[0]).save(home / "sea.png")
+    for name, scene in (("sea", SEA), ("dawn", DAWN)):
+        Image.fromarray(teacher(scene)[0]).save(home / f"{name}.png")
     encode_segment(iter(teacher(BALL)), home / "ball.mp4", Fraction(8), crf=10, preset="ultrafast")
     shots = [{"shot_id": name, "duration_frames": N_FRAMES, **asked} for name, asked in SHOTS.items()]
     row = {"row_id": "modes", "profile": "chalk", "seed": 5, "shots": shots}
@@ -83,3 +89,12 @@ def test_an_extension_goes_on_from_where_its_clip_ends(shown):
 def test_a_clip_is_redrawn_in_another_colour_and_keeps_its_motion(shown):
     case = read(shown["redrawing"], Figure("circle", "blue", "right"))
     assert case.score.all, case
+
+
+def test_a_shot_between_two_pictures_begins_and_ends_with_them_and_leads_from_one_to_the_other(shown):
+    begin, end, film = teacher(DAWN)[0], teacher(SEA)[0], shown["arrival"]
+    assert psnr(begin, end) < 20  # else nothing would have to happen
+    assert psnr(film[0], begin) > 24 and psnr(film[-1], end) > 24
+    steps = np.abs(np.diff(film.astype(float), axis=0)).mean(axis=(1, 2, 3))
+    assert steps.max() < 0.4 * np.abs(end.astype(float) - begin).mean(), "it jumps"
+    assert read(film, DAWN).reading.land == "sea"

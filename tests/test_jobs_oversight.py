@@ -10,7 +10,8 @@ from cluster.crew import Setup
 from cluster.dispatch import Limits
 from cluster.rehearsal import GetTimeoutError, Halted, Rehearsal
 from cluster.sharing import named
-from engine.parallel.axes import Axes
+from cluster.trials import Trial
+from engine.parallel.axes import ALONE, Axes
 from jobs.books import bills
 from jobs.enrol import settled_of
 from jobs.job import prepare
@@ -90,6 +91,22 @@ def test_trials_end_when_they_and_the_call_under_way_have_taken_the_budget(which
     assert told == [("one", 3.0, 6.0)] and watch.spent_gpu_s == 6.0
 
 
+def test_trials_end_at_the_deadline():
+    left = iter([5.0, 0.0])
+    watch = Oversight(Handed(), Limits(), lambda *_: None, lambda _: None, lambda: next(left))
+    assert watch.goes_on() and not watch.goes_on()
+
+
+def test_a_pause_is_waited_out_and_a_cancel_within_it_is_not(monkeypatch):
+    watch, desk, _ = overseen()
+    to_come, slept = [[], [RESUME], [CANCEL]], []
+    monkeypatch.setattr("jobs.oversight.time.sleep", lambda s: slept.append(s) or desk.give(*to_come.pop(0)))
+    desk.give(PAUSE)
+    assert watch.resumed() and len(slept) == 2 and not watch.ended
+    desk.give(PAUSE)
+    assert not watch.resumed() and len(slept) == 3 and watch.ended
+
+
 @pytest.fixture
 def night(tmp_path, monkeypatch):
     """Renders three films by a brisk crew: the result, and the tasks that the crew was given."""
@@ -122,7 +139,8 @@ def test_gangs_are_tried_when_the_job_is_claimed_and_billed_as_used_and_wasted(n
     assert result.gpu.wasted_s == 6.0 and result.gpu.hired_s >= 8.0
     (ran,) = [row for row in events_of(store, result.job_id).to_pylist() if row["event"] == "ran"]
     assert (ran["worker"], ran["windows"], ran["gpu_s"]) == ("ulysses 2", 1, 6.0)
-    assert settled_of(store, result.job_id)["ulysses"] == 2
+    (settled,) = settled_of(store, result.job_id)
+    assert settled["ulysses"] == 2
 
 
 def test_a_cancel_that_ended_trials_ends_the_job_before_anybody_is_hired(night):
@@ -137,6 +155,7 @@ def test_a_cancel_that_ended_trials_ends_the_job_before_anybody_is_hired(night):
 
     result, acted = rendered(settle)
     assert (result.status, result.exit_code, result.failed) == ("cancelled", 6, 3) and not acted
+    assert not settled_of(store, result.job_id), "the next driver tries what this one did not"
     assert result.gpu.used_s == result.gpu.wasted_s == 1.0
 
 
@@ -220,6 +239,9 @@ class Patient:
         self.under_way.append(gpu_s)
         return len(self.under_way) <= self.times
 
+    def resumed(self):
+        return False
+
 
 @pytest.mark.parametrize(("times", "most_s", "error"), [(2, 900.0, Halted), (10**6, 0.0, GetTimeoutError)])
 def test_a_prediction_that_is_ended_is_billed_to_all_ranks_from_its_call_to_its_end(
@@ -233,6 +255,28 @@ def test_a_prediction_that_is_ended_is_billed_to_all_ranks_from_its_call_to_its_
         rehearsal._predicted(Hung(), shot, "request", ends_s)
     ((gang, seconds, gpu_s),) = overseer.told
     assert gang == named(PAIR) and 0 < overseer.under_way[-1] <= gpu_s == pytest.approx(2 * seconds)
+
+
+def test_gangs_that_a_pause_left_untried_are_tried_when_the_job_goes_on(monkeypatch, make_film):
+    shot, pauses, tried = make_film("a").master.segments[0].source, [Halted, None, Halted], []
+
+    def timed(self, trial, *_):
+        tried.append(trial.axes)
+        if (error := pauses.pop(0) if pauses else None) is not None:
+            raise error
+        return {named(trial.axes): {"seconds": 1.0, "n": 3}}
+
+    class Resumed(Patient):
+        def resumed(self):
+            return True
+
+    monkeypatch.setattr(Rehearsal, "_timed", timed)
+    monkeypatch.setattr(Rehearsal, "_request", lambda *_: "a request")
+    asked = [Trial(None, axes, 1.0) for axes in (ALONE, PAIR)]
+    table = Rehearsal(Hung.setup, Resumed(10**6))(asked, shot)
+    assert tried == [ALONE, ALONE, PAIR, PAIR] and table.keys() == {named(ALONE), named(PAIR)}
+    pauses.append(Halted)
+    assert Rehearsal(Hung.setup, Patient(10**6))(asked, shot) == {}, "that was its end"
 
 
 def test_nothing_is_begun_for_a_trial_that_was_ended_before(make_film, caplog):

@@ -8,6 +8,7 @@ import multiprocessing as mp
 import os
 import pickle
 import re
+import sys
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from threading import Thread
@@ -224,9 +225,9 @@ def test_path_traversal_and_odd_keys_are_refused(tmp_path: Path, key: str) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["memory://x", "http://host/x", "gs://bucket", "simplecache::s3://b/x"])
+@pytest.mark.parametrize("url", ["memory://x", "http://host/x", "ftp://host/x", "simplecache::s3://b/x"])
 def test_unknown_protocol_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="is not one of file, s3"):
+    with pytest.raises(ValueError, match="is not one of file, s3, gs, az, abfs"):
         open_store(url)
 
 
@@ -240,10 +241,29 @@ def test_unknown_protocol_is_refused(url: str) -> None:
         ("s3:/bucket/films", "give s3://bucket/films for a URL, or ./s3:/bucket/films for a folder"),
         ("s3:bucket", "give s3://bucket for"),
         ("gs:/bucket", "give gs://bucket for"),
+        ("gs:bucket", "give gs://bucket for"),
+        ("az:container/x", "give az://container/x for"),
+        ("abfs:/container", "give abfs://container for"),
     ],
 )
 def test_place_that_can_hardly_be_meant_is_refused(url: str, what: str) -> None:
     with pytest.raises(ValueError, match=re.escape(what)):
+        open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("gs://films/a", "gcsfs", "gcs"),
+        ("az://films/a", "adlfs", "azure"),
+        ("abfss://films/a", "adlfs", "azure"),
+    ],
+)
+def test_store_whose_package_is_not_here_says_what_to_install(
+    url: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"{package} is not installed; pip install 'longtake\[{extra}\]'"):
         open_store(url)
 
 
@@ -258,9 +278,10 @@ def test_published_film_on_s3_plays_in_a_browser(s3: Store) -> None:
     assert (info["ContentType"], info["size"]) == ("video/mp4", 4)
 
 
-def test_s3_without_a_bucket_is_refused() -> None:
-    with pytest.raises(ValueError, match="no bucket"):
-        open_store("s3://")
+@pytest.mark.parametrize("url", ["s3://", "gs:///", "az://"])
+def test_url_without_a_bucket_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=f"no bucket; give {url[:2]}://bucket/prefix"):
+        open_store(url)
 
 
 def test_lost_reply_of_s3_leaves_our_bytes_which_a_driver_knows_again(s3: Store, proxy: Proxy) -> None:

@@ -5,6 +5,7 @@ Decides how a run is resumed and how its pictures are laid out. Does not decide 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+
+CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,13 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, weights_only=True)
     return state
+
+
+def losses(log: Path) -> list[float]:
+    """The loss of every step; of a step that was taken twice, since a run was cut off, the later."""
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    found = {record["step"]: record["loss"] for record in records}
+    return [found[step] for step in sorted(found)]
 
 
 def rate_at(step: int, n_steps: int, peak: float, warm_up: int, *, fall: float) -> float:

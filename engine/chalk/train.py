@@ -25,14 +25,13 @@ from engine.chalk.clips import HELD_OUT_SEED, TRAIN_SEED, clips_at, draw_clips
 from engine.chalk.course import course, draw_course
 from engine.chalk.latents import channel_std, encode_clips, fingerprint
 from engine.chalk.model import build_pipeline, save
-from engine.chalk.progress import load_checkpoint
+from engine.chalk.progress import CURVES, load_checkpoint, losses
 from engine.chalk.teacher import SIZES
 from engine.chalk.train_text import TextPlan, train_text
 from engine.chalk.train_transformer import Learner, TransformerPlan, train_transformer
 from engine.chalk.train_vae import VaePlan, train_vae, unit_scale
 
 VAE_STEPS, TEXT_STEPS, TRANSFORMER_STEPS, DECODER_STEPS = 2400, 1000, 7500, 600
-CURVES = Path(__file__).parent / "curves.json"  # the loss of every step of the committed weights
 _NEEDS = {
     "decoder": ("vae",),
     "transformer": ("vae", "text_encoder"),
@@ -120,7 +119,7 @@ def export(pipeline: CogVideoXPipeline, plan: TransformerPlan, work: Path, out: 
     Not the text encoder: transformers loads it as stored where diffusers loads the others in float32, and a
     plain from_pretrained would then mix the two.
     """
-    curves = {path.stem: _losses(path) for path in _logs(work)}
+    curves = {path.stem: losses(path) for path in _logs(work)}
     learner = Learner(pipeline, plan)
     learner.resume(work / "transformer.ckpt")
     learner.wear_average()
@@ -139,13 +138,6 @@ def _logs(work: Path) -> list[Path]:
     """The logs of the parts that were trained."""
     parts = ("vae", "decoder", "text", "transformer")
     return [path for part in parts if (path := work / f"{part}.jsonl").exists()]
-
-
-def _losses(log: Path) -> list[float]:
-    """The loss of every step; of a step that was taken twice, since a run was cut off, the later."""
-    records = [json.loads(line) for line in log.read_text().splitlines()]
-    losses = {record["step"]: record["loss"] for record in records}
-    return [losses[step] for step in sorted(losses)]
 
 
 def _parser() -> argparse.ArgumentParser:

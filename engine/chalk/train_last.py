@@ -16,6 +16,7 @@ A step is a function of (seed, step): a resumed run takes the same steps as an u
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ from engine.chalk.endings import SHARES, encode_lessons, lesson
 from engine.chalk.latents import Latents, fingerprint
 from engine.chalk.model import WEIGHTS, diffusers_folder
 from engine.chalk.muon import update
-from engine.chalk.progress import Average, Plan, load_checkpoint, rate_at, save_checkpoint
+from engine.chalk.progress import CURVES, Average, Plan, load_checkpoint, losses, rate_at, save_checkpoint
 from engine.chalk.train_text import embed
 from engine.chalk.train_transformer import HAS_AMX, compile_blocks, mean_square, velocities
 from engine.families.adapter_files import ENDING_FILE
@@ -185,6 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
         learner = LastLearner(pipeline, plan)
         learner.resume(options.work / "last_frame.ckpt")
         learner.export(options.out)
+        _record(losses(options.work / "last_frame.jsonl"), options.out)
         print(f"wrote {options.out} from step {learner.step}")
         return
     made_by, latents = fingerprint(pipeline.vae), {}
@@ -193,6 +195,14 @@ def main(arguments: list[str] | None = None) -> None:
         path = options.work / f"endings_{length}_{made_by}.npy"
         latents[length] = encode_lessons(path, pipeline.vae, length, n)
     train_last(pipeline, latents, plan, options.work)
+
+
+def _record(curve: list[float], adapter: Path) -> None:
+    """Put the losses among those of the weights that the adapter is beside, if it is beside any."""
+    curves = adapter.parent.parent / CURVES.name
+    if curves.is_file():
+        told = json.loads(curves.read_text())
+        curves.write_text(json.dumps(told | {"last_frame": curve}) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

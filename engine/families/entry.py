@@ -43,13 +43,37 @@ class Holds:
 
 
 @dataclass(frozen=True)
+class Making:
+    """Operations of an autoencoder that decodes a pixel of one frame, and the tiles that it may do so in.
+
+    Tiles of space are (rows, columns) of pixels, each a `step` from the one before; (0, 0) where there are
+    none. What overlaps is decoded twice.
+    """
+
+    operations: float = 0.0
+    tile: tuple[int, int] = (0, 0)
+    step: tuple[int, int] = (0, 0)
+
+    def of(self, size_px: tuple[int, int], tiled: bool = False) -> float:
+        """Operations for one frame of (width, height) pixels, whole or in tiles."""
+        width, height = size_px
+        if not tiled or not self.tile[0] or (height <= self.tile[0] and width <= self.tile[1]):
+            return self.operations * height * width
+        along = zip((height, width), self.tile, self.step, strict=True)
+        covered = (sum(min(tile, side - at) for at in range(0, side, step)) for side, tile, step in along)
+        return self.operations * math.prod(covered)
+
+
+@dataclass(frozen=True)
 class Known:
     """A family: the class that loads it, as module:name, and where its folders say what planning must know.
 
-    Units as in ModelFacts. `denoiser` is the part that predicts.
+    Units as in ModelFacts. `denoiser` is the part that predicts; `kinds` are the classes of that and of the
+    autoencoder, as a folder's own configurations name them.
     """
 
     loader: str
+    kinds: tuple[str, str]
     schedulers: tuple[str, ...]  # that a profile can ask for
     window_frames: Read
     max_text_tokens: Read
@@ -69,6 +93,7 @@ class Known:
     given_latents: Read = 0  # that every checkpoint was taught to go on from, at most
     decoding: Callable[[Parts], Holds] = lambda parts: Holds()  # 0 where nobody counted
     encoding: Callable[[Parts], Holds] = lambda parts: Holds()  # of given frames; 0 where nobody counted
+    making: Callable[[Parts], Making] = lambda parts: Making()  # of pixels; 0 where nobody counted
     guided: Read = 1  # 0 of a model that no scale of guidance changes
     refuse: Callable[[Parts], None] = lambda parts: None  # raises ValueError
     takes: Callable[[Parts], Takes] = lambda parts: NOTHING  # beside what its weights were taught

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.camera import Idiom
 from engine.families.card import Card, told_card, told_idiom
-from engine.families.entry import Holds, Known, Parts, number
+from engine.families.entry import Holds, Known, Making, Parts, number
 from engine.families.known import FAMILIES
 from engine.families.reading import read_index, read_object
 from engine.takes import NOTHING, Takes
@@ -44,6 +44,11 @@ class ModelFacts:
     takes: Takes = NOTHING
 
     @property
+    def reads_text(self) -> bool:
+        """Whether prompts change what it draws; a family that reads none has room for one token."""
+        return self.max_text_tokens > 1
+
+    @property
     def size_multiple_px(self) -> int:
         """Width and height of what the model draws are multiples of this."""
         return self.spatial_compression * self.patch
@@ -63,12 +68,25 @@ def family_name(folder: Path) -> str:
 def read_facts(folder: Path) -> ModelFacts:
     """The facts of a diffusers folder. Raises ValueError that names what is absent or unknown."""
     family = family_name(folder)
-    known = FAMILIES[family]
-    parts = _parts(folder, known)
+    _check_kinds(folder, family)
+    parts = _parts(folder, FAMILIES[family])
     try:
         return facts_of(family, parts)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _check_kinds(folder: Path, family: str) -> None:
+    """Raise ValueError for a folder whose index names one family and whose parts are of another."""
+    known = FAMILIES[family]
+    for part, kind in (("vae", known.kinds[1]), (known.denoiser, known.kinds[0])):
+        where = folder / part / "config.json"
+        found = read_object(where).get("_class_name", kind)
+        if found != kind:
+            raise ValueError(
+                f"{where}: a {found}, where a {family} has a {kind}: is this a folder of another family? "
+                "correct the _class_name in its index, or copy the model's folder again"
+            )
 
 
 def facts_of(family: str, parts: Parts) -> ModelFacts:
@@ -83,6 +101,12 @@ def read_decoding(folder: Path) -> Holds:
     """What decoding a shot as a stream holds. Raises ValueError for a broken folder."""
     known = FAMILIES[family_name(folder)]
     return known.decoding(_parts(folder, known))
+
+
+def read_making(folder: Path) -> Making:
+    """What decoding a pixel computes. Raises ValueError for a broken folder."""
+    known = FAMILIES[family_name(folder)]
+    return known.making(_parts(folder, known))
 
 
 def read_encoding(folder: Path) -> Holds:

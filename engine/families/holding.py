@@ -9,6 +9,7 @@ Decides: how much is held, for each pixel. Does not decide: whether that fits (c
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from engine.families.entry import Holds, Parts
 
@@ -27,12 +28,14 @@ def of_width(key: str, published: int, held: Holds) -> Callable[[Parts], Holds]:
     Folders may leave the key out.
     """
 
-    def read(parts: Parts) -> Holds:
-        width = parts["vae"].get(key, published)
-        outermost: int = width[0] if isinstance(width, (list, tuple)) else width
-        return held.times(outermost / published)
+    return lambda parts: held.times(share_of(parts, key, published))
 
-    return read
+
+def share_of(parts: Parts, key: str, published: int) -> float:
+    """How wide the level nearest to pixels is, of the published width."""
+    width: Any = parts["vae"].get(key, published)
+    outermost: int = width[0] if isinstance(width, (list, tuple)) else width
+    return outermost / published
 
 
 def wan_decoding(parts: Parts) -> Holds:

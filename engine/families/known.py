@@ -7,7 +7,7 @@ A new family is its file and its entry here. Decides: what an entry says. Does n
 from dataclasses import replace
 
 from engine.camera import Idiom
-from engine.families import holding, variants
+from engine.families import holding, making, variants
 from engine.families.card import Card
 from engine.families.entry import Known, either, halvings, product
 from engine.takes import CLIP, FIRST, Takes
@@ -21,8 +21,10 @@ _HUNYUAN_CAMERA = Idiom(
 # Each of a text alone, of which the table below has kin.
 _COGVIDEOX = Known(
     "engine.families.cogvideox:CogVideoX",
+    ("CogVideoXTransformer3DModel", "AutoencoderKLCogVideoX"),
     tiles=True,
     decoding=holding.COGVIDEOX,
+    making=making.COGVIDEOX,
     encoding=holding.COGVIDEOX_GIVEN,
     schedulers=("ddim", "dpm"),
     window_frames=variants.cogvideox_window,
@@ -38,7 +40,9 @@ _COGVIDEOX = Known(
 )
 _WAN = Known(
     "engine.families.wan:Wan",
+    ("WanTransformer3DModel", "AutoencoderKLWan"),
     decoding=holding.wan_decoding,
+    making=making.wan,
     encoding=holding.wan_encoding,
     schedulers=("unipc", "euler"),
     window_frames=21,  # trained on 81 pixel frames
@@ -53,7 +57,9 @@ _WAN = Known(
 )
 _SKYREELS = Known(
     "engine.families.skyreels:SkyReels",
+    ("SkyReelsV2Transformer3DModel", "AutoencoderKLWan"),
     decoding=holding.wan_decoding,
+    making=making.wan,
     encoding=holding.wan_encoding,
     schedulers=("unipc",),
     window_frames=25,  # trained on 97 pixel frames, and on 121 in 720p
@@ -66,6 +72,7 @@ _SKYREELS = Known(
 )
 _HUNYUAN_15 = Known(
     "engine.families.hunyuan15:HunyuanVideo15",
+    ("HunyuanVideo15Transformer3DModel", "AutoencoderKLHunyuanVideo15"),
     schedulers=("euler",),
     window_frames=31,  # trained on up to 121 pixel frames
     max_text_tokens=1000,  # without the system message before them
@@ -73,6 +80,7 @@ _HUNYUAN_15 = Known(
     spatial_compression=either("vae.spatial_compression_ratio", 16),
     temporal_compression=either("vae.temporal_compression_ratio", 4),
     decoding=holding.HUNYUAN_15,
+    making=making.HUNYUAN_15,
     guided=variants.hunyuan15_guided,
     refuse=variants.refuse_hunyuan15,
     more=(("guider", "guider_config.json"),),
@@ -81,7 +89,9 @@ _HUNYUAN_15 = Known(
 
 _LTX = Known(
     "engine.families.ltx:LTX",
+    ("LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo"),
     decoding=holding.LTX,
+    making=making.LTX,
     encoding=holding.LTX_GIVEN,
     tiles=True,
     schedulers=("euler",),
@@ -114,9 +124,11 @@ FAMILIES = {
     ),
     "OpenSoraPipeline": Known(
         "engine.families.opensora:OpenSora",
+        ("OpenSoraTransformer", "AutoencoderKLHunyuanVideo"),
         encoding=holding.HUNYUAN_GIVEN,
         tiles=True,
         decoding=holding.HUNYUAN,
+        making=making.HUNYUAN,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=512,
@@ -126,8 +138,10 @@ FAMILIES = {
     ),
     "HunyuanVideoPipeline": Known(
         "engine.families.hunyuan:HunyuanVideo",
+        ("HunyuanVideoTransformer3DModel", "AutoencoderKLHunyuanVideo"),
         tiles=True,
         decoding=holding.HUNYUAN,
+        making=making.HUNYUAN,
         schedulers=("euler",),
         window_frames=33,  # trained on up to 129 pixel frames
         max_text_tokens=256,  # without the template around them
@@ -136,7 +150,9 @@ FAMILIES = {
     ),
     "StableVideoDiffusionPipeline": Known(
         "engine.families.svd:StableVideoDiffusion",
+        ("UNetSpatioTemporalConditionModel", "AutoencoderKLTemporalDecoder"),
         decoding=holding.SVD,
+        making=making.SVD,
         encoding=holding.SVD_GIVEN,
         schedulers=("euler",),
         window_frames="unet.num_frames",
@@ -157,6 +173,7 @@ FAMILIES = {
         _LTX,
         loader="engine.families.ltx_condition:LTXCondition",
         encoding=holding.LTX_095_GIVEN,
+        making=making.LTX_095,
         max_text_tokens=256,
         takes=lambda parts: Takes(frozenset({FIRST, CLIP})),
         given_latents=3,  # of 17 pixel frames: its authors have it go on from any 8 n + 1
@@ -164,8 +181,10 @@ FAMILIES = {
     ),
     "MochiPipeline": Known(
         "engine.families.mochi:Mochi",
+        ("MochiTransformer3DModel", "AutoencoderKLMochi"),
         tiles=True,
         decoding=holding.MOCHI,
+        making=making.MOCHI,
         schedulers=("euler",),
         window_frames=28,  # trained on 163 pixel frames
         max_text_tokens="transformer.max_sequence_length",
@@ -175,6 +194,7 @@ FAMILIES = {
     ),
     "MiniMaxH3ModularPipeline": Known(
         "engine.families.minimax_h3:MiniMaxH3",
+        ("MiniMaxH3Transformer3DModel", "AutoencoderKLMiniMaxH3"),
         # its decoding is not foretold: 5.2 GiB are of tiles whose size no picture changes, 2 KiB of a pixel
         schedulers=("euler",),
         window_frames=37,  # 124 pixel frames; trained on 5 to 15 s

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.families import published_parts as parts
 from engine.families.card import Card
-from engine.families.entry import Holds
+from engine.families.entry import Holds, Making
 from engine.families.facts import ModelFacts, card_of, facts_of
 from engine.families.known import FAMILIES
 from engine.families.published_parts import Config
@@ -69,6 +69,11 @@ class Published:
     def decoding(self) -> Holds:
         """What decoding a shot holds; nothing where nobody counted it."""
         return FAMILIES[self.family].decoding(self._configurations)
+
+    @property
+    def making(self) -> Making:
+        """What decoding a pixel computes; nothing where nobody counted it."""
+        return FAMILIES[self.family].making(self._configurations)
 
     @property
     def parameters(self) -> int:

@@ -27,6 +27,8 @@ def _why(error: OSError | ValueError) -> str:
         return f"it is no JSON from {place} on; copy the model's folder again"
     if isinstance(error, UnicodeDecodeError):
         return f"its byte {error.start + 1:,} is no UTF-8; copy the model's folder again"
+    if isinstance(error, FileNotFoundError):
+        return "it is missing; give a whole folder, as diffusers saves one"
     return str((isinstance(error, OSError) and error.strerror) or error)
 
 

@@ -33,7 +33,10 @@ def refuse_pickles(folder: Path) -> None:
         raise FileNotFoundError(f"{folder} is no folder")
     found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in PICKLED)
     if found:
-        raise ValueError(f"pickled weights are refused: {', '.join(found)}")
+        raise ValueError(
+            f"pickled weights are refused, as they run code when they are loaded: {', '.join(found)}: "
+            "take them away, or save them as safetensors"
+        )
 
 
 def check_weights(folder: Path, leave_out: Collection[str] = ()) -> None:
@@ -96,7 +99,8 @@ def read_header(path: Path) -> dict[str, Any]:
         tensors = {name: each for name, each in header.items() if name != "__metadata__"}
         told = 8 + length + max((each["data_offsets"][1] for each in tensors.values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise Damaged(f"{path}, {size:,} bytes, is no safetensors file, or only the start of one") from error
+        told_of = f"{path}, {size:,} bytes, is no safetensors file, or only the start of one"
+        raise Damaged(f"{told_of}; {_AGAIN}") from error
     if told != size:
         how = "cut short" if size < told else "too long"
         raise Damaged(f"{path} is {how}: {size:,} bytes of {told:,}; {_AGAIN}")

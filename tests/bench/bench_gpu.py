@@ -201,7 +201,7 @@ def ways() -> Iterator[dict[str, Any]]:
 
 
 def decodes() -> Iterator[dict[str, Any]]:
-    """A shot's stream of pixels at a published size, and at twice its length."""
+    """A shot's stream of pixels at a published size, and at twice its length, beside what is predicted."""
     makers = (
         ("CogVideoX-5B", (60, 90), lambda: CogVideoX(
             CogVideoXPipeline(None, None, on_gpu(AutoencoderKLCogVideoX), None, CogVideoXDDIMScheduler()))),
@@ -209,15 +209,16 @@ def decodes() -> Iterator[dict[str, Any]]:
             WanPipeline(None, None, on_gpu(AutoencoderKLWan), UniPCMultistepScheduler(), None))),
     )  # fmt: skip
     for name, sides, make in makers:
-        family = make()
+        family, size_px = make(), (8 * sides[1], 8 * sides[0])
+        told = machine().decoding_s(published()[name].making.of(size_px), "bfloat16")
         for n_latent in (13, 25):
             latents = torch.randn(1, n_latent, 16, *sides)
             torch.cuda.reset_peak_memory_stats()
             began = time.perf_counter()
             frames = sum(1 for _ in family.frames(latents))
             spent, held = time.perf_counter() - began, torch.cuda.max_memory_allocated() / GIB
-            what = f"{name} decodes {n_latent} latents, {8 * sides[1]}x{8 * sides[0]}"
-            yield {"what": what, "frame s": spent / frames, "held GiB": held}
+            what = f"{name} decodes {n_latent} latents, {size_px[0]}x{size_px[1]}"
+            yield {"what": what, "frame s": spent / frames, "told s": told, "held GiB": held}
         del family
         empty()
 
