@@ -374,6 +374,37 @@ def test_idle_gangs_are_advised_to_widen_overlaps_where_that_takes_no_longer(tmp
     assert "widen overlaps" not in capsys.readouterr().out
 
 
+SLOW = "{gpu: cpu, gpus: 2, memory_gib: 8, tflops: 3e-5, inside_gb_s: 1}"  # so that pixels take long
+
+
+def test_wider_overlaps_are_foretold_with_all_decoders_that_there_are(tmp_path, tiny_folder, capsys):
+    (tmp_path / "farm.yaml").write_text(SLOW.replace("}", ", latency_us: 1e6}"))  # no gang of two pays
+    shot = "    - {shot_id: s2, prompt: snow falls, duration_frames: 117}\n"
+    (tmp_path / "m.yaml").write_text(FILM.format(row="one").replace("100", "117") + shot)
+    words = [str(tmp_path / "m.yaml"), "--farm", str(tmp_path / "farm.yaml"), "cluster.objective=latency"]
+    words += [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.window.mode=blend"]
+    words += ["profiles.chalk.window.size=13", "profiles.chalk.sampling.n_steps=20"]
+    words += ["cluster.max_canvases=1", "cluster.decoders=2"]
+    (two,) = explained(words, capsys)["farms"]
+    (one,) = explained([*words, "cluster.decoders=1"], capsys)["farms"]
+    assert one["best"]["seconds"] > 1.02 * two["best"]["seconds"], "one decoder would be waited for"
+    assert two["wider"].startswith("profiles.chalk.window.gangs=2 would widen overlaps")
+
+
+def test_a_run_says_of_its_gangs_what_the_plan_said_with_as_many_decoders(tmp_path, tiny_folder, capsys):
+    (tmp_path / "farm.yaml").write_text(SLOW)
+    told = [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.sampling.n_steps=20"]
+    told += [f"cluster.{axis}=0" for axis in ("cfg", "ring", "ulysses")]
+    manifest, farm, said = many_films(tmp_path, 4), str(tmp_path / "farm.yaml"), set()
+    for decoders in (1, 4):
+        job = prepare(manifest, load_spec(None, words := [*told, f"cluster.decoders={decoders}"]))
+        (planned,) = explained([manifest, *words, "--farm", farm], capsys)["farms"]
+        _, reason = with_axes(job, load_farm(Path(farm)), open_store(str(tmp_path / "out")))
+        assert reason == planned["reason"]
+        said.add(reason)
+    assert len(said) == 2, "the share of GPUs at work hangs on decoders"
+
+
 def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):
     spec = load_spec(None, [f"profiles.chalk.model.folder={tiny_folder}", "cluster.ulysses=0"])
     chosen, _ = with_axes(prepare(many_films(tmp_path, 1), spec), None, open_store(str(tmp_path / "out")))
