@@ -31,21 +31,25 @@ class Pool:
     open_shots: int
 
 
-def choose_batch(work: Work, pool: Pool, measured: Measured) -> tuple[int, str]:
-    """The batch under which the job ends first, if clearly, else 1; and why, in one line."""
-    times = {n: _job_s(work, pool, measured, n) for n in range(1, MOST + 1)}
+def choose_batch(work: Work, pool: Pool, measured: Measured, film: Work | None = None) -> tuple[int, str]:
+    """The batch under which the job ends first, if clearly, else 1; and why, in one line.
+
+    With `film`, the part of the work that one film is, that under which this ends first.
+    """
+    goal, what = (work, "the job") if film is None else (film, "the longest film")
+    times = {n: _goal_s(work, goal, pool, measured, n) for n in range(1, MOST + 1)}
     alone, others = times[1], {n: seconds for n, seconds in times.items() if n > 1 and seconds is not None}
     if not alone or not others:
         return 1, "1 window a forward: how long several take was not measured, or they do not fit"
     least = min(others.values())
     if least > CLEARLY * alone:
-        return 1, f"1 window a forward: with more of them the job takes {least / alone:.2f} times as long"
+        return 1, f"1 window a forward: with more of them {what} takes {least / alone:.2f} times as long"
     best = min(n for n, seconds in others.items() if seconds <= least * NEAR)
-    return best, f"{best} windows a forward: the job takes {others[best] / alone:.2f} of the time"
+    return best, f"{best} windows a forward: {what} takes {others[best] / alone:.2f} of the time"
 
 
-def _job_s(work: Work, pool: Pool, measured: Measured, batch: int) -> float | None:
-    """Seconds of the job; None where they are not known, or a GPU does not hold such a forward."""
+def _goal_s(work: Work, goal: Work, pool: Pool, measured: Measured, batch: int) -> float | None:
+    """Seconds of the part that counts; None where they are not known, or a GPU does not hold all forwards."""
     steps: dict[Shape, Step] = {}
     for strand in work:
         for shape in dict.fromkeys(shape for shape, *_ in strand.runs):
@@ -53,7 +57,7 @@ def _job_s(work: Work, pool: Pool, measured: Measured, batch: int) -> float | No
             if seconds is None:
                 return None
             steps[shape] = Step(seconds)
-    return span(_in_parts(work, batch), steps, pool.gangs, pool.open_shots)
+    return span(_in_parts(goal, batch), steps, pool.gangs, pool.open_shots)
 
 
 def _forward_s(strand: Strand, shape: Shape, pool: Pool, measured: Measured, batch: int) -> float | None:

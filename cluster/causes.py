@@ -11,7 +11,7 @@ from ray import exceptions as errors
 from cluster.actors import Ref
 from cluster.crew import judge, out_of_memory
 from cluster.outcomes import Failure
-from engine.faults import gpu_failed
+from engine.faults import PeerFailed, gpu_failed
 from engine.memory import ran_out
 
 # The process or its node is gone. Any other error is of the task, and would come again on another worker.
@@ -24,11 +24,16 @@ def is_collective(cause: BaseException) -> bool:
     return isinstance(cause, RuntimeError) and not ran_out(cause) and not gpu_failed(cause)
 
 
-def of_peers(refs: Sequence[Ref]) -> Failure | None:
+def first_failure(refs: Sequence[Ref]) -> Failure | None:
     """What one of a gang's ranks says was wrong with itself, if its answer is there within PEERS_S."""
     ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=PEERS_S) if refs else ([], [])
     told = (own_failure(ref) for ref in ready)
     return next((failure for failure in told if failure is not None), None)
+
+
+def of_peer(cause: BaseException) -> bool:
+    """Whether a rank only says that another failed it, and that itself is ready for what comes next."""
+    return isinstance(cause, PeerFailed)
 
 
 def own_failure(ref: Ref) -> Failure | None:
@@ -38,7 +43,7 @@ def own_failure(ref: Ref) -> Failure | None:
     except GONE as error:
         return of_memory(error)
     except errors.RayTaskError as error:
-        return None if is_collective(error.cause) else judge(error.cause)
+        return None if of_peer(error.cause) or is_collective(error.cause) else judge(error.cause)
     except errors.ObjectLostError:
         return None
     return None

@@ -5,35 +5,35 @@ Decides: cfg, ring and ulysses of all gangs. Does not decide: how long shots tak
 many films are under way (dispatch.Limits).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from cluster.cost import Measured, Memory, Shape, Step, off_by, window_step
 from cluster.decoding import beside_rank
 from cluster.machine import Machine
-from cluster.sharing import gangs_of, named
+from cluster.sharing import MANY, gangs_of, named, ranks_of
 from cluster.shortage import Place, shortage
 from cluster.strand import Strand, Work, shown_s
 from engine.memory import Free
 from engine.parallel.axes import Axes
 
-Objective = Literal["films", "latency"]  # films an hour, or how soon one film is there
+OBJECTIVES = ("throughput", "latency")  # films an hour, or how soon the longest film is there
 NEAR = 1.05  # times that differ by less are one time to this model, and the smaller gang is taken
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The axes that were set, 0 where the choice is free."""
+    """The axes that were set, 0 where the choice is free, and the ranks that all of a job's windows allow."""
 
     cfg: int = 0
     ring: int = 0
     ulysses: int = 0
+    ranks: range = range(1, MANY)
 
     def allows(self, axes: Axes) -> bool:
         """Whether a gang is as asked."""
         wanted = zip((self.cfg, self.ring, self.ulysses), (axes.cfg, axes.ring, axes.ulysses), strict=True)
-        return all(want in (0, have) for want, have in wanted)
+        return axes.ranks in self.ranks and all(want in (0, have) for want, have in wanted)
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Choice:
     best: Forecast
     reason: str
     candidates: tuple[Forecast, ...]
+    objective: str = "throughput"
+
+    def goal_s(self, one: Forecast) -> float:
+        """The seconds that were to be few."""
+        return goal_of(self.objective)(one)
 
 
 class NoFit(Exception):
@@ -81,7 +86,7 @@ def choose(
     *,
     open_shots: int,
     asked: Asked = Asked(),
-    objective: Objective = "films",
+    objective: str = "throughput",
     measured: Measured | None = None,
     decoders: int = 1,
 ) -> Choice:
@@ -93,12 +98,12 @@ def choose(
     shapes = list(dict.fromkeys(strand.shape for strand in work))
     legal = [axes for axes in gangs_of(machine.gpus, shapes) if asked.allows(axes)]
     if not legal:
-        raise NoFit(_illegal(asked, machine, shapes))
+        raise NoFit(_illegal(asked, machine.gpus, shapes))
     fitting = [axes for axes in legal if _largest(work, axes).gib <= machine.memory_gib]
     if not fitting:
         raise NoFit(_too_large(work, legal, machine))
     forecasts = [forecast(work, film, axes, machine, open_shots, measured, decoders) for axes in fitting]
-    goal = _film_s if objective == "latency" else _seconds
+    goal = goal_of(objective)
     least = min(map(goal, forecasts))
     near = [one for one in forecasts if goal(one) <= least * NEAR]
     # where all else is near, the axis that needs fewer things to go well: ulysses rather than a ring
@@ -106,7 +111,16 @@ def choose(
     others = sorted(
         (one for one in forecasts if one is not best), key=lambda one: (goal(one), one.axes.ranks)
     )
-    return Choice(best, _reason(best, others, len(legal), objective), (best, *others))
+    return Choice(best, _reason(best, others, legal, objective), (best, *others), objective)
+
+
+def smallest(shapes: Sequence[Shape], asked: Asked) -> Axes:
+    """The gang of fewest ranks that is as asked, of CPUs, of which nothing else is known. Raises NoFit."""
+    most = 2 * max(asked.cfg, 1) * max(asked.ring, 1) * max(asked.ulysses, 1)
+    for axes in gangs_of(most, shapes):
+        if asked.allows(axes):
+            return axes
+    raise NoFit(_illegal(asked, most, shapes))
 
 
 def forecast(
@@ -152,12 +166,9 @@ def open_shots_for(work: Work, gangs: int) -> int:
     return min(-(-gangs * alone // windows), sum(work.values())) if windows else 1
 
 
-def _seconds(one: Forecast) -> float:
-    return one.seconds
-
-
-def _film_s(one: Forecast) -> float:
-    return one.film_s
+def goal_of(objective: str) -> Callable[[Forecast], float]:
+    """What is to be short: the whole job, or its longest film alone."""
+    return (lambda one: one.film_s) if objective == "latency" else (lambda one: one.seconds)
 
 
 def _largest(work: Iterable[Strand], axes: Axes) -> Memory:
@@ -168,11 +179,11 @@ def _largest(work: Iterable[Strand], axes: Axes) -> Memory:
 # What is said to people.
 
 
-def _reason(best: Forecast, others: Sequence[Forecast], n_legal: int, objective: Objective) -> str:
+def _reason(best: Forecast, others: Sequence[Forecast], legal: Sequence[Axes], objective: str) -> str:
     """Why this gang, in one line."""
-    if n_legal == 1:
+    if len(legal) == 1:
         return f"{named(best.axes)}: no other gang is possible here"
-    goal = _film_s if objective == "latency" else _seconds
+    goal = goal_of(objective)
     what = "the longest film" if objective == "latency" else "the job"
     if best.axes.ranks == 1:
         rivals = [
@@ -182,23 +193,41 @@ def _reason(best: Forecast, others: Sequence[Forecast], n_legal: int, objective:
         return f"{named(best.axes)}: {busy}{''.join(rivals)}"
     alone = next((one for one in others if one.axes.ranks == 1), None)
     if alone is None:
-        return (
-            f"{named(best.axes)}: one GPU alone does not hold it; of the gangs that do this ends {what} first"
-        )
+        short = "one GPU alone does not hold it; of the gangs that do"
+        barred = "one rank alone is not what was asked for; of the gangs that are"
+        why = short if any(axes.ranks == 1 for axes in legal) else barred
+        return f"{named(best.axes)}: {why} this ends {what} first"
     gain = f"{goal(alone) / goal(best):.2f} times as fast as one model a GPU"
     return f"{named(best.axes)}: {what} is {gain}, which leaves {alone.idle:.0%} of the GPUs idle"
 
 
-def _illegal(asked: Asked, machine: Machine, shapes: Sequence[Shape]) -> str:
-    """No gang of this farm is as asked."""
+def _illegal(asked: Asked, gpus: int, shapes: Sequence[Shape]) -> str:
+    """No gang of nodes of so many GPUs is as asked."""
+    if barred := _barred(asked, gpus, shapes):
+        return barred
     cfg, ring, ulysses = asked.cfg or 1, asked.ring or 1, asked.ulysses or 1
     heads = min((shape.denoiser.heads for shape in shapes), default=1)
     branches = min((shape.branches for shape in shapes), default=1)
     return (
         f"cluster.cfg={cfg} × ring={ring} × ulysses={ulysses} = {cfg * ring * ulysses} ranks: "
-        f"no node of {machine.gpus} GPUs holds such a gang, or no window can be shared by it ({heads} heads, "
+        f"no node of {gpus} GPUs holds such a gang, or no window can be shared by it ({heads} heads, "
         f"{branches} branches of guidance); 0 leaves the choice free"
     )
+
+
+def _barred(asked: Asked, gpus: int, shapes: Sequence[Shape]) -> str:
+    """Why windows cannot be predicted whatever the axes; "" where it is these axes that do not serve."""
+    of_shapes = ranks_of(shapes)
+    least, end = max(asked.ranks.start, of_shapes.start), min(asked.ranks.stop, of_shapes.stop)
+    zero = "model.zero=true shares weights out over two ranks or more"
+    if least >= end:
+        return (
+            f"{zero}, and model.compile=true and sampling.cache=first_block are for gangs of one: render the "
+            "films of either by a job of their own"
+        )
+    if least > gpus:
+        return f"{zero}, and no node has more than one GPU: use model.offload=memory"
+    return ""
 
 
 def _too_large(work: Work, legal: Sequence[Axes], machine: Machine) -> str:

@@ -62,6 +62,7 @@ class Shape:
     quantise: str = ""
     compile: bool = False
     batch: int = 1  # windows of a forward, as memory is judged
+    first_block: bool = False  # blocks are left out, by what a rank that has all tokens sees
 
     @property
     def weights_bytes(self) -> int:

@@ -2,7 +2,8 @@
 
 import time
 from collections import OrderedDict
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from cluster.shortage import Place, Shortage, Stage, cheaper, place_on, shortage
 from cluster.sketch import Sketch, sketch_of, window_shape
 from engine.anchors import Anchor
 from engine.batch import predict_anchored, predict_windows
-from engine.families.adapters import adapt
+from engine.families.adapters import KEPT, adapt
 from engine.families.first_block import first_blocks
 from engine.memory import ran_out
 from engine.numerics import device_name
@@ -52,6 +53,8 @@ class Rank:
         self.transformer = LoadedPart("transformer", device, threads, check_memory=check_memory, cache=cache)
         self.embeddings: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.mesh: Mesh | None = None  # None is a gang of one
+        self.agreed: Model | None = None  # what all ranks of the gang have loaded, and which adapters
+        self.met: frozenset[str] = frozenset()
         self.sketches: dict[Model, Sketch] = {}
         self.checked: Shape | None = None  # the window that was last found to fit
 
@@ -62,6 +65,7 @@ class Rank:
 
         Those are the nodes on which they live, of which the first is returned.
         """
+        self.agreed = None
         if self.transformer.model is not None and self.transformer.model.zero:
             self.transformer.forget()  # a lost rank took its part of the weights with it
         device = self.transformer.device
@@ -113,25 +117,39 @@ class Rank:
         return Fared(time.monotonic() - began, self.device, self.axes), packed
 
     def _family(self, request: Request) -> Any:
-        """The model, ready for the request; ranks of a gang wait for each other where it must be loaded."""
+        """The model, ready for the request; ranks of a gang wait for each other where any has to load for it.
+
+        Whether they meet is for all to decide alike, so it follows from their requests, not from what each
+        has: after a meeting that failed, some have what others lack.
+        """
         if request.model.zero and self.mesh is None:
             raise ValueError("model.zero=true shares weights out over a gang, and this one has a single rank")
-        known = self.transformer.model == request.model
-        if known:
+        if self.transformer.model == request.model:
             self._check(request, "loaded")
-        with nullcontext() if known else together(self.mesh, self.loading_s):
+        adapters = frozenset(artefact for artefact, _ in request.adapters)
+        meets = request.model != self.agreed or not adapters <= self.met
+        with self._meeting(request.model, adapters) if meets else nullcontext():
             family = self.transformer.of(request.model, lambda _: self._check(request, "started"))
-            # An adapter's loading replaces modules, to which hooks must then be tied anew.
-            anew = adapt(family, request.adapters, self.store.fetch_artefact)
+            adapt(family, request.adapters, self.store.fetch_artefact)
             if request.model.zero:
                 load_zero()
-        if anew:
+        if meets:  # an adapter's loading replaces modules, to which hooks must be tied anew
             first_blocks(family, 0.0)
-        if anew or family.mesh is not self.mesh:
             parallelise(family, self.mesh)
             if request.model.zero:
                 share_weights(family, self.transformer.device)
         return family
+
+    @contextmanager
+    def _meeting(self, model: Model, adapters: frozenset[str]) -> Iterator[None]:
+        """All ranks of the gang load these; none has agreed to anything where one of them fails."""
+        met = self.met if model == self.agreed else frozenset()
+        self.agreed, self.met = None, frozenset()
+        with together(self.mesh, self.loading_s):
+            yield
+        # Of more adapters than are kept, those that are asked for are the last that go.
+        sets = (met | adapters, adapters, self.met)
+        self.agreed, self.met = model, next(each for each in sets if len(each) <= KEPT)
 
     def _check(self, request: Request, stage: Stage) -> None:
         """Raise Shortage where a window would not fit, before anything of it is begun."""
@@ -158,7 +176,7 @@ class Rank:
         together, frames, _, height, width = request.latents.values.shape
         sides = (frames, height, width)
         shape = window_shape(model, sketch, sides, sketch.text_tokens, request.guidance_scale > 1)
-        return replace(shape, batch=together)
+        return replace(shape, batch=together, first_block=request.threshold > 0)
 
     def _given(self, request: Request) -> list[dict[str, Any]]:
         """What the shot is given, as far as it is part of both texts, for each window."""

@@ -18,7 +18,7 @@ from ray import exceptions as errors
 from cluster.actors import Ref, RendezvousActor, StageHandle
 from cluster.calls import Call, hung
 from cluster.canvases import Canvases
-from cluster.causes import GONE, is_collective, of_memory, of_node, of_peers
+from cluster.causes import GONE, first_failure, is_collective, of_memory, of_node, of_peer
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
 from cluster.dispatch import GANG
@@ -254,6 +254,7 @@ class RayCrew:
     def _blame(self, call: Call, cause: BaseException) -> None:
         """A task that raised. In a gang of several an error of the collective may be another rank's death."""
         several = call.worker in self.gangs and self.setup.axes.ranks > 1
+        cause = self.causes.get(call, cause) if of_peer(cause) else cause
         if call.key == "" or (several and is_collective(cause)):
             self._lose(call.worker, self._told(call), cause)
         elif gpu_failed(cause) or (several and ran_out(cause)):
@@ -261,7 +262,8 @@ class RayCrew:
             # memory, which not all do alike, the others wait in a collective.
             self._lose(call.worker, judge(cause))
         elif call in self.pending.values():  # its peers will raise the same, or fail in the collective
-            self.causes[call] = cause
+            if not of_peer(cause):
+                self.causes[call] = cause
         else:
             self.causes.pop(call, None)
             self._raise(call, cause)
@@ -274,7 +276,7 @@ class RayCrew:
         """What a rank said of itself, where the error or the end of another was noticed first."""
         if call in self.causes:
             return judge(self.causes[call])
-        return of_peers([ref for ref, other in self.pending.items() if other is call])
+        return first_failure([ref for ref, other in self.pending.items() if other is call])
 
     def _lose(self, worker: str, failure: Failure | None = None, why: BaseException | None = None) -> None:
         """Report a worker lost, once, and see to it that nothing of it lives on."""

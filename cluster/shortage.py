@@ -12,7 +12,7 @@ from typing import Literal
 
 from cluster.cost import BYTES, Memory, Shape, main_memory, memory
 from cluster.outcomes import Failure
-from cluster.sharing import gangs_of, named
+from cluster.sharing import gangs_of, named, ranks_of
 from engine.memory import GIB, Free, free_here, free_on
 from engine.parallel.axes import Axes
 
@@ -90,7 +90,7 @@ def remedy(shape: Shape, axes: Axes, place: Place) -> str:
         found = [
             " with ".join((*words, each))
             for words, changed in _kept(shape, place)
-            if axes.ranks > 1 or not changed.zero
+            if axes.ranks in ranks_of([changed])
             for each in _smaller(changed, axes, place)
         ][:SETTINGS]
     if found:
@@ -186,7 +186,7 @@ def _settings(shape: Shape, axes: Axes, place: Place) -> list[str]:
     tried = []
     for (kept, one), gang in itertools.product(_kept(shape, place), gangs):
         words = frozenset((*kept, *_axes_words(axes, gang)))
-        if words and (gang.ranks > 1 or not one.zero) and fits(one, gang, place):
+        if words and gang.ranks in ranks_of([one]) and fits(one, gang, place):
             # as `choose` has it: of equal gangs the one without a ring
             tried.append((len(words), gang.ranks, gang.ring, sorted(words), memory(one, gang).gib))
     found: dict[frozenset[str], float] = {}

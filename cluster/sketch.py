@@ -44,6 +44,7 @@ class Load(NamedTuple):
     n_frames: int
     plain: tuple[int, ...] = ()
     tiled: bool = False
+    first_block: bool = False
 
 
 def load_of(task: ShotTask, tiled: bool = False) -> Load:
@@ -62,6 +63,7 @@ def load_of(task: ShotTask, tiled: bool = False) -> Load:
         first_pixel(task.n_latent, *task.layout.clock),
         plain if guided and any(plain) else (),
         tiled,
+        task.sampling.threshold > 0,
     )
 
 
@@ -107,7 +109,8 @@ def sketch_of(folder: Path) -> Sketch:
 def shape_of(load: Load, sketch: Sketch) -> Shape:
     """The window that a shot of this load is predicted by."""
     sides = load.height_px // sketch.scale, load.width_px // sketch.scale
-    return window_shape(load.model, sketch, (load.frames, *sides), load.text_tokens, load.guided)
+    shape = window_shape(load.model, sketch, (load.frames, *sides), load.text_tokens, load.guided)
+    return replace(shape, first_block=load.first_block)
 
 
 def pixels_of(load: Load, sketch: Sketch) -> Pixels:

@@ -65,7 +65,7 @@ def trials(choice: Choice, work: Work) -> tuple[Trial, ...]:
     shape = heaviest(work, choice.best.steps)
     asked = [trial(one, shape) for one in rivals if not one.steps[shape].measured]
     cost_s = sum(one.seconds for one in asked)
-    first, second = (one.seconds for one in rivals)
+    first, second = map(choice.goal_s, rivals)
     gain_s = gain(first, second, *(0.0 if one.steps[shape].measured else ERROR for one in rivals))
     return tuple(asked) if cost_s < gain_s and cost_s <= MOST_S else ()
 

@@ -1,7 +1,8 @@
-"""Whether an error says that a GPU has failed: what its process computes from then on fails too, or is wrong.
+"""Errors that are not of what was asked: a GPU has failed, or another rank has.
 
-By the words of CUDA, cuDNN, cuBLAS and NCCL in torch's errors, which have no types of their own for it. An
-assertion of a kernel is none of them: that is a wrong index, and comes again on any GPU.
+What a process computes on a GPU that failed fails from then on, too, or is wrong. It is known by the words of
+CUDA, cuDNN, cuBLAS and NCCL in torch's errors, which have no types of their own for it. An assertion of a
+kernel is none of them: that is a wrong index, and comes again on any GPU.
 """
 
 _TOLD = (
@@ -22,6 +23,10 @@ _TOLD = (
     "NCCL Error 1: unhandled cuda error",
     "ncclUnhandledCudaError",
 )
+
+
+class PeerFailed(Exception):
+    """Another rank of the gang could not do what all were to do before a collective; this one is sound."""
 
 
 def gpu_failed(error: BaseException) -> bool:

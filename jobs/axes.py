@@ -10,22 +10,25 @@ or which gangs are worth a trial (cluster.trials).
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cluster.calibration import keep, measured
-from cluster.choose import Asked, Choice, NoFit, choose, placeable
+from cluster.choose import Asked, Choice, NoFit, choose, placeable, smallest
 from cluster.cost import Shape
 from cluster.loop import known
 from cluster.machine import Machine
+from cluster.sharing import ranks_of
 from cluster.shots import ShotTask
 from cluster.sketch import load_of, shape_of
 from cluster.strand import Work
 from cluster.tasks import FilmTasks
 from cluster.trials import Trial, trials
+from engine.parallel.axes import Axes
 from jobs.adapters import with_adapters
 from jobs.assets import with_assets
+from jobs.busier import open_shots
 from jobs.enrol import settled_of
-from jobs.explain import open_shots
 from jobs.job import Job
 from jobs.size import forecast
 from jobs.sketch import sketches, work_of
@@ -42,39 +45,38 @@ def with_axes(
     """The job with no axis left open, and why they are as they are; None is a cluster without GPUs.
 
     `rehearse` tries gangs where that pays; None has none tried. Raises NoFit where no gang holds the job's
-    windows.
+    windows, or none is what all of them are for.
     """
-    if machine is None:
+    if machine is None and not any(one.model.zero for one in job.stocked.values()):
         return _set(job, 1, 1, 1), "of one rank each: there are no GPUs"
     cluster, size, models = job.spec.cluster, forecast(job.films, store), sketches(job.stocked)
-    beside = cluster.stage_gpus > 0
-    work, film = (work_of(loads, models, beside) for loads in (size.loads, size.longest))
+    work, film = (work_of(loads, models, cluster.stage_gpus > 0) for loads in (size.loads, size.longest))
     if not work:
         return _set(job, 1, 1, 1), "of one rank each: nothing is left to denoise"
-    asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)
+    shapes = [strand.shape for strand in work]
+    asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses, ranks_of(shapes))
+    if machine is None:
+        return _settled(job, smallest(shapes, asked), "of the fewest ranks that will do: there are no GPUs")
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
     work = placeable(work, machine, asked) or work  # films that no gang holds fail alone, when they come up
-    film = {strand: n for strand, n in film.items() if strand in work}
-
-    def choice(asked: Asked) -> Choice:
-        known = measured(store)
-        return choose(
-            work,
-            film,
-            machine,
-            open_shots=at_once,
-            asked=asked,
-            measured=known,
-            decoders=cluster.decoders,
-        )
-
-    for begun in _recorded(job, store):
+    film = {strand: n for strand, n in film.items() if strand in work} or work
+    choice = partial(
+        choose,
+        work,
+        film,
+        machine,
+        open_shots=at_once,
+        objective=cluster.objective,
+        decoders=cluster.decoders,
+    )
+    for begun in _recorded(job, store, asked.ranks):
         with suppress(NoFit):  # on another cluster
-            return _settled(job, choice(begun), "as when the job began")
-    first = choice(asked)
+            again = choice(asked=begun, measured=measured(store))
+            return _settled(job, again.best.axes, "as when the job began")
+    first = choice(asked=asked, measured=measured(store))
     told = _tried(job, first, work, store, rehearse) if rehearse else ""
-    best = choice(asked) if told else first
-    return _settled(job, best, best.reason + told)
+    best = choice(asked=asked, measured=measured(store)) if told else first
+    return _settled(job, best.best.axes, best.reason + told)
 
 
 def _tried(job: Job, choice: Choice, work: Work, store: Store, rehearse: Rehearse) -> str:
@@ -105,17 +107,16 @@ def _with_files(film: FilmTasks, task: ShotTask, store: Store) -> ShotTask:
     return task
 
 
-def _recorded(job: Job, store: Store) -> list[Asked]:
+def _recorded(job: Job, store: Store, ranks: range) -> list[Asked]:
     """The axes that this job had on each cluster, the first ones first; none if it has not begun."""
     sizes = (
         [getattr(job.spec.cluster, name) or began[name] for name in ("cfg", "ring", "ulysses")]
         for began in settled_of(store, job.job_id)
     )
-    return [Asked(*axes) for axes in sizes if all(size > 0 for size in axes)]
+    return [Asked(cfg, ring, ulysses, ranks) for cfg, ring, ulysses in sizes if min(cfg, ring, ulysses) > 0]
 
 
-def _settled(job: Job, choice: Choice, reason: str) -> tuple[Job, str]:
-    axes = choice.best.axes
+def _settled(job: Job, axes: Axes, reason: str) -> tuple[Job, str]:
     return _set(job, axes.cfg, axes.ring, axes.ulysses), reason
 
 

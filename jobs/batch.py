@@ -12,8 +12,8 @@ from cluster.batch import Pool, choose_batch
 from cluster.calibration import measured
 from cluster.topology import Resources, fit, machine_of
 from engine.parallel.axes import ALONE
+from jobs.busier import open_shots
 from jobs.enrol import settled_of
-from jobs.explain import open_shots
 from jobs.job import Job
 from jobs.size import forecast
 from jobs.sketch import sketches, work_of
@@ -28,12 +28,13 @@ def with_batch(job: Job, nodes: Sequence[Resources], store: Store) -> tuple[Job,
     """
     if kept := _kept(job, store):
         return _set(job, kept), f"{kept} as when the job began"
-    cluster, size = job.spec.cluster, forecast(job.films, store)
-    work = work_of(size.loads, sketches(job.stocked), beside=cluster.stage_gpus > 0)
+    cluster, size, models = job.spec.cluster, forecast(job.films, store), sketches(job.stocked)
+    work, film = (work_of(loads, models, cluster.stage_gpus > 0) for loads in (size.loads, size.longest))
     if not work:
         return _set(job, 1), "1 window a forward: nothing is left to denoise"
     at_once = open_shots(cluster, size.to_do["films"], sum(work.values()))
-    batch, reason = choose_batch(work, _pool(job, nodes, store, at_once), measured(store))
+    goal = film if cluster.objective == "latency" else None
+    batch, reason = choose_batch(work, _pool(job, nodes, store, at_once), measured(store), goal)
     return _set(job, batch), reason
 
 

@@ -120,7 +120,8 @@ class WindowSpec:
     take over from a draft: more lets them draw more anew, less keeps more of the draft.
     gangs > 1 widens overlaps until a shot's windows are a multiple of it, where that takes no longer: for a
     film that has so many gangs to itself, never for a night of many films, whose windows fill every gang
-    anyway. It is no cluster.gangs: the layout is part of a shot, and should outlive tonight's cluster.
+    anyway (longtake plan --explain says where). It is no cluster.gangs, nor decided by the gangs that are
+    there: the layout is part of a shot, and should outlive tonight's cluster.
     """
 
     size: int = 0

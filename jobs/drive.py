@@ -118,7 +118,7 @@ def _render(arguments: argparse.Namespace, account: Account, stopping: Stopping)
         hire: Any = LocalCrew
         sink: Sink | None = None
         if arguments.local:
-            refuse_gangs(spec.cluster)
+            refuse_gangs(spec)
         else:
             from cluster.connect import connect
             from cluster.export import RaySink

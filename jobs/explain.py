@@ -1,42 +1,31 @@
 """`plan --explain`: which axes pay for a manifest on a farm, what it would take, and why.
 
-Decides: what is said of a choice, and which settings would do better. Does not decide: the choice
-(`cluster.choose`).
+Decides: what is said of a choice. Does not decide: the choice (`cluster.choose`), or which settings would do
+better (busier, wider).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Self
 
 from cluster.batch import Pool, choose_batch
-from cluster.choose import (
-    Asked,
-    Choice,
-    Forecast,
-    NoFit,
-    Objective,
-    choose,
-    forecast,
-    open_shots_for,
-)
+from cluster.choose import Asked, Choice, Forecast, NoFit, forecast
 from cluster.cost import GIB, Measured
-from cluster.crew import Setup
 from cluster.machine import Machine
 from cluster.sharing import named
 from cluster.shortage import gib
 from cluster.strand import Work
-from engine.parallel.axes import Axes
+from jobs.busier import Demand, hours, open_shots, settings_of
 from jobs.columns import aligned
 from jobs.farm import EXAMPLES, load_farm
 from jobs.spec import ClusterSpec
+from jobs.wider import Widening
 
 WIDTH = 108  # of a line
 SHOWN = 6  # gangs of a farm; `-o json` has all
-WORTH = 0.95  # of the time that other settings would have to save to be named
-DECODERS = 2  # that may stand beside the rank of a GPU, each by its share cluster.stage_gpus
-PER_CONDUCTOR = Setup.canvases_per_conductor
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,7 @@ class Explained:
     refusal: str = ""
     batch: int = 1  # windows a forward, of the best gangs
     batching: str = ""  # why
+    wider: str = ""  # how idle gangs could widen overlaps
 
 
 @dataclass(frozen=True)
@@ -72,13 +62,13 @@ class Explanation:
         n_films: int,
         film_s: float,
         cluster: ClusterSpec,
-        objective: Objective,
         measured: Measured,
+        widening: Widening,
     ) -> Self:
         """For every farm the best axes; film is the part of the work that its longest film is."""
         at_once = open_shots(cluster, n_films, sum(work.values()))
-        job = _Job(work, film, n_films, at_once, cluster.decoders, objective, measured)
-        farms = (_explained(name, machine, job, cluster) for name, machine in machines.items())
+        job = Demand(work, film, n_films, at_once, cluster.decoders, cluster.objective, measured)
+        farms = (_explained(name, machine, job, cluster, widening) for name, machine in machines.items())
         return cls(tuple(farms), work, n_films, film_s)
 
     @property
@@ -93,82 +83,34 @@ class Explanation:
             print("\n".join(_text(one, self.n_films, self.film_s)))
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a choice depends on beside the farm."""
-
-    work: Work
-    film: Work
-    n_films: int
-    open_shots: int
-    decoders: int
-    objective: Objective
-    measured: Measured
-
-
 def farms(path: Path | None) -> dict[str, Machine]:
     """The farm of a file, else all examples. Raises SpecError."""
     paths: Sequence[Path] = EXAMPLES if path is None else [path]
     return {each.name: load_farm(each) for each in paths}
 
 
-def _explained(name: str, machine: Machine, job: _Job, cluster: ClusterSpec) -> Explained:
+def _explained(
+    name: str, machine: Machine, job: Demand, cluster: ClusterSpec, widening: Widening
+) -> Explained:
     try:
-        choice = choose(
-            job.work,
-            job.film,
-            machine,
-            open_shots=job.open_shots,
-            objective=job.objective,
-            measured=job.measured,
-            decoders=job.decoders,
-        )
+        choice = job.choice(machine)
     except NoFit as error:
         return Explained(name, machine, None, None, "", str(error))
     asked = Asked(cluster.cfg, cluster.ring, cluster.ulysses)
     configured = next((one for one in choice.candidates if asked.allows(one.axes)), None)
-    advice = _advice(choice, machine, job) if job.objective == "films" else ""
-    best = choice.best
-    batch = choose_batch(job.work, Pool(machine, best.axes, best.gangs, job.open_shots), job.measured)
-    return Explained(name, machine, choice, configured, advice, "", *batch)
-
-
-def open_shots(cluster: ClusterSpec, n_films: int, n_shots: int) -> int:
-    """How many shots a job lets be under way at once."""
-    of_films = -(-cluster.max_films * n_shots // n_films) if n_films else 1
-    return min(cluster.max_canvases, cluster.conductors * PER_CONDUCTOR, of_films)
-
-
-def _advice(choice: Choice, machine: Machine, job: _Job) -> str:
-    """More shots under way, or more decoders, where they would fill GPUs that are idle now."""
-    n_shots = sum(job.work.values())
-    most = max(DECODERS * machine.n_gpus, job.decoders)
-    free = choose(job.work, job.film, machine, open_shots=n_shots, measured=job.measured, decoders=most).best
-    n_open = max(open_shots_for(job.work, free.gangs), job.open_shots)
-
-    def by(decoders: int) -> Forecast:
-        return forecast(job.work, job.film, free.axes, machine, n_open, job.measured, decoders)
-
-    decoders = job.decoders
-    while decoders < most and by(decoders).seconds * WORTH > free.seconds:
-        decoders = min(2 * decoders, most)
-    better = by(decoders)
-    if better.seconds >= WORTH * choice.best.seconds:
-        return ""
-    settings = _opened(job, n_open, n_shots) if n_open > job.open_shots else []
-    settings += [f"cluster.decoders={decoders}"] if decoders > job.decoders else []
-    times = f"{hours(better.seconds)} instead of {hours(choice.best.seconds)}"
-    return f"{' '.join([*settings, *_settings(better.axes)])} would keep more GPUs at work: {times}"
-
-
-def _opened(job: _Job, n_open: int, n_shots: int) -> list[str]:
-    """What lets so many shots be under way at once."""
-    settings = [f"cluster.max_canvases={n_open}", f"cluster.max_films={-(-n_open * job.n_films // n_shots)}"]
-    return settings + [f"cluster.conductors={-(-n_open // PER_CONDUCTOR)}"] * (n_open > PER_CONDUCTOR)
-
-
-def _settings(axes: Axes) -> list[str]:
-    return [f"cluster.cfg={axes.cfg}", f"cluster.ring={axes.ring}", f"cluster.ulysses={axes.ulysses}"]
+    advice, best = job.advice(choice, machine), choice.best
+    pool, goal = Pool(machine, best.axes, best.gangs, job.open_shots), job.film if job.sooner else None
+    batch = choose_batch(job.work, pool, job.measured, goal)
+    taking = partial(
+        forecast,
+        axes=best.axes,
+        machine=machine,
+        open_shots=job.open_shots,
+        measured=job.measured,
+        decoders=job.decoders,
+    )
+    wider = "" if advice else widening.advice(choice, job.work, taking)
+    return Explained(name, machine, choice, configured, advice, "", *batch, wider)
 
 
 def _farm_json(one: Explained, n_films: int, film_s: float) -> dict[str, Any]:
@@ -177,11 +119,12 @@ def _farm_json(one: Explained, n_films: int, film_s: float) -> dict[str, Any]:
         return facts
     return facts | {
         "best": _figures(one.choice.best, n_films, film_s),
-        "settings": _settings(one.choice.best.axes),
+        "settings": settings_of(one.choice.best.axes),
         "reason": one.choice.reason,
         "batch": one.batch,
         "batching": one.batching,
         "advice": one.advice,
+        "wider": one.wider,
         "configured": _figures(one.configured, n_films, film_s) if one.configured else None,
         "candidates": [_figures(each, n_films, film_s) for each in one.choice.candidates],
     }
@@ -224,7 +167,7 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
     if not best.seconds:
         yield "nothing is left to denoise"
         return
-    yield " ".join(_settings(best.axes))
+    yield " ".join(settings_of(best.axes))
     yield one.choice.reason
     if best.memory.pixels_gib:
         yield (
@@ -241,8 +184,7 @@ def _said(one: Explained, n_films: int, film_s: float) -> Iterator[str]:
     )
     if one.configured is not None and one.configured.axes != best.axes:
         yield f"as configured, {named(one.configured.axes)}: {hours(one.configured.seconds)}"
-    if one.advice:
-        yield one.advice
+    yield from filter(None, (one.advice, one.wider))
 
 
 def _table(choice: Choice) -> Iterator[str]:
@@ -274,13 +216,6 @@ def described(machine: Machine) -> str:
     kind = f"{machine.gpu}, " if machine.gpu else ""
     speed = f"{machine.efficiency * machine.tflops:,.0f} of {machine.tflops:,.0f} TFLOP/s"
     return f"{nodes}{gpus} ({kind}{machine.memory_gib:g} GiB, {speed}){links}"
-
-
-def hours(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def _shapes_json(work: Work) -> dict[str, Any]:

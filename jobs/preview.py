@@ -121,8 +121,8 @@ def _check_asked(arguments: argparse.Namespace) -> None:
     """Refuse what only --explain has a use for."""
     from jobs.refusal import Refused
 
-    if not arguments.explain and (arguments.farm or arguments.latency):
-        raise Refused("--farm and --latency are for --explain: add it, or leave them out")
+    if not arguments.explain and arguments.farm:
+        raise Refused("--farm is for --explain: add it, or leave it out")
 
 
 def _explain(
@@ -136,6 +136,7 @@ def _explain(
     from cluster.calibration import measured
     from jobs.explain import Explanation, farms
     from jobs.sketch import sketches, work_of
+    from jobs.wider import widening
 
     models, beside = sketches(job.stocked, checkpoint), job.spec.cluster.stage_gpus > 0
     return Explanation.of(
@@ -145,8 +146,8 @@ def _explain(
         n_films=size.to_do["films"],
         film_s=float(size.to_do["film_s"]),
         cluster=job.spec.cluster,
-        objective="latency" if arguments.latency else "films",
         measured=measured(store) if store else {},
+        widening=widening(job, store, models, beside),
     )
 
 

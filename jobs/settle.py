@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from cluster.shortage import Place
     from cluster.trials import Overseer
     from jobs.job import Job
-    from jobs.spec import ClusterSpec
+    from jobs.spec import JobSpec
 
 
-def refuse_gangs(cluster: "ClusterSpec") -> None:
+def refuse_gangs(spec: "JobSpec") -> None:
     """One process is one rank."""
     from jobs.refusal import SpecError
 
-    asked = {name: getattr(cluster, name) for name in ("cfg", "ring", "ulysses")}
-    if several := [f"cluster.{name}={size}" for name, size in asked.items() if size > 1]:
+    asked = {name: getattr(spec.cluster, name) for name in ("cfg", "ring", "ulysses")}
+    several = [f"cluster.{name}={size}" for name, size in asked.items() if size > 1]
+    several += [f"profiles.{name}.model.zero=true" for name, one in spec.profiles.items() if one.model.zero]
+    if several:
         raise SpecError(f"{', '.join(several)}: --local is a single process, and no gang: leave out either")
 
 
@@ -39,16 +41,7 @@ def settled_here(job: "Job", overseer: "Overseer", out: str) -> "tuple[Job, Plac
 def settled_on_ray(job: "Job", overseer: "Overseer", out: str) -> "tuple[Job, Place | None]":
     """The job for a Ray cluster, whose gangs may be tried first, and where its ranks compute."""
     job = with_open_axes(job, out, overseer)
-    _check_sharing(job)
     return with_open_batch(job, out, local=False), place_on_ray(job)
-
-
-def _check_sharing(job: "Job") -> None:
-    """Now that the axes are known: weights are shared out over several ranks only."""
-    from jobs.stock_checks import check_zero
-
-    for name, one in job.stocked.items():
-        check_zero(name, one.model.zero, job.spec.cluster)
 
 
 def place_on_ray(job: "Job") -> "Place | None":

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from cluster.choose import OBJECTIVES
 from engine.parallel.axes import DEEPSPEED, EXCHANGES
 from jobs.moment import moment
 from jobs.profile import Profile
@@ -45,7 +46,8 @@ class ClusterSpec:
     A gang has cfg × ring × ulysses ranks, which predict one window together: cfg=2 gives each branch of
     guidance its own, ulysses shares out the sequence and attention heads, ring the sequence alone. Where one
     of them is 0 the cost model chooses it when the job begins, by the cluster's GPUs and the job's windows;
-    calibrate=true has its two cheapest gangs tried before, where that saves more than it takes.
+    calibrate=true has its two cheapest gangs tried before, where that saves more than it takes. objective is
+    what they and an open batch are chosen for: throughput, films an hour, or latency, the longest film soon.
     exchange is how ulysses ranks trade tokens for heads: deepspeed, or fused for queries, keys and values at
     once, which took 0.86 of the time over gloo; the bits are the same.
     A job ends early where breaker_films films have failed and are breaker_share of those that ended, or where
@@ -73,6 +75,7 @@ class ClusterSpec:
     ring: int = 1
     ulysses: int = 1
     calibrate: bool = True
+    objective: str = "throughput"
     exchange: str = DEEPSPEED
     batch: int = 1
     conductors: int = 1
@@ -126,6 +129,8 @@ class ClusterSpec:
             raise SpecError(f"cluster.breaker_share={self.breaker_share} must lie in 0 to 1")
         if self.exchange not in EXCHANGES:
             raise SpecError(f"cluster.exchange={self.exchange!r} must be one of {', '.join(EXCHANGES)}")
+        if self.objective not in OBJECTIVES:
+            raise SpecError(f"cluster.objective={self.objective!r} must be one of {', '.join(OBJECTIVES)}")
         if self.cache != "auto" and not self.cache.startswith(("/", "~")):
             raise SpecError(f"cluster.cache={self.cache!r} must begin with / or ~, as a folder on every node")
         if self.device not in ("auto", "cpu", "cuda"):

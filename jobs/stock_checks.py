@@ -143,7 +143,7 @@ def _check_size(name: str, one: Stock) -> None:
 
 
 def check_zero(name: str, zero: bool, cluster: ClusterSpec) -> None:
-    """Refuse to share weights out over a gang of one."""
+    """Refuse to share weights out over a gang of one; open axes are chosen to be of several."""
     if zero and cluster.cfg * cluster.ring * cluster.ulysses == 1:
         raise SpecError(
             f"profiles.{name}.model.zero=true shares weights out over a gang, which has one rank: raise "
@@ -170,22 +170,26 @@ def check_kernels(name: str, model: ModelSpec, facts: ModelFacts, cluster: Clust
             f"profiles.{name}.model.compile=true compiles a transformer's blocks, and its model has none: "
             "leave it out"
         )
-    if cluster.cfg * cluster.ring * cluster.ulysses != 1:
+    if several := _several(cluster):
         raise SpecError(
             f"profiles.{name}.model.compile=true is for gangs of one rank, as exchanges inside a block are "
-            f"not compiled: set cluster.cfg={cluster.cfg}, cluster.ring={cluster.ring} and cluster.ulysses="
-            f"{cluster.ulysses} to 1, and cluster.gangs higher"
+            f"not compiled: set {several} to 1, and cluster.gangs higher"
         )
 
 
 def check_cached_ranks(name: str, sampling: SamplingSpec, cluster: ClusterSpec) -> None:
     """Refuse gangs of several ranks, each of which would leave blocks out by its own tokens."""
-    if sampling.cache == "first_block" and cluster.cfg * cluster.ring * cluster.ulysses != 1:
+    if sampling.cache == "first_block" and (several := _several(cluster)):
         raise SpecError(
             f"profiles.{name}.sampling.cache=first_block is for gangs of one rank, which alone sees all that "
-            f"it decides by: set cluster.cfg={cluster.cfg}, cluster.ring={cluster.ring} and cluster.ulysses="
-            f"{cluster.ulysses} to 1, and cluster.gangs higher"
+            f"it decides by: set {several} to 1, and cluster.gangs higher"
         )
+
+
+def _several(cluster: ClusterSpec) -> str:
+    """The axes that are set to several ranks; the choice of an open one is held to 1 (cluster.sharing)."""
+    axes = {f"cluster.{name}": getattr(cluster, name) for name in ("cfg", "ring", "ulysses")}
+    return " and ".join(f"{name}={size}" for name, size in axes.items() if size > 1)
 
 
 def _check_clock(name: str, facts: ModelFacts, size: int, overlap: int) -> None:

@@ -69,9 +69,6 @@ def _add_previews(verbs: Verbs) -> None:
         help="the farm, for --explain; three examples if left out",
     )
     plan.add_argument(
-        "--latency", action="store_true", help="for --explain: how soon one film is there, not films an hour"
-    )
-    plan.add_argument(
         "--model", metavar="NAME", help="plan for this published checkpoint; `longtake models` lists them"
     )
     for parser in (check, plan):

@@ -124,6 +124,13 @@ def test_a_batch_is_chosen_only_where_it_clearly_saves_time(n_windows, gangs, op
         assert batch > 1  # so small that a forward takes as long as its kernels' starts
 
 
+def test_a_film_that_is_to_be_there_soon_keeps_its_windows_apart_where_gangs_wait_for_them():
+    (strand,), pool = work_of(Course(((10, 8),))), Pool(H100, ALONE, 8, 16)
+    assert choose_batch({strand: 64}, pool, {})[0] > 1
+    batch, reason = choose_batch({strand: 64}, pool, {}, {strand: 1})
+    assert batch == 1 and "with more of them the longest film takes" in reason
+
+
 def test_windows_that_fill_a_gpu_or_its_memory_stay_alone():
     course, pool = Course(((10, 8),)), Pool(H100, ALONE, 1, 4)
     assert choose_batch(work_of(course, shape=LARGE), pool, {})[0] == 1

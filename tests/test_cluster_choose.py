@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 
 from cluster.choose import (
     NEAR,
+    OBJECTIVES,
     Asked,
     NoFit,
     choose,
     forecast,
     open_shots_for,
     placeable,
+    smallest,
 )
 from cluster.cost import Shape, Step
 from cluster.decoding import Pixels
 from cluster.machine import Machine
-from cluster.sharing import gangs_of, named
+from cluster.sharing import gangs_of, named, ranks_of
 from cluster.strand import Strand, span
 from engine.families.denoiser import Blocks, Denoiser, denoiser_of
 from engine.families.published import TABLE
@@ -113,7 +115,7 @@ def test_every_gang_is_legal_and_all_legal_ones_are_candidates(work, machine):
         assert len([axes for axes in found if axes.cfg == 1]) == len(pairs)
 
 
-@given(works, machines, st.integers(1, 40), st.sampled_from(["films", "latency"]))
+@given(works, machines, st.integers(1, 40), st.sampled_from(OBJECTIVES))
 @settings(deadline=None)
 def test_no_candidate_is_better_than_the_best_by_more_than_what_counts_as_near(
     work, machine, open_shots, objective
@@ -240,8 +242,7 @@ def test_the_gang_that_is_chosen(name, machine, n_shots, gang):
 def test_one_film_sooner_and_more_films_an_hour_are_different_choices():
     work, film = of("Wan2.1-14B", n_shots=64), of("Wan2.1-14B")
     films, latency = (
-        choose(work, film, EIGHT_80, open_shots=64, objective=objective).best
-        for objective in ("films", "latency")
+        choose(work, film, EIGHT_80, open_shots=64, objective=objective).best for objective in OBJECTIVES
     )
     assert films.axes.ranks == 1 and latency.axes.ranks == 8
     assert latency.film_s < films.film_s / 5 and films.seconds < latency.seconds
@@ -258,6 +259,51 @@ def test_what_is_asked_for_is_kept():
     message = r"cluster\.cfg=2 × ring=1 × ulysses=8 = 16 ranks: no node of 8 GPUs holds such a gang"
     with pytest.raises(NoFit, match=message):
         best(of("Wan2.1-14B"), EIGHT_80, asked=Asked(2, 1, 8))
+
+
+def kept(name, n_shots=1, **how):
+    """Work whose windows are kept or computed in a way of their own."""
+    return {Strand(replace(shape_of(name), **how), blended(1, 50)): n_shots}
+
+
+def test_weights_that_are_shared_out_are_never_chosen_a_gang_of_one():
+    shared, alone = kept("CogVideoX-5B", 64, zero=True), kept("CogVideoX-5B", 64)
+    assert best(alone, EIGHT_80).axes.ranks == 1 and best(shared, EIGHT_80).axes.ranks == 2
+    choice = choose({**shared, **kept("CogVideoX-2B", 64)}, {}, EIGHT_80, open_shots=64)
+    assert min(one.axes.ranks for one in choice.candidates) == 2
+    assert choice.reason.endswith(
+        "one rank alone is not what was asked for; of the gangs that are this ends the job first"
+    )
+    for gpus, asked in ((ONE_24, Asked()), (EIGHT_80, Asked(1, 1, 1))):
+        with pytest.raises(NoFit, match=r"two ranks or more, and no node has|no window can be shared by it"):
+            best(shared, gpus, asked=asked)
+    assert not placeable(shared, ONE_24) and placeable(shared, EIGHT_80) == shared
+
+
+@pytest.mark.parametrize("how", ["compile", "first_block"])
+def test_what_one_rank_alone_can_do_is_never_chosen_a_gang_of_several(how):
+    plain, alone = kept("Wan2.1-14B"), kept("Wan2.1-14B", **{how: True})
+    assert best(plain, EIGHT_80).axes.ranks == 8 and best(alone, EIGHT_80).axes == ALONE
+    assert best({**plain, **alone}, EIGHT_80).axes == ALONE
+    with pytest.raises(NoFit, match=r"needs 44\.0 GiB") as error:
+        best(alone, replace(EIGHT_80, memory_gib=24.0))
+    assert "cluster." not in str(error.value) and "zero" not in str(error.value)
+    with pytest.raises(NoFit, match=r"render the films of either by a job of their own"):
+        best({**alone, **kept("CogVideoX-5B", zero=True)}, EIGHT_80)
+
+
+def test_all_of_a_jobs_windows_bound_its_ranks_also_those_that_no_gang_holds():
+    asked = Asked(ranks=ranks_of([shape_of("CogVideoX-2B"), replace(shape_of("Wan2.1-14B"), zero=True)]))
+    assert best(of("CogVideoX-2B", n_shots=64), EIGHT_80, asked=asked).axes.ranks == 2
+
+
+def test_on_cpus_weights_are_shared_out_over_as_few_ranks_as_will_do():
+    shape = replace(shape_of("Wan2.1-14B"), zero=True)
+    assert smallest([shape], Asked()) == Axes.of_gang(1, 1, 2)
+    assert smallest([shape], Asked(ulysses=1, ring=1)) == Axes.of_gang(2, 1, 1)
+    assert smallest([shape], Asked(ring=3)) == Axes.of_gang(1, 3, 1)
+    with pytest.raises(NoFit):
+        smallest([shape], Asked(1, 1, 1))
 
 
 def test_weights_that_do_not_fit_are_refused_with_the_numbers_and_what_would_fit():

@@ -2,8 +2,12 @@
 
 import multiprocessing as mp
 import resource
+import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from cluster.conductor import Request
@@ -13,11 +17,16 @@ from cluster.rank import Rank
 from cluster.shortage import Shortage
 from cluster.shots import PromptTask
 from cluster.stages import Encoder
+from engine.families.adapter_files import weights_of
+from engine.faults import PeerFailed
 from engine.parallel.axes import Axes
 from engine.parallel.gang import serve_rendezvous
 from engine.tensors import pack
+from manifests.store import open_store
+from tests.test_engine_adapters import make_adapter
 
 STEPS = (500, 400)
+BUSY_S = 240.0  # until an answer comes on a busy machine
 
 
 def serve(pipe, store_url, port, rank, models, prompt):
@@ -49,10 +58,143 @@ def test_a_rank_that_shares_its_weights_out_predicts_the_bits_of_one_that_does_n
         args = (theirs, str(tmp_path), store.port, rank, (whole, shared, whole), prompt.key)
         context.Process(target=serve, args=args, daemon=True).start()
         pipes.append(ours)
-    assert all(pipe.poll(120) for pipe in pipes)
+    assert all(pipe.poll(BUSY_S) for pipe in pipes)
     for answer in [pipe.recv() for pipe in pipes]:
         assert isinstance(answer, list), answer
         assert answer[:2] == answer[2:4] == answer[4:] and answer[0] != answer[1]
+
+
+GROUP_S = 6.0  # that ranks wait for each other in a collective
+
+
+class LateStore:
+    """A store from which an adapter comes late, or the first times not at all."""
+
+    def __init__(self, store, late_s, failures):
+        self.store, self.late_s, self.failures = store, late_s, failures
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def fetch_artefact(self, artefact, path):
+        time.sleep(self.late_s)
+        self.failures -= 1
+        if self.failures >= 0:
+            raise TimeoutError("the store is slow")
+        self.store.fetch_artefact(artefact, path)
+
+
+def serve_adapters(pipe, store_url, port, rank, late_s, failures):
+    """Answer requests, one after another, with bytes or an error."""
+    worker = Rank(store_url)
+    worker.store = LateStore(worker.store, late_s, failures)
+    pipe.send("living")
+    pipe.recv()
+    worker.form("127.0.0.1", port, "gang", rank, Axes(2, ulysses=2), GROUP_S)
+    while True:
+        try:
+            pipe.send(worker.predict(pipe.recv())[1].values.tobytes())
+        except Exception as error:
+            pipe.send(error)
+
+
+@pytest.fixture
+def gang_of_two(tiny_folder: Path, tmp_path):
+    """Ask two ranks, of which the second's store is as told; and requests without and with adapters."""
+    store, rendezvous, context = (
+        open_store(str(tmp_path)),
+        serve_rendezvous("127.0.0.1"),
+        mp.get_context("spawn"),
+    )
+    model = Model(str(tiny_folder), "float32", "digest")
+    prompt = PromptTask(model, "rain", 32)
+    Encoder(str(tmp_path)).run(prompt)
+    weights, pipes, processes = weights_of(tiny_folder), [], []
+    module = "transformer_blocks.0.attn1.to_q"
+    adapters = [
+        store.put_file(make_adapter(tmp_path / f"{seed}.safetensors", weights, [module], seed))
+        for seed in (1, 2)
+    ]
+    z_BTCHW = pack(torch.randn(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1)))
+    plain = Request(model, z_BTCHW, pack(torch.tensor(500)), (prompt.key,), prompt.key, 4.0)
+
+    def start(late_s, failures):
+        for rank in range(2):
+            ours, theirs = context.Pipe()
+            trouble = (late_s, failures) if rank else (0.0, 0)
+            args = (theirs, str(tmp_path), rendezvous.port, rank, *trouble)
+            processes.append(context.Process(target=serve_adapters, args=args, daemon=True))
+            processes[-1].start()
+            pipes.append(ours)
+        assert all(pipe.poll(BUSY_S) and pipe.recv() for pipe in pipes)
+        for pipe in pipes:
+            pipe.send("form")
+
+        def ask(request):
+            for pipe in pipes:
+                pipe.send(request)
+            assert all(pipe.poll(BUSY_S) for pipe in pipes)
+            return [pipe.recv() for pipe in pipes]
+
+        return ask
+
+    yield start, plain, [replace(plain, adapters=((adapter, 1.0),)) for adapter in adapters]
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+def test_ranks_of_a_gang_wait_for_an_adapter_that_comes_late_to_one_as_they_do_for_weights(gang_of_two):
+    start, plain, (adapted, _) = gang_of_two
+    ask = start(late_s=GROUP_S * 1.5, failures=0)
+    before, other = ask(plain)
+    assert isinstance(before, bytes) and before == other
+    one, two = ask(adapted)
+    assert isinstance(one, bytes) and one == two and one != before
+    assert ask(plain) == [before, before]
+
+
+def test_an_adapter_that_comes_to_one_rank_alone_costs_its_window_and_not_the_gang(gang_of_two):
+    start, plain, (adapted, also) = gang_of_two
+    ask = start(late_s=0.0, failures=1)
+    before, _ = ask(plain)
+    peer, own = ask(adapted)
+    assert isinstance(own, TimeoutError) and isinstance(peer, PeerFailed) and "ranks [1]" in str(peer)
+    assert ask(plain) == [before, before]
+    answers = [ask(request) for request in (adapted, also, adapted, plain)]
+    assert all(isinstance(one, bytes) and one == two for one, two in answers)
+    (first, _), (second, _), (third, _), (bare, _) = answers
+    assert first == third and len({first, second, bare}) == 3 and bare == before
+
+
+def test_ranks_meet_over_a_model_or_an_adapter_that_is_new_or_may_be_and_over_nothing_else(
+    gang_of_two, tmp_path, monkeypatch
+):
+    _, plain, (one, other) = gang_of_two
+    worker, met = Rank(str(tmp_path)), []
+
+    @contextmanager
+    def together(mesh, timeout_s):
+        met.append(timeout_s)
+        yield
+
+    monkeypatch.setattr("cluster.rank.together", together)
+
+    def meets(request):
+        met.clear()
+        worker.predict(request)
+        return met == [worker.loading_s]
+
+    asked = (plain, plain, one, plain, one, other, one)
+    assert [meets(request) for request in asked] == [True, False, True, False, False, True, False]
+    absent = replace(plain, adapters=(("0" * 64, 1.0),))
+    with pytest.raises(FileNotFoundError):
+        worker.predict(absent)
+    assert [meets(request) for request in (one, one, other)] == [True, False, True]
+    monkeypatch.setattr("cluster.rank.KEPT", 1)
+    assert [meets(request) for request in (one, other, other)] == [False, False, False]
+    worker.met = frozenset()
+    assert [meets(request) for request in (one, other, one, one)] == [True, True, True, False]
 
 
 LEFT_MIB = 48  # of address space

@@ -30,6 +30,7 @@ from cluster.progress import Progress
 from cluster.shortage import Shortage
 from cluster.shots import ShotTask
 from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
+from engine.faults import PeerFailed
 from engine.parallel.axes import ALONE, Axes
 from engine.timeline import PromptSpan, Shot
 from engine.windows import Layout
@@ -231,6 +232,19 @@ def test_an_error_that_all_ranks_raise_is_the_tasks_and_costs_no_gang(played):
         crew._settle(ref)
     (raised,) = crew.events
     assert isinstance(raised, Raised) and raised.failure.error_class == "DATA" and not crew.causes
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_what_one_rank_could_not_load_is_told_as_its_own_and_costs_no_gang(played, turn):
+    crew, _, play = played
+    crew.setup = replace(crew.setup, axes=Axes.of_gang(1, 1, 3))
+    causes = [TimeoutError("the store is slow"), PeerFailed("ranks [0]"), PeerFailed("ranks [0]")]
+    refs = [play.ref(refused(cause)) for cause in causes[turn:] + causes[:turn]]
+    crew.pending = dict.fromkeys(refs, crew_call("gang-0", "key"))
+    for ref in refs:
+        crew._settle(ref)
+    (raised,) = crew.events
+    assert isinstance(raised, Raised) and raised.failure.error_class == "TRANSIENT" and not crew.causes
 
 
 def test_a_worker_that_is_late_is_lost_once_however_many_calls_it_owes(played, monkeypatch):

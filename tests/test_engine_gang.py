@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore
 
+from engine.faults import PeerFailed
 from engine.parallel.axes import Axes
 from engine.parallel.gang import Mesh, form_mesh, serve_rendezvous, together
 
@@ -61,7 +62,7 @@ def test_ranks_go_on_when_the_slowest_is_ready_meeting_after_meeting(store):
 def test_a_rank_that_fails_keeps_its_error_and_its_peer_is_told_who_failed(store):
     own, peer = meet(pair(store, "fails"), [fail, lambda: None])
     assert isinstance(own, ValueError)
-    assert isinstance(peer, RuntimeError) and "ranks [0]" in str(peer)
+    assert isinstance(peer, PeerFailed) and "ranks [0]" in str(peer)
     assert all(isinstance(error, ValueError) for error in meet(pair(store, "both"), [fail, fail]))
 
 

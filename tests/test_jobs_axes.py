@@ -5,18 +5,21 @@ from dataclasses import replace
 import pytest
 
 from cluster.calibration import Stopwatch, keep, key_of, measured
+from cluster.choose import OBJECTIVES, NoFit
 from cluster.events import Fared
 from cluster.trials import WARM
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
+from jobs.cli import main
 from jobs.enrol import keep_settled, settled_of
-from jobs.farm import load_farm
+from jobs.farm import EXAMPLES, load_farm
 from jobs.job import prepare
 from jobs.settle import with_open_axes
 from jobs.spec import load_spec
+from jobs.stock import stock
 from manifests.store import open_store
 from tests.test_cluster_rehearsal import FARM, told
-from tests.test_jobs_explain import many_films, predicted
+from tests.test_jobs_explain import explained, many_films, predicted
 
 
 @pytest.fixture
@@ -42,6 +45,51 @@ def test_the_gang_that_a_trial_shows_to_be_faster_is_settled_for(tmp_path, farm,
     settled, reason = with_axes(job_of(40), farm, store, rehearse)
     assert settled.spec.cluster.ulysses == ulysses and "2 told their time" in reason
     assert sorted(measured(store).values()) == sorted(seconds.values())
+
+
+OPEN = [f"cluster.{name}=0" for name in ("cfg", "ring", "ulysses")]
+HELD = {
+    "zero": (["profiles.chalk.model.zero=true"], 2),
+    "compile": (["profiles.chalk.model.compile=true"], 1),
+    "first_block": (["profiles.chalk.sampling.cache=first_block"], 1),
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_what_an_explanation_names_and_a_run_chooses_is_what_the_run_accepts(
+    tmp_path, tiny_folder, capsys, held, objective
+):
+    words, ranks = HELD[held]
+    told = [f"profiles.chalk.model.folder={tiny_folder}", f"cluster.objective={objective}", *words]
+    manifest = many_films(tmp_path, 1)
+    (farm,) = explained([manifest, *told, *OPEN, "--farm", str(EXAMPLES[1])], capsys)["farms"]
+    assert stock(load_spec(None, [*told, *farm["settings"]]))
+    job = prepare(manifest, load_spec(None, [*told, *OPEN]))
+    for machine in (load_farm(EXAMPLES[1]), None):
+        cluster = with_axes(job, machine, open_store(str(tmp_path / "out")))[0].spec.cluster
+        assert cluster.cfg * cluster.ring * cluster.ulysses == ranks
+        assert stock(load_spec(None, [*told, *(f"cluster.{axis}" for axis in axes_of(cluster))]))
+
+
+def axes_of(cluster):
+    return [f"{name}={getattr(cluster, name)}" for name in ("cfg", "ring", "ulysses")]
+
+
+def test_open_axes_of_weights_that_are_shared_out_are_refused_where_there_is_one_gpu_before_any_trial(
+    tmp_path, tiny_folder
+):
+    told = [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.model.zero=true", *OPEN]
+    job = prepare(many_films(tmp_path, 1), load_spec(None, told))
+    never = lambda *_: pytest.fail("it cannot be rendered here")  # noqa: E731
+    with pytest.raises(NoFit, match=r"model\.zero=true .+ no node has more than one GPU"):
+        with_axes(job, load_farm(EXAMPLES[0]), open_store(str(tmp_path / "out")), never)
+
+
+def test_one_process_has_nobody_to_share_weights_out_with(tmp_path, tiny_folder, capsys):
+    told = [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.model.zero=true", *OPEN]
+    assert main(["run", many_films(tmp_path, 1), "--local", "--out", str(tmp_path / "out"), *told]) == 2
+    assert "profiles.chalk.model.zero=true: --local is a single process" in capsys.readouterr().err
 
 
 def test_a_short_job_has_nothing_tried(tmp_path, farm, job_of):

@@ -86,9 +86,8 @@ def test_a_farm_that_is_not_there_is_refused(tmp_path, capsys):
     assert "cannot read the farm" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--farm", str(EXAMPLES[0])], ["--latency"]])
-def test_what_only_an_explanation_needs_is_refused_without_one(words, capsys):
-    assert main(["plan", NIGHTLY, *words]) == 2
+def test_what_only_an_explanation_needs_is_refused_without_one(capsys):
+    assert main(["plan", NIGHTLY, "--farm", str(EXAMPLES[0])]) == 2
     assert "--explain" in capsys.readouterr().err
 
 
@@ -328,6 +327,82 @@ def test_a_driver_chooses_for_the_gpus_that_ray_tells_of_and_says_why(
     assert re.match(r"gangs  cfg 2: the job is \d\.\d\d times as fast", capsys.readouterr().out)
     settled = prepare(many_films(tmp_path, 1), load_spec(None, [folder]))
     assert with_open_axes(settled, str(tmp_path / "out"), None) is settled
+
+
+@pytest.mark.parametrize(("objective", "cfg"), [("throughput", 1), ("latency", 2)])
+def test_a_run_has_its_gangs_chosen_for_what_it_is_asked(
+    tmp_path, tiny_folder, monkeypatch, branches_apart, capsys, objective, cfg
+):
+    node = {"CPU": 16.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
+    monkeypatch.setattr("cluster.nodes.living_nodes", lambda: [node])
+    told = [f"profiles.chalk.model.folder={tiny_folder}", "cluster.cfg=0", "cluster.max_canvases=16"]
+    told += ["cluster.max_films=16", "cluster.conductors=2", f"cluster.objective={objective}"]
+    manifest = many_films(tmp_path, 16)
+    job = prepare(manifest, load_spec(None, told))
+    assert with_open_axes(job, str(tmp_path / "out"), None).spec.cluster.cfg == cfg
+    capsys.readouterr()
+    (farm,) = explained([manifest, *told, "--farm", str(EXAMPLES[1])], capsys)["farms"]
+    assert farm["best"]["axes"]["cfg"] == cfg
+    with pytest.raises(SpecError, match=r"cluster\.objective='fast' must be one of throughput, latency"):
+        load_spec(None, ["cluster.objective=fast"])
+
+
+def test_idle_gangs_are_advised_to_widen_overlaps_where_that_takes_no_longer(tmp_path, tiny_folder, capsys):
+    (tmp_path / "farm.yaml").write_text("{gpu: H100, gpus: 2}")
+    words = ["--farm", str(tmp_path / "farm.yaml"), f"profiles.chalk.model.folder={tiny_folder}"]
+    words += ["profiles.chalk.window.mode=blend", "profiles.chalk.window.size=13"]
+
+    def told(n_films, *more):
+        path = tmp_path / "wide.yaml"
+        path.write_text("".join(FILM.format(row=f"film-{n}") for n in range(n_films)).replace("100", "117"))
+        (farm,) = explained([str(path), *words, *more], capsys)["farms"]
+        return farm
+
+    one = told(1)  # three windows on two gangs
+    assert one["best"]["gangs"] == 2 and one["best"]["idle"] > 0.2
+    assert one["wider"].startswith(
+        "profiles.chalk.window.gangs=2 would widen overlaps on GPUs that are idle: "
+    )
+    assert re.search(r"80 window steps instead of 60 .+ with 100% .+ instead of 75%", one["wider"]), one[
+        "wider"
+    ]
+    wide = told(1, "profiles.chalk.window.gangs=2")
+    assert wide["best"]["seconds"] == pytest.approx(one["best"]["seconds"]) and wide["best"]["idle"] < 0.01
+    assert not wide["wider"]
+    assert not told(16)["wider"], "windows of other films fill the gangs"
+    assert main(["plan", str(tmp_path / "wide.yaml"), "--explain", *words]) == 0
+    assert "widen overlaps" not in capsys.readouterr().out
+
+
+SLOW = "{gpu: cpu, gpus: 2, memory_gib: 8, tflops: 3e-5, inside_gb_s: 1}"  # so that pixels take long
+
+
+def test_wider_overlaps_are_foretold_with_all_decoders_that_there_are(tmp_path, tiny_folder, capsys):
+    (tmp_path / "farm.yaml").write_text(SLOW.replace("}", ", latency_us: 1e6}"))  # no gang of two pays
+    shot = "    - {shot_id: s2, prompt: snow falls, duration_frames: 117}\n"
+    (tmp_path / "m.yaml").write_text(FILM.format(row="one").replace("100", "117") + shot)
+    words = [str(tmp_path / "m.yaml"), "--farm", str(tmp_path / "farm.yaml"), "cluster.objective=latency"]
+    words += [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.window.mode=blend"]
+    words += ["profiles.chalk.window.size=13", "profiles.chalk.sampling.n_steps=20"]
+    words += ["cluster.max_canvases=1", "cluster.decoders=2"]
+    (two,) = explained(words, capsys)["farms"]
+    (one,) = explained([*words, "cluster.decoders=1"], capsys)["farms"]
+    assert one["best"]["seconds"] > 1.02 * two["best"]["seconds"], "one decoder would be waited for"
+    assert two["wider"].startswith("profiles.chalk.window.gangs=2 would widen overlaps")
+
+
+def test_a_run_says_of_its_gangs_what_the_plan_said_with_as_many_decoders(tmp_path, tiny_folder, capsys):
+    (tmp_path / "farm.yaml").write_text(SLOW)
+    told = [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.sampling.n_steps=20"]
+    told += [f"cluster.{axis}=0" for axis in ("cfg", "ring", "ulysses")]
+    manifest, farm, said = many_films(tmp_path, 4), str(tmp_path / "farm.yaml"), set()
+    for decoders in (1, 4):
+        job = prepare(manifest, load_spec(None, words := [*told, f"cluster.decoders={decoders}"]))
+        (planned,) = explained([manifest, *words, "--farm", farm], capsys)["farms"]
+        _, reason = with_axes(job, load_farm(Path(farm)), open_store(str(tmp_path / "out")))
+        assert reason == planned["reason"]
+        said.add(reason)
+    assert len(said) == 2, "the share of GPUs at work hangs on decoders"
 
 
 def test_without_gpus_axes_that_are_left_open_are_one_rank(tmp_path, tiny_folder, capsys):

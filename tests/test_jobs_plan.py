@@ -601,9 +601,10 @@ def test_weights_are_shared_out_over_gangs_of_several_only(tmp_path: Path) -> No
 def test_compiled_kernels_are_for_gangs_of_one_and_float8_for_gpus(tmp_path: Path) -> None:
     told = [f"profiles.chalk.model.folder={model_folder(tmp_path)}", "profiles.chalk.model.compile=true"]
     assert stock(load_spec(None, told))["chalk"].model.compile
-    for axis in ("cfg=2", "ring=0", "ulysses=2"):  # 0 may become any number
-        with pytest.raises(SpecError, match=rf"chalk\.model\.compile=true is for gangs .+cluster\.{axis}"):
-            stock(load_spec(None, [*told, f"cluster.{axis}"]))
+    stock(load_spec(None, [*told, "cluster.cfg=0", "cluster.ring=0", "cluster.ulysses=0"]))  # held to 1
+    for axis in ("cfg=2", "ring=3", "ulysses=2"):
+        with pytest.raises(SpecError, match=rf"compile=true is for gangs .+: set cluster\.{axis} to 1,"):
+            stock(load_spec(None, [*told, "cluster.cfg=0", f"cluster.{axis}"]))
     float8 = ["profiles.chalk.model.quantise=float8", "profiles.chalk.model.dtype=bfloat16"]
     assert stock(load_spec(None, [told[0], *float8]))["chalk"].model.quantise == "float8"
     with pytest.raises(SpecError, match=r"cluster\.device=cpu: use int8"):

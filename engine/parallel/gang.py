@@ -15,6 +15,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import PrefixStore, ProcessGroup, TCPStore  # type: ignore[attr-defined]
 
+from engine.faults import PeerFailed
 from engine.parallel.axes import DEEPSPEED, Axes
 
 
@@ -57,8 +58,8 @@ def together(mesh: Mesh | None, timeout_s: float) -> Iterator[None]:
     """No rank of the gang goes on before all have done what the block does; every rank calls this.
 
     For what takes ranks unequally long, such as loading weights: a collective's timeout is for ranks that
-    compute alike, and is no measure of it. Raises RuntimeError, as a failed collective does, on the ranks
-    that are through where another's block raised, or is not through in time.
+    compute alike, and is no measure of it. On the ranks that are through it raises PeerFailed where another's
+    block raised, and RuntimeError, as a failed collective does, where another is not through in time.
     """
     if mesh is None or mesh.store is None:
         yield
@@ -74,7 +75,7 @@ def together(mesh: Mesh | None, timeout_s: float) -> Iterator[None]:
     mesh.store.wait(answers, timedelta(seconds=timeout_s))
     failed = [rank for rank, key in enumerate(answers) if mesh.store.get(key) == b"failed"]
     if failed:
-        raise RuntimeError(f"ranks {failed} of the gang failed before the others could go on with them")
+        raise PeerFailed(f"ranks {failed} of the gang failed before the others could go on with them")
 
 
 def form_mesh(
