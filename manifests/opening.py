@@ -48,10 +48,9 @@ def _connected(url: str, protocol: str) -> tuple[Service, str]:
     except ImportError as error:
         if protocol not in EXTRAS:
             raise
-        package, todo = (error.name or "").split(".")[0], f"pip install 'longtake[{EXTRAS[protocol]}]'"
-        raise ValueError(
-            f"cannot store at {url!r}: {package} is not installed; {todo}, on every node"
-        ) from error
+        package = (error.name or "").split(".")[0]
+        todo = f"pip install -e '.[{EXTRAS[protocol]}]' in the checkout, on every node"
+        raise ValueError(f"cannot store at {url!r}: {package} is not installed; {todo}") from error
     except ValueError as error:
         raise ValueError(f"cannot store at {url!r}: {error}") from error
 

@@ -263,7 +263,7 @@ def test_store_whose_package_is_not_here_says_what_to_install(
     url: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf"{package} is not installed; pip install 'longtake\[{extra}\]'"):
+    with pytest.raises(ValueError, match=rf"{package} is not installed; pip install -e '\.\[{extra}\]'"):
         open_store(url)
 
 
