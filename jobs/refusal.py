@@ -39,8 +39,8 @@ def code_of(error: Exception) -> int:
         return error.code
     if isinstance(error, SpecError):
         return USAGE
-    if isinstance(error, (ConnectionError, TimeoutError)):  # a store or a cluster, after all patience
-        return UNREACHABLE
+    if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, BrokenPipeError):
+        return UNREACHABLE  # a store or a cluster, after all patience; a pipe is neither
     for module, name, code in CODES:
         known = getattr(sys.modules.get(module), name, None)
         if known is not None and isinstance(error, known):

@@ -488,4 +488,4 @@ def test_the_shipped_weights_draw_what_the_prompt_says_of_night_sea_and_mountain
 def test_the_shipped_weights_are_small_and_safetensors_only():
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors", ".md"}
-    assert sum(path.stat().st_size for path in files) < 12e6
+    assert sum(path.stat().st_size for path in files) < 13e6

@@ -231,7 +231,6 @@ def test_what_travels_is_a_fraction_of_what_stays():
         ([f"{SAMPLING}.cache_interval=2"], "cache=first_block skips none: set it to taylorseer"),
         ([f"{SAMPLING}.guidance_stop=0.5"], "guidance begins and ends"),
         (["cluster.ulysses=2"], "is for gangs of one rank"),
-        (["cluster.cfg=0"], "is for gangs of one rank"),
         (["profiles.chalk.model.compile=true"], "leave one of these out"),
         (["profiles.chalk.model.offload=memory"], "leave one of these out"),
     ],

@@ -258,7 +258,7 @@ def test_a_killed_driver_loses_no_more_than_the_steps_since_the_last_checkpoint(
 def steps_left(out: Path) -> int:
     """The steps of all shots but those behind a checkpoint or a marker."""
     marked = {path.stem for path in _files(out, "done/shot")}
-    saved = {path.parent.name: int(path.stem) for path in _files(out, "checkpoints")}  # the last one wins
+    saved = {path.parent.name: int(path.stem[:6]) for path in _files(out, "checkpoints")}  # the last one wins
     return (SHOTS - len(marked)) * STEPS - sum(step for key, step in saved.items() if key not in marked)
 
 
