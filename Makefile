@@ -32,7 +32,7 @@ coverage: setup
 # LONGTAKE_CHAOS_SEEDS=57:200 goes on with storms from the 57th, 57:58 plays one again.
 chaos: setup
 	LONGTAKE_CHAOS_SEEDS=$(or $(LONGTAKE_CHAOS_SEEDS),200) $(PY) -m pytest -s tests/test_cluster_storm.py tests/test_poison.py
-	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/slow_chaos.py tests/slow_exhausted.py tests/test_jobs_crash.py
+	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_cluster_chaos.py tests/slow_chaos.py tests/slow_exhausted.py tests/test_jobs_crash.py
 	$(PY) -m pytest tests/slow_node_lost.py tests/slow_growth.py
 	LONGTAKE_CHAOS_SEEDS=20 $(PY) -m pytest tests/test_manifests_faults.py tests/test_jobs_faults.py tests/slow_drivers.py
 
