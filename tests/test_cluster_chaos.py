@@ -85,9 +85,7 @@ def test_a_rank_killed_in_a_collective_costs_a_gang_of_four_less_than_half_a_min
     took_s = time.monotonic() - killer.struck_at
     assert killer.struck == ["gang-0/3"] and killer.lost == ["gang-0"]
     assert bits(struck) == bits(calm)
-    beside = (
-        "PYTEST_XDIST_WORKER" in os.environ
-    )  # the other half of the tests: the first forming took longer, too
+    beside = "PYTEST_XDIST_WORKER" in os.environ  # other tests, which made the first forming slower, too
     bound_s = max(30.0, 2 * calm_s) if beside else 30.0
     told = f"from the death to the end of the film: {took_s:.1f} s of {bound_s:.1f} s"
     print(told)
