@@ -1,8 +1,8 @@
 """Films that are not begun for want of time or money: the least urgent ones, and never one that was begun.
 
 A film is held against the deadline when it is drawn, and again every few seconds; once it has passed, also
-while no pace is known. Those to come are less
-urgent than those drawn, so once one is dropped all that are no more urgent are dropped as they are drawn.
+while no pace is known. Those to come are less urgent than those drawn, so once one is dropped all that are no
+more urgent are dropped as they are drawn.
 
 Decides: who is dropped, by which prediction. Does not decide: how fast the job goes (pace).
 """

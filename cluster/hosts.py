@@ -78,9 +78,13 @@ def acquitted(state: State, key: str) -> State:
 
 
 def forgiven(state: State) -> State:
-    """Hosts that were blocked for long enough may try again."""
+    """Hosts that were blocked for long enough may try again, and errors of long ago are forgotten."""
     for host in sorted(host for host, until in state.blocked.items() if until <= state.now_s):
         state = _unblocked(replace(state, blamed=without(state.blamed, host)), host)
+    for host, blames in sorted(state.blamed.items()):
+        left = tuple(blame for blame in blames if state.now_s - blame.at_s < FORGIVEN_S)
+        if len(left) < len(blames) and host not in state.blocked:
+            state = replace(state, blamed=kept(state.blamed, host, left))
     return state
 
 

@@ -151,7 +151,7 @@ class RayCrew:
         forming = self.gangs.keys() & self.hires.keys()
         there = room(self.setup, living_nodes(self.draining)) if self.pool.growing else 0
         hired = self.gangs.keys() - forming - going
-        go, come = self.pool.look(there, going, hired, forming, self._busy_gangs())
+        go, come = self.pool.look(there, going, hired, forming, self._busy_gangs() - forming)
         self.events += [Yielding(gang) for gang in sorted(go)]
         for gang in sorted(come):
             self._found(gang)

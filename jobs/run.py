@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,8 +137,6 @@ def _run(
         counts = counts_after(store, job.job_id, epoch, job.spec.cluster)
         overseer = oversight(job, store, heart, books, counts, done_by)
         job, place = settle(job, overseer)
-        if not overseer.ended:  # else gangs may have been left untried, and nothing will be rendered
-            keep_settled(store, job, epoch)
         setup = setup_of(job, store.url)
         job, listing = stack.enter_context(_informed(job, store, epoch))
         deadline = DeadlineWatch(store, job.job_id, done_by, before(job))
@@ -177,7 +174,12 @@ def _run(
         desk = JobDesk(Orders(store, job.job_id), heart, films, spool.void, picks, counts)
         there = place if setup.check_memory else None
         refuse = refusal(sketches(job.stocked), setup.axes, there, setup.stage_gpus > 0)
-        crew, spent = books.hired(partial(hire, setup), setup.axes.ranks), books.spent_gpu_s
+
+        def begin() -> Crew:
+            keep_settled(store, job, epoch)  # not before: a job that ends here may have left gangs untried
+            return hire(setup)
+
+        crew, spent = books.hired(begin, setup.axes.ranks), books.spent_gpu_s
         for film in render(films(), crew, store, limits, watch, desk, refuse, job.awaited, spent):
             publish(store, film)
             note_takes(store, job.job_id, film, picks)

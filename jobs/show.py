@@ -179,7 +179,7 @@ def trouble(event: Event, state: State, before: Progress) -> str | None:
             return one_line(f"{failure.code} {failure.message}; the others go on without it", MESSAGE_CHARS)
         case Lost(worker, failure) if worker in before.workers:
             why = f": {failure.code} {failure.message}" if failure else ""
-            lost = f"lost {worker} ({before.workers[worker]}); another takes its place and its work{why}"
+            lost = f"lost {worker} ({before.workers[worker]}); its work goes on elsewhere{why}"
             return one_line(lost, MESSAGE_CHARS)
         case Raised(key, worker, failure) if state.wants(key):
             error = f"{failure.error_class} error {state.tries(key)}, tried again"

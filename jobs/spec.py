@@ -33,7 +33,8 @@ BOUNDS = (
         for name in (*_BUDGETS, "currency", "breaker_films", "breaker_share", "canary_films")
     ),
     *(f"cluster.{name}" for name in ("gangs", "conductors", "decoders", "finishers", "share", "cache")),
-    *(f"cluster.{name}" for name in ("max_canvases", "max_films", "checkpoint_every", "check_memory")),
+    *(f"cluster.{name}" for name in ("max_canvases", "max_films", "checkpoint_every", "checkpoint_s")),
+    "cluster.check_memory",
     *(f"cluster.{name}" for name in ("patience", "group_timeout_s", "step_timeout_s", "task_timeout_s")),
 )
 _EARLY_ENDS = ("breaker_films", "breaker_share", "canary_films", *_BUDGETS)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from manifests.store import Store, StoreError
 
 EVERY_S = 10.0  # between two notes: what a driver that is killed may have taken unseen
+_LOOKS = 5  # at notes that come and go
 _NOTE = re.compile(r"/spent/(\d{6,})/(\d{9,})\.json$")
 _BILL = re.compile(r"/bill/(\d{6,})\.json$")
 
@@ -54,11 +55,24 @@ def spent_before(store: Store, job_id: str, epoch: int) -> float:
 
 
 def spent_by_run(store: Store, job_id: str) -> dict[int, float]:
-    """GPU-seconds by driver: as billed, or noted last where there is no bill. Raises OSError, StoreError."""
+    """GPU-seconds by driver: as billed, or noted last where there is no bill. Raises OSError, StoreError.
+
+    A note is put before the one that it replaces is taken away: where that is gone once it is to be read, a
+    later one is there.
+    """
+    for _ in range(_LOOKS):
+        read = {each: store.read_marker(key) for each, key in _keys_by_run(store, job_id).items()}
+        if None not in read.values():
+            break
+    return {each: float((marker or {}).get("used_s", 0.0)) for each, marker in read.items()}
+
+
+def _keys_by_run(store: Store, job_id: str) -> dict[int, str]:
+    """The bill of each driver, or its last note."""
     latest: dict[int, tuple[int, str]] = {}
     for key in store.list_keys(f"jobs/{job_id}/spent"):
         if match := _NOTE.search(key):
             latest[int(match[1])] = max(latest.get(int(match[1]), (0, "")), (int(match[2]), key))
     keys = {each: key for each, (_, key) in latest.items()}
     keys |= {int(match[1]): key for key in store.list_keys(bills(job_id)) if (match := _BILL.search(key))}
-    return {each: float((store.read_marker(key) or {}).get("used_s", 0.0)) for each, key in keys.items()}
+    return keys

@@ -35,8 +35,9 @@ class Stall:
 def told(stands_s: float, state: State) -> str:
     """That a job stands still, in words, with what there is to do the work."""
     gangs = sum(worker.role == GANG for worker in state.workers.values())
-    windows = len(state.windows) + len(state.predicting)
     since = f"nothing was done for {round(stands_s / 60)} min"
     if not gangs:
         return f"{since}: there is no gang; does the cluster have GPUs that are free?"
-    return f"{since}: {gangs} gangs are there, and {windows} windows wait for them; look at the workers' logs"
+    at_work = f"{len(state.predicting)} of {gangs} gangs are at a window, {len(state.windows)} windows wait"
+    tasks = f"{len(state.running)} shots and other tasks are under way"
+    return f"{since}: {at_work}, {tasks}; look at the workers' logs"

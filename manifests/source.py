@@ -155,7 +155,8 @@ def read_source(source: str, *, keep: bool = False) -> Manifest:
                 shutil.copyfile(path, copy)
             else:
                 with translated(protocol):
-                    fsspec.filesystem(protocol).get_file(source, str(copy))
+                    fs, key = fsspec.url_to_fs(source)  # with the account that an abfs:// URL may name
+                    fs.get_file(key, str(copy))
         except (OSError, ValueError, ImportError) as error:
             raise ManifestError(
                 f"cannot read: {error}", source, "check the URL and the credentials"

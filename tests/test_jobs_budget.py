@@ -1,7 +1,7 @@
 """Claims about budgets: all that gangs take counts, in all runs of a job, and who raises one goes on."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -12,7 +12,7 @@ from engine.parallel.axes import ALONE
 from jobs.job import prepare
 from jobs.overruled import counts_after
 from jobs.run import run
-from jobs.spec import BOUNDS, as_asked, load_spec
+from jobs.spec import BOUNDS, ClusterSpec, as_asked, load_spec
 from jobs.spent import SpentNote, spent_before
 from jobs.status import standing
 from manifests.control import give_order
@@ -158,6 +158,13 @@ def test_an_old_order_of_a_budget_does_not_come_back_over_a_raised_setting(vain)
 
 
 # What names a job.
+AXES = {"cfg", "ring", "ulysses", "calibrate", "objective", "exchange", "batch"}
+NAMES = AXES | {"device", "stage_gpus", "threads"}
+
+
+def test_every_setting_of_a_cluster_names_the_job_or_is_a_bound():
+    bounds = {name.removeprefix("cluster.") for name in BOUNDS if name.startswith("cluster.")}
+    assert {field.name for field in fields(ClusterSpec)} == bounds | NAMES and not bounds & NAMES
 
 
 def test_a_job_is_named_by_what_may_change_a_pixel_and_not_by_how_far_it_may_go(manifest):  # noqa: F811

@@ -203,7 +203,7 @@ def test_a_job_in_which_nothing_moves_says_so_in_time_and_status_too(tmp_path, c
     for now[0] in (STALL_S, STALL_S + 20, STALL_S + 60):
         watch.event(Ticked(now[0]), state)
     (said,) = capsys.readouterr().err.splitlines()
-    assert "nothing was done for 10 min: 1 gangs are there" in said
+    assert "nothing was done for 10 min: 0 of 1 gangs are at a window" in said
     assert ("its deadline is 2099-01-01 06:00 UTC" in said) == (deadline is not None)
     assert main(["status", "night", "--out", store.url]) == 0
     assert "  stands    nothing was done since" in (shown := capsys.readouterr().out)

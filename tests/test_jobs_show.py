@@ -112,7 +112,7 @@ def test_a_lost_worker_is_told_at_once_and_once(show, stream, clock):
     show.event(Lost("gang-0"), STATE)
     show.event(Lost("gang-0"), STATE)
     lines = stream.getvalue().splitlines()
-    assert lines[1:] == ["23:59:30Z warn  lost gang-0 (denoise); another takes its place and its work"]
+    assert lines[1:] == ["23:59:30Z warn  lost gang-0 (denoise); its work goes on elsewhere"]
 
 
 def raised(error_class):

@@ -355,6 +355,13 @@ def test_the_image_holds_the_four_rooms_and_nothing_else():
     assert copied == {"cluster", "engine", "jobs", "manifests"} | about
 
 
+@pytest.mark.parametrize(("extras", "told"), [("", "."), ("gcs", ".[gcs]"), ("gcs,azure", ".[gcs,azure]")])
+def test_the_image_is_installed_with_the_extras_that_are_asked_for_and_with_none(extras, told):
+    (line,) = [line for line in (K8S / "Dockerfile").read_text().splitlines() if " -e " in line]
+    shown = f"EXTRAS={extras}; printf %s {line.rpartition(' -e ')[2]}"
+    assert subprocess.run(["sh", "-c", shown], capture_output=True, text=True, check=True).stdout == told
+
+
 def test_the_image_is_pinned_and_not_root():
     lines = (K8S / "Dockerfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("FROM")] == ["FROM python:3.11-slim"]
