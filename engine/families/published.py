@@ -132,6 +132,8 @@ _WAN_1_3 = parts.wan(parts.WAN, 12, 30, 8960)
 _WAN_14 = parts.wan(parts.WAN, 40, 40, 13824)
 _WAN_5 = parts.wan(parts.WAN, 24, 30, 14336, in_channels=48, out_channels=48) | parts.TOKEN_TIMES
 _WAN_I2V = parts.wan(parts.WAN, 40, 40, 13824, in_channels=36, image_dim=1280, added_kv_proj_dim=5120)
+_CLIP_OF_TWO = {"image_dim": 1280, "added_kv_proj_dim": 5120, "pos_embed_seq_len": 514}
+_WAN_FLF2V = parts.wan(parts.WAN, 40, 40, 13824, in_channels=36, **_CLIP_OF_TWO)
 _WAN_I2V_22 = parts.wan(parts.WAN, 40, 40, 13824, in_channels=36) | parts.EXPERTS_I2V
 _SKY_1_3, _SKY_14 = parts.wan(parts.SKYREELS, 12, 30, 8960), parts.wan(parts.SKYREELS, 40, 40, 13824)
 _SKY_I2V = parts.wan(parts.SKYREELS, 40, 40, 13824, in_channels=36, image_dim=1280, added_kv_proj_dim=5120)
@@ -169,6 +171,8 @@ TABLE: tuple[Published, ...] = (
               _UMT5_CLIP, _WAN_VAE, *_S480, 81, 16, 50, 5.0, APACHE, _WAN_I2V),
     Published("Wan2.1-I2V-14B-720P", "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers", WAN_I2V, 16.40,
               _UMT5_CLIP, _WAN_VAE, *_S720, 81, 16, 50, 5.0, APACHE, _WAN_I2V),
+    Published("Wan2.1-FLF2V-14B", "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", WAN_I2V, 16.40,
+              _UMT5_CLIP, _WAN_VAE, *_S720, 81, 16, 50, 5.0, APACHE, _WAN_FLF2V),
     Published("Wan2.2-A14B", "Wan-AI/Wan2.2-T2V-A14B-Diffusers", WAN, 28.58, _UMT5, _WAN_VAE,
               *_S720, 81, 16, 40, 4.0, APACHE, _WAN_14 | parts.EXPERTS),
     Published("Wan2.2-I2V-A14B", "Wan-AI/Wan2.2-I2V-A14B-Diffusers", WAN_I2V, 28.58, _UMT5,
