@@ -1,6 +1,6 @@
 """What a step cache costs and saves: chalk's held-out captions, drawn with and without it.
 
-    python tests/bench/bench_cache.py [--captions 30]      about 4 minutes on one idle core
+    python tests/bench/bench_cache.py [--captions 30]      a minute of one core a caption
 
 Every caption is drawn by every setting in turn, from the same noise and on one thread, so that what else the
 machine does weighs on all alike; time is the processor's. Steps a second count the steps of the canvas, those
