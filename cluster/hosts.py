@@ -24,13 +24,18 @@ def struck(state: State, worker: str, keys: Iterable[str]) -> State:
     host, tasks = state.workers[worker].host if worker in state.workers else "", frozenset(keys)
     if not host or not tasks:
         return state
-    before = (blame for blame in state.blamed.get(host, ()) if state.now_s - blame.at_s < FORGIVEN_S)
-    blames = (*before, Blame(worker, tasks, state.now_s))
+    blames = (*_remembered(state, host), Blame(worker, tasks, state.now_s))
     state = replace(state, blamed=state.blamed.set(host, blames))
     if _guilty(blames) and host not in state.blocked and _may_block(state, host):
         until = state.now_s + FORGIVEN_S
         return bench(replace(state, blocked=state.blocked.set(host, until)), host)
     return state
+
+
+def _remembered(state: State, host: str) -> tuple[Blame, ...]:
+    """Errors of a host that are not of long ago."""
+    blames = state.blamed.get(host, ())
+    return tuple(blame for blame in blames if state.now_s - blame.at_s < FORGIVEN_S)
 
 
 def _guilty(blames: Sequence[Blame]) -> bool:
@@ -81,10 +86,8 @@ def forgiven(state: State) -> State:
     """Hosts that were blocked for long enough may try again, and errors of long ago are forgotten."""
     for host in sorted(host for host, until in state.blocked.items() if until <= state.now_s):
         state = _unblocked(replace(state, blamed=without(state.blamed, host)), host)
-    for host, blames in sorted(state.blamed.items()):
-        left = tuple(blame for blame in blames if state.now_s - blame.at_s < FORGIVEN_S)
-        if len(left) < len(blames) and host not in state.blocked:
-            state = replace(state, blamed=kept(state.blamed, host, left))
+    for host in sorted(set(state.blamed) - set(state.blocked)):
+        state = replace(state, blamed=kept(state.blamed, host, _remembered(state, host)))
     return state
 
 

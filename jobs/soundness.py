@@ -35,8 +35,9 @@ def check_models(stocked: Mapping[str, Stock], cached: str) -> None:
         fits = cache_folder(cached) / "fits" / f"{one.model.digest}-{_judge()}"
         try:
             check_weights(one.folder)
-            if not fits.exists():
-                (_fit if "torch" in sys.modules else _fit_apart)(one.folder)
+            if fits.exists():
+                continue
+            (_fit if "torch" in sys.modules else _fit_apart)(one.folder)
         except (OSError, ValueError, ImportError) as error:
             raise one.refused(name, error) from error
         with suppress(OSError):  # looked at again next time
