@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster.conductor import Conductor
 from cluster.crew import Setup
@@ -45,6 +45,12 @@ class Rendezvous:
 
 
 RendezvousActor: Any = ray.remote(max_restarts=0, num_cpus=0)(Rendezvous)
+
+
+def start_rendezvous() -> Any:
+    """A rendezvous on the driver's own node, so that no other node's loss ends it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return RendezvousActor.options(scheduling_strategy=here).remote()
 
 
 class StageHandle:

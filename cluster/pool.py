@@ -17,10 +17,11 @@ from cluster.shares import Holding
 
 
 class Sharing(Protocol):
-    """A job's part in a cluster with others: which gangs it holds, and how many it could have."""
+    """A job's part in a cluster with others: which gangs it holds, could use, and there is room for."""
 
     holding: Holding
     most: int
+    room: int
 
     def look(
         self, hired: Collection[str], busy: Collection[str], forming: Collection[str]
@@ -60,7 +61,7 @@ class Pool:
         come = self._grown(room, len(going)) if self.growing else frozenset[str]()
         if self.part is None:
             return frozenset(), come
-        self.part.most = self.most
+        self.part.most, self.part.room = self.most, room
         self.part.park(come)
         return self.part.look(hired, busy, forming)
 

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from cluster.actors import Ref, RendezvousActor, StageHandle
+from cluster.actors import Ref, StageHandle, start_rendezvous
 from cluster.calibration import key_of
 from cluster.crew import Setup
 from cluster.events import Fared, Window
@@ -99,7 +99,7 @@ class Rehearsal:
         """The median of a few warm predictions; a gang is as slow as its slowest rank."""
         setup = fit(replace(self.setup, axes=trial.axes, gangs=1), living_nodes())
         with ExitStack() as stack:
-            rendezvous = RendezvousActor.remote()
+            rendezvous = start_rendezvous()
             stack.callback(ray.kill, rendezvous)
             (place,) = self._answers([rendezvous.address.remote()], ends_s)
             gang = Gang("trial", setup, place)

@@ -15,7 +15,7 @@ from functools import partial
 import ray
 from ray import exceptions as errors
 
-from cluster.actors import Ref, RendezvousActor, StageHandle
+from cluster.actors import Ref, StageHandle, start_rendezvous
 from cluster.calls import Call, hung
 from cluster.canvases import Canvases
 from cluster.causes import GONE, first_failure, is_collective, of_memory, of_node, of_peer
@@ -73,7 +73,7 @@ class RayCrew:
         self.draining: set[str] = set()  # nodes of which dispatch knows
         self.next_look_s = 0.0
         self.pool = Pool(self.setup, Part(self.setup) if setup.job_id else None, growing=setup.gangs == 0)
-        self.rendezvous = RendezvousActor.remote() if setup.axes.ranks > 1 else None
+        self.rendezvous = start_rendezvous() if setup.axes.ranks > 1 else None
         self.place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
         for gang in sorted(self.pool.names):
             self._found(gang)
@@ -149,7 +149,7 @@ class RayCrew:
         self.events += [Draining(host) for host in sorted(gone)]
         going = {gang for gang in self.gangs if self.nodes.get(gang) in self.draining}
         forming = self.gangs.keys() & self.hires.keys()
-        there = room(self.setup, living_nodes(self.draining)) if self.pool.growing else 0
+        there = room(self.setup, living_nodes(self.draining))
         hired = self.gangs.keys() - forming - going
         go, come = self.pool.look(there, going, hired, forming, self._busy_gangs() - forming)
         self.events += [Yielding(gang) for gang in sorted(go)]

@@ -25,12 +25,15 @@ SharesActor: Any = ray.remote(max_restarts=0, num_cpus=0)(Shares)
 
 
 class Part:
-    """Which gangs a job has, gives up and takes up again; `most` is how many it could have."""
+    """Which gangs a job has, gives up and takes up again.
+
+    `most` is how many it could use, and `room` how many of its size the whole cluster has room for now.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.setup, self.ranks = setup, setup.axes.ranks
         self.asked: Any = None
-        self.most = self.allowed = setup.gangs
+        self.most = self.room = self.allowed = setup.gangs
         self.holding = Holding(frozenset())
         self.busy_s: dict[str, float] = {}
         self.actor = _actor()
@@ -83,7 +86,7 @@ class Part:
         has = len(self.holding.hired - self.holding.yielding)
         wants = self.most if lately >= has else max(lately, 1)
         claim = Claim(self.setup.share, wants * self.ranks, has * self.ranks)
-        self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.most * self.ranks)
+        self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.room * self.ranks)
 
 
 def _actor() -> Any:

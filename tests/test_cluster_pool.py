@@ -81,7 +81,8 @@ class Shared:
     """A job's part, as others leave it."""
 
     def __init__(self, allowed):
-        self.holding, self.most, self.allowed = Holding(frozenset()), 0, allowed
+        self.holding, self.allowed = Holding(frozenset()), allowed
+        self.most = self.room = 0
 
     def look(self, hired, busy, forming):
         self.holding = replace(self.holding, hired=frozenset(hired), forming=frozenset(forming))
@@ -106,3 +107,12 @@ def test_what_comes_besides_is_shared_with_other_jobs_and_is_taken_as_far_as_the
     assert not pool.keeps("gang-4") and pool.keeps("gang-2")
     part.allowed = 3
     assert turn(6, 0, 1, 2, 3) == (names(3), names())
+
+
+def test_what_a_job_could_use_is_told_apart_from_what_there_is_room_for():
+    part = Shared(allowed=4)
+    pool_of(4, growing=False, part=part).look(12, (), names(0, 1, 2, 3), (), ())
+    assert (part.most, part.room) == (4, 12), "four were asked for, and others have the rest"
+    pool = pool_of(6, part=part)
+    pool.look(2, (), names(0, 1), (), ())
+    assert (part.most, part.room) == (6, 2), "it waits for a node in a lost one's place"

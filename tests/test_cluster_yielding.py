@@ -47,6 +47,23 @@ def test_a_job_alone_keeps_all_and_gives_half_up_to_another_of_its_weight_and_ta
     assert not one.holding.parked
 
 
+def test_a_job_of_few_gangs_keeps_them_beside_one_that_fills_the_cluster_and_a_lost_node_is_shared(part):
+    few, fills = part("few"), part("fills")
+    fills.most, few.room, fills.room = 12, 12, 12
+    until(
+        lambda _, __: few.asked is not None and fills.allowed == 8,
+        lambda: few.look(gangs(*range(4)), gangs(*range(4))),
+        lambda: fills.look(gangs(*range(8)), gangs(*range(8))),
+    )
+    assert few.allowed == 4
+    few.room = fills.room = 6
+    until(
+        lambda _, __: (few.allowed, fills.allowed) == (3, 3),
+        lambda: few.look(gangs(*range(3)), gangs(*range(3))),
+        lambda: fills.look(gangs(*range(3)), gangs(*range(3))),
+    )
+
+
 def test_shares_are_by_weight_and_a_dead_actor_is_started_anew(part):
     light, heavy = part("light"), part("heavy", share=3.0)
     hired = gangs(0, 1, 2, 3)
