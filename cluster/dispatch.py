@@ -48,7 +48,7 @@ from cluster.ladder import eased
 from cluster.orders import CANCELLED
 from cluster.shots import ShotTask
 from cluster.staff import bench, hired, loaded, yielding
-from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker, put
+from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker
 from cluster.stopping import early
 from cluster.suspects import CONDUCTOR, in_line, passed, place
 from cluster.trouble import lost, raised, woken
@@ -89,7 +89,7 @@ def _turn(state: State, event: Turned) -> Step:
     canvas = state.canvases[event.shot]
     missing = frozenset(canvas.task.course.parts_at(event.step))
     canvas = replace(canvas, step=event.step, missing=missing)
-    windows = put(state.windows, ((canvas.rank, window) for window in canvas.windows))
+    windows = state.windows.put(*((canvas.rank, window) for window in canvas.windows))
     return replace(state, canvases=state.canvases.set(event.shot, canvas), windows=windows), []
 
 
@@ -237,9 +237,9 @@ def _assign_windows(state: State) -> Step:
         if found is None:
             break
         at, gang = found
-        _, window = state.windows[at]
-        windows = state.windows[:at] + state.windows[at + 1 :]
-        state = replace(state, windows=windows, predicting=state.predicting.set(window, gang))
+        entry = _, window = state.windows[at]
+        windows, predicting = state.windows.taken(entry), state.predicting.set(window, gang)
+        state = replace(state, windows=windows, predicting=predicting)
         task = state.canvases[window.shot].task
         state = with_model(loaded(state, gang, +1), gang, task.model)
         actions.append(Predict(gang, task, window))

@@ -7,7 +7,6 @@ Decides: what follows from a result, from a task put back, from a film admitted.
 event means, or who gets which work (dispatch).
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from cluster.events import Action, Drop, FilmDone, Window
 from cluster.outcomes import Failure, Outcome
 from cluster.shots import ShotTask
 from cluster.staff import loaded
-from cluster.state import ROLES, Canvas, Film, Rank, Results, State, Step, kept, put, taken, without
+from cluster.state import EMPTY, ROLES, Canvas, Film, Rank, Results, State, Step, kept, without
 from cluster.tasks import FilmTasks
 
 # Tasks under way.
@@ -36,7 +35,7 @@ def put_back(state: State, key: str, save: bool = False) -> Step:
         hands = state.workers[canvas.conductor].capacity if canvas.alone else 1
         actions.append(Drop(canvas.conductor, key, canvas.opening, save))
         models = kept(state.models, canvas.task.model, state.models[canvas.task.model] - 1)
-        canvases, windows = state.canvases.delete(key), _less(state, canvas)
+        canvases, windows = state.canvases.delete(key), state.windows.taken(*_entries(canvas))
         state = replace(state, canvases=canvases, windows=windows, models=models)
     if key in state.running:
         worker = state.running[key]
@@ -44,14 +43,9 @@ def put_back(state: State, key: str, save: bool = False) -> Step:
     return queued(state, key), actions
 
 
-def _less(state: State, canvas: Canvas) -> tuple[tuple[Rank, Window], ...]:
-    """The windows that wait, without those of a canvas: they stand side by side."""
-    line, key = state.windows, canvas.task.key
-    at = bisect_left(line, (canvas.rank, Window(key, canvas.opening, -1, -1)))
-    end = at
-    while end < len(line) and line[end][1].shot == key:
-        end += 1
-    return line[:at] + line[end:]
+def _entries(canvas: Canvas) -> list[tuple[Rank, Window]]:
+    """The missing windows of a canvas, as they stand in line unless they are under way."""
+    return [(canvas.rank, window) for window in canvas.windows]
 
 
 def queued(state: State, key: str) -> State:
@@ -63,18 +57,17 @@ def queued(state: State, key: str) -> State:
     role, entry = ROLES[state.tasks[key].kind], (state.ranks[key], key)
     if _stands(state, key):
         return state
-    return replace(state, ready=state.ready.set(role, put(state.ready.get(role, ()), [entry])))
+    return replace(state, ready=state.ready.set(role, state.ready.get(role, EMPTY).put(entry)))
 
 
 def _stands(state: State, key: str) -> bool:
     """Whether a task stands in line."""
-    line, entry = state.ready.get(ROLES[state.tasks[key].kind], ()), (state.ranks[key], key)
-    return line[bisect_left(line, entry) :][:1] == (entry,)
+    return (state.ranks[key], key) in state.ready.get(ROLES[state.tasks[key].kind], EMPTY)
 
 
 def _unqueued(state: State, key: str) -> State:
     role, entry = ROLES[state.tasks[key].kind], (state.ranks[key], key)
-    return replace(state, ready=kept(state.ready, role, taken(state.ready.get(role, ()), entry)))
+    return replace(state, ready=kept(state.ready, role, state.ready.get(role, EMPTY).taken(entry)))
 
 
 # Films.
@@ -144,7 +137,7 @@ def _moved(state: State, key: str, rank: Rank) -> State:
     if key in state.canvases:
         canvas = state.canvases[key]
         waiting = [window for window in canvas.windows if window not in state.predicting]
-        windows = put(_less(state, canvas), ((rank, window) for window in waiting))
+        windows = state.windows.taken(*_entries(canvas)).put(*((rank, window) for window in waiting))
         canvases = state.canvases.set(key, replace(canvas, rank=rank))
         state = replace(state, windows=windows, canvases=canvases)
     return queued(state, key) if stood else state
@@ -159,7 +152,7 @@ def with_result(state: State, key: str, result: Outcome | Failure) -> Step:
         _unqueued(state, key),
         results=state.results.set(key, result),
         waiting=without(state.waiting, key),
-        alarms=taken(state.alarms, (state.waiting.get(key, 0.0), key)),
+        alarms=state.alarms.taken((state.waiting.get(key, 0.0), key)),
     )
     if key in state.canvases:  # done by a worker that was given up for lost
         state, actions = put_back(state, key)
@@ -233,7 +226,7 @@ def _forgotten(state: State, key: str) -> Step:
         ranks=state.ranks.delete(key),
         strikes=without(state.strikes, key),
         waiting=without(state.waiting, key),
-        alarms=taken(state.alarms, (state.waiting.get(key, 0.0), key)),
+        alarms=state.alarms.taken((state.waiting.get(key, 0.0), key)),
         losses=without(state.losses, key),
         suspects=state.suspects - {key},
         results=without(state.results, key) if failed else state.results,

@@ -5,7 +5,7 @@ Decides: how busy each is. Does not decide: what they are given (dispatch).
 
 from dataclasses import replace
 
-from cluster.state import State, Worker, kept, put, taken
+from cluster.state import EMPTY, State, Worker, kept
 
 
 def loaded(state: State, name: str, change: int) -> State:
@@ -14,10 +14,10 @@ def loaded(state: State, name: str, change: int) -> State:
     if worker is None:
         return state
     now = replace(worker, load=worker.load + change)
-    idle = taken(state.idle.get(worker.role, ()), (worker.load, name))
+    idle = state.idle.get(worker.role, EMPTY).taken((worker.load, name))
     benched = worker.host in state.blocked or worker.host in state.draining or name in state.yielding
     if now.load < now.capacity and not benched:
-        idle = put(idle, [(now.load, name)])
+        idle = idle.put((now.load, name))
     return replace(
         state,
         workers=state.workers.set(name, now),
@@ -38,7 +38,7 @@ def dismissed(state: State, name: str) -> State:
         state,
         workers=state.workers.delete(name),
         yielding=state.yielding - {name},
-        idle=kept(state.idle, worker.role, taken(state.idle.get(worker.role, ()), (worker.load, name))),
+        idle=kept(state.idle, worker.role, state.idle.get(worker.role, EMPTY).taken((worker.load, name))),
         busy=kept(state.busy, worker.role, state.busy.get(worker.role, 0) - worker.load),
     )
 
@@ -47,7 +47,7 @@ def bench(state: State, host: str) -> State:
     """Workers of a host get no new calls; what they are at goes on. Nobody counts on the gangs' models."""
     for name, worker in state.workers.items():
         if worker.host == host:
-            line = taken(state.idle.get(worker.role, ()), (worker.load, name))
+            line = state.idle.get(worker.role, EMPTY).taken((worker.load, name))
             state = forgotten(replace(state, idle=kept(state.idle, worker.role, line)), name)
     return state
 

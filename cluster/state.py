@@ -1,15 +1,14 @@
 """What dispatch knows: films, their tasks and results, open canvases, workers. Frozen data, no Ray, no clock.
 
 Mappings are persistent (immutables.Map): a changed one shares what did not change, so that a decision costs
-the same whether ten films are under way or ten thousand. What waits stands in sorted tuples, called lines.
+the same whether ten films are under way or ten thousand; so do the lines in which tasks, windows and idle
+workers stand.
 
 Decides: how what is known lies in memory. Does not decide: what follows from a result or an event (films,
 dispatch).
 """
 
 import math
-from bisect import bisect_left, insort
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from immutables import Map
 
 from cluster.events import Action, Window
 from cluster.identity import Model, Task
+from cluster.line import Line
 from cluster.outcomes import Failure, Outcome
 from cluster.pace import Pace
 from cluster.shots import ShotTask
@@ -34,6 +34,7 @@ ROLES = {
 Piece = tuple[str, int, int]  # what a worker was at: task, step and part, -1 where there is none
 Rank = tuple[int, int, int]  # a task's place in line: less its film's priority, the film's, its own there
 Results = Map[str, Outcome | Failure]
+EMPTY: Line[Any] = Line()
 MOST_LATER = 256  # films that may wait for others before no more are drawn
 
 
@@ -140,23 +141,23 @@ class State:
     holders: Map[str, int] = Map()  # task -> how many films have it among theirs, needed or not
     ranks: Map[str, Rank] = Map()  # task -> its place in line
     results: Results = Map()
-    ready: Map[str, tuple[tuple[Rank, str], ...]] = Map()  # role -> tasks that wait for a worker
+    ready: Map[str, Line[tuple[Rank, str]]] = Map()  # role -> tasks that wait for a worker
     running: Map[str, str] = Map()  # task -> worker, shots -> conductor
     canvases: Map[str, Canvas] = Map()
-    windows: tuple[tuple[Rank, Window], ...] = ()  # those that wait for a gang
+    windows: Line[tuple[Rank, Window]] = EMPTY  # those that wait for a gang
     predicting: Map[Window, str] = Map()  # window -> gang
     models: Map[Model, int] = Map()  # model -> its open canvases
     loaded: Map[str, tuple[Model, int]] = Map()  # gang -> its model, and windows of it since that was loaded
     having: Map[Model, int] = Map()  # model -> gangs that have it
     loading: Map[Model, tuple[float, float]] = Map()  # seconds of a window with its loading, and without
     workers: Map[str, Worker] = Map()
-    idle: Map[str, tuple[tuple[int, str], ...]] = Map()  # role -> load and name of who can take a call
+    idle: Map[str, Line[tuple[int, str]]] = Map()  # role -> load and name of who can take a call
     busy: Map[str, int] = Map()  # role -> calls under way
     strikes: Map[str, Map[str, int]] = Map()  # task -> its errors by class
     losses: Map[str, Map[tuple[Piece, str], int]] = Map()  # task -> lost workers by piece of it and class
     suspects: frozenset[str] = frozenset()  # shots that a conductor is to have alone (suspects)
     waiting: Map[str, float] = Map()  # task -> when it may be tried again
-    alarms: tuple[tuple[float, str], ...] = ()  # the same, soonest first
+    alarms: Line[tuple[float, str]] = EMPTY  # the same, soonest first
     blamed: Map[str, tuple[Blame, ...]] = Map()  # host -> errors that may be its fault
     blocked: Map[str, float] = Map()  # host -> when it is forgiven
     draining: frozenset[str] = frozenset()  # hosts that are about to go
@@ -214,20 +215,6 @@ class State:
 
 
 Step = tuple[State, list[Action]]
-
-
-def put(line: tuple[Any, ...], entries: Iterable[Any]) -> tuple[Any, ...]:
-    """A sorted line with more entries."""
-    longer = list(line)
-    for entry in entries:
-        insort(longer, entry)
-    return tuple(longer)
-
-
-def taken(line: tuple[Any, ...], entry: Any) -> tuple[Any, ...]:
-    """A sorted line without an entry, whether it was there or not."""
-    at = bisect_left(line, entry)
-    return line[:at] + line[at + 1 :] if line[at : at + 1] == (entry,) else line
 
 
 def kept(mapping: Map[Any, Any], key: Any, value: Any) -> Map[Any, Any]:

@@ -14,7 +14,7 @@ from cluster.films import put_back, queued, with_result
 from cluster.hosts import acquitted, refunded, struck
 from cluster.outcomes import Failure, Scene
 from cluster.staff import dismissed, loaded
-from cluster.state import Piece, State, Step, put
+from cluster.state import Piece, State, Step
 from cluster.suspects import counted, limit
 
 
@@ -65,14 +65,14 @@ def _waiting(state: State, key: str, name: str) -> State:
     until = state.now_s + seconds
     paused = max(state.paused_until_s, until) if CLASSES[name].shared else state.paused_until_s
     waiting = state.waiting.set(key, until)
-    return replace(state, waiting=waiting, alarms=put(state.alarms, [(until, key)]), paused_until_s=paused)
+    return replace(state, waiting=waiting, alarms=state.alarms.put((until, key)), paused_until_s=paused)
 
 
 def woken(state: State) -> State:
     """Tasks whose wait is over stand in line again."""
     while state.alarms and state.alarms[0][0] <= state.now_s:
-        (until, key), *_ = state.alarms
-        state = replace(state, alarms=state.alarms[1:])
+        until, key = state.alarms[0]
+        state = replace(state, alarms=state.alarms.taken((until, key)))
         if state.waiting.get(key) == until:
             state = queued(replace(state, waiting=state.waiting.delete(key)), key)
     return state
@@ -101,7 +101,7 @@ def _again(state: State, window: Window) -> State:
     canvas = state.canvases.get(window.shot)
     if canvas is None or canvas.opening != window.opening:
         return state
-    return replace(state, windows=put(state.windows, [(canvas.rank, window)]))
+    return replace(state, windows=state.windows.put((canvas.rank, window)))
 
 
 def _pieces(state: State, worker: str) -> list[Piece]:

@@ -25,6 +25,7 @@ from cluster.events import (
     Turned,
     Yielding,
 )
+from cluster.line import Line
 from cluster.outcomes import Outcome
 from engine.parallel.axes import ALONE
 from tests.night import Night, film, first, night_of, shot_task, workers
@@ -191,7 +192,7 @@ def test_a_window_goes_to_whoever_has_its_model_however_many_gangs_wait_before_i
     loaded = Map(dict.fromkeys(many, (own, 1)) | {"the last": (other, 1)})
     state = replace(
         state,
-        windows=tuple(entry for entry in state.windows if state.canvases[entry[1].shot].task.model == other),
+        windows=Line([entry for entry in state.windows if state.canvases[entry[1].shot].task.model == other]),
         loaded=loaded,
         having=Map({own: len(many), other: 1}),
         workers=Map({name: Worker("denoise", 1) for name in loaded}),
