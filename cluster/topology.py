@@ -35,6 +35,11 @@ def stage_needs(setup: Setup) -> float:
     return setup.stage_gpus if setup.device == "cuda" else 0.0
 
 
+def stages_beside(share: float, gpus: int) -> int:
+    """How many encoders and decoders have room beside the ranks of so many GPUs, each with its share of one."""
+    return gpus * int((1 - BESIDE_STAGES) / share + 1e-6)
+
+
 def gangs_on(node: Resources, setup: Setup) -> int:
     """How many gangs fit on a node."""
     unit, amount = _whole(setup)
@@ -138,7 +143,7 @@ def _check_stages(setup: Setup, nodes: Sequence[Resources]) -> None:
     """Raise TooSmall where an encoder or a decoder would wait for ever for room beside ranks."""
     share, n_stages = stage_needs(setup), 1 + setup.decoders
     gpus = sum(int(node.get("GPU", 0.0)) for node in nodes)
-    if share and gpus * int((1 - BESIDE_STAGES) / share + 1e-6) < n_stages:
+    if share and stages_beside(share, gpus) < n_stages:
         raise TooSmall(
             f"an encoder and cluster.decoders={setup.decoders} with cluster.stage_gpus={share:g} of a GPU "
             f"each do not fit beside gangs on {gpus} GPUs, of each of which they may take "

@@ -11,11 +11,12 @@ from cluster.cost import Measured
 from cluster.crew import Setup
 from cluster.machine import Machine
 from cluster.strand import Work
+from cluster.topology import stages_beside
 from engine.parallel.axes import Axes
 from jobs.spec import ClusterSpec
 
 WORTH = 0.95  # of the time that other settings would have to save to be named
-DECODERS = 2  # that may stand beside the rank of a GPU, each by its share cluster.stage_gpus
+DECODERS = 2  # for each GPU, at most, where they compute on CPUs
 PER_CONDUCTOR = Setup.canvases_per_conductor
 
 
@@ -28,6 +29,7 @@ class Demand:
     n_films: int
     open_shots: int
     decoders: int
+    stage_gpus: float  # of a GPU that the encoder and each decoder take
     objective: str
     measured: Measured
 
@@ -52,7 +54,7 @@ class Demand:
         """More shots under way, or more decoders, where they would fill GPUs that are idle now; else ""."""
         if self.sooner:
             return ""
-        n_shots, most = sum(self.work.values()), max(DECODERS * machine.n_gpus, self.decoders)
+        n_shots, most = sum(self.work.values()), max(self._room(machine), self.decoders)
         free = choose(
             self.work, self.film, machine, open_shots=n_shots, measured=self.measured, decoders=most
         ).best
@@ -71,6 +73,12 @@ class Demand:
         settings += [f"cluster.decoders={decoders}"] if decoders > self.decoders else []
         times = f"{hours(better.seconds)} instead of {hours(choice.best.seconds)}"
         return f"{' '.join([*settings, *settings_of(better.axes)])} would keep more GPUs at work: {times}"
+
+    def _room(self, machine: Machine) -> int:
+        """How many decoders a run on this farm allows."""
+        if not self.stage_gpus:
+            return DECODERS * machine.n_gpus
+        return stages_beside(self.stage_gpus, machine.n_gpus) - 1  # the encoder has its place there too
 
     def _opened(self, n_open: int, n_shots: int) -> list[str]:
         """What lets so many shots be under way at once."""

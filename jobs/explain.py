@@ -67,7 +67,8 @@ class Explanation:
     ) -> Self:
         """For every farm the best axes; film is the part of the work that its longest film is."""
         at_once = open_shots(cluster, n_films, sum(work.values()))
-        job = Demand(work, film, n_films, at_once, cluster.decoders, cluster.objective, measured)
+        stages = cluster.decoders, cluster.stage_gpus
+        job = Demand(work, film, n_films, at_once, *stages, cluster.objective, measured)
         farms = (_explained(name, machine, job, cluster, widening) for name, machine in machines.items())
         return cls(tuple(farms), work, n_films, film_s)
 

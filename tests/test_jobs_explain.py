@@ -10,8 +10,10 @@ from immutables import Map
 
 from cluster.calibration import FOLDER, KINDS, MET, SAMPLES, Stopwatch, keep, measured
 from cluster.choose import NoFit
+from cluster.crew import Setup
 from cluster.dispatch import Canvas, State
 from cluster.events import Fared, Predicted, Window
+from cluster.topology import TooSmall, fit
 from engine.families.denoiser import read_denoiser
 from engine.parallel.axes import ALONE, Axes
 from jobs.axes import with_axes
@@ -389,6 +391,22 @@ def test_wider_overlaps_are_foretold_with_all_decoders_that_there_are(tmp_path, 
     (one,) = explained([*words, "cluster.decoders=1"], capsys)["farms"]
     assert one["best"]["seconds"] > 1.02 * two["best"]["seconds"], "one decoder would be waited for"
     assert two["wider"].startswith("profiles.chalk.window.gangs=2 would widen overlaps")
+
+
+@pytest.mark.parametrize(("share", "advised"), [(0.1, 7), (0.2, 3), (0.3, 1), (0.4, 1)])
+def test_no_more_decoders_are_advised_than_a_run_lets_stand_beside_its_ranks(
+    share, advised, tmp_path, tiny_folder, capsys
+):
+    (tmp_path / "farm.yaml").write_text(SLOW)
+    words = [many_films(tmp_path, 16), "--farm", str(tmp_path / "farm.yaml"), f"cluster.stage_gpus={share}"]
+    words += [f"profiles.chalk.model.folder={tiny_folder}", "profiles.chalk.sampling.n_steps=1"]
+    (farm,) = explained(words, capsys)["farms"]
+    found = re.search(r"cluster.decoders=(\d+)", farm["advice"])
+    assert int(found[1] if found else 1) == advised
+    setup = Setup("/store", "/identity", device="cuda", stage_gpus=share, decoders=advised)
+    assert fit(setup, [{"GPU": 2.0, "CPU": 8.0}])
+    with pytest.raises(TooSmall):
+        fit(replace(setup, decoders=advised + 1), [{"GPU": 2.0, "CPU": 8.0}])
 
 
 def test_a_run_says_of_its_gangs_what_the_plan_said_with_as_many_decoders(tmp_path, tiny_folder, capsys):
