@@ -2,6 +2,7 @@
 
     checkpoint   of a shot that is finished; or of an unfinished one, untouched for very long
     unfinished   what a writer staged or began to upload, and never came back to
+    segment      of a ledger, merged into another by a driver that was killed before it took this one away
     artefact     bytes that no marker and no bundle names, and that are shown under no other name
 
 Decides: what is left over. Does not decide: when it is taken away (jobs.clean). A conductor removes the
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from cluster.once import marker_key
 from manifests.lying import Lying, files, unfinished
+from manifests.segments import replaced
 from manifests.store import Store, StoreError
 
 
@@ -58,6 +60,9 @@ def leftovers(store: Store, older_than_s: float) -> Iterator[Leftover]:
     for lying in unfinished(store):
         if lying.age_s >= older_than_s:
             yield Leftover("unfinished", lying, "its writer never came back to it")
+    of_jobs = {each.key: each for each in files(store, "jobs")}
+    for key in replaced(of_jobs):
+        yield Leftover("segment", of_jobs[key], "its events are in a merged one")
     yield from _artefacts(store, older_than_s)
 
 

@@ -36,7 +36,7 @@ def stage_needs(setup: Setup) -> float:
 
 
 def stages_beside(share: float, gpus: int) -> int:
-    """How many encoders and decoders have room beside the ranks of so many GPUs, each with its share of one."""
+    """How many encoders and decoders have room beside the ranks of so many GPUs, each by its share."""
     return gpus * int((1 - BESIDE_STAGES) / share + 1e-6)
 
 

@@ -3,6 +3,7 @@
 Decides the code by the error's class. Does not decide what is printed where: `jobs.cli` and `jobs.ending` do.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -19,6 +20,8 @@ CODES = (
     ("cluster.choose", "NoFit", FAILED),
     ("cluster.hiring", "CrewError", FAILED),
 )
+
+DISK_GONE = {errno.EIO, errno.EREMOTEIO, errno.ESTALE}  # of a disk that is broken, or no longer mounted
 
 
 class Refused(Exception):
@@ -41,6 +44,8 @@ def code_of(error: Exception) -> int:
         return USAGE
     if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, BrokenPipeError):
         return UNREACHABLE  # a store or a cluster, after all patience; a pipe is neither
+    if isinstance(error, OSError) and error.errno in DISK_GONE:
+        return UNREACHABLE
     for module, name, code in CODES:
         known = getattr(sys.modules.get(module), name, None)
         if known is not None and isinstance(error, known):

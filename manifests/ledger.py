@@ -55,11 +55,10 @@ EVENTS = pa.schema(
         column("gpu_s", pa.float64(), "GPU-s", "What they took of all its ranks together."),
         column("seconds", pa.float64(), "s", "Time that the attempt took on its worker or gang."),
         column("artefact", pa.string(), "none", "BLAKE2b-256 hex of what was made."),
-        column("bytes", pa.int64(), "B", "Size of what was made."),
         column("code", pa.string(), "none", "Stable code of what went wrong."),
         column("message", pa.string(), "none", f"What went wrong, at most {MESSAGE_CHARS} characters."),
     ],
-    metadata={VERSION_KEY: b"ledger/1.1"},
+    metadata={VERSION_KEY: b"ledger/1.2"},
 )
 _OURS = ("driver_epoch", "seq")
 _GIVEN = {field.name: field.type for field in EVENTS if field.name not in _OURS}

@@ -14,7 +14,7 @@ number is found. Does not decide: what a segment holds, or what it is read for (
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -115,6 +115,18 @@ def last_of(keys: Collection[str]) -> int:
     """The highest number among the keys of one writer's segments, 0 for none."""
     found = [_NAME.search(key) for key in keys]
     return max((int(match[1]) for match in found if match), default=0)
+
+
+def replaced(keys: Collection[str]) -> Iterator[str]:
+    """Those of these keys that are in a merged segment among them; the first of a writer is not.
+
+    A writer takes them away itself, unless it is killed before.
+    """
+    there = set(keys)
+    for key in keys:
+        prefix, number = key.rpartition("/")[0], last_of([key])
+        if number > 1 and key == loose(prefix, number) and merged(prefix, number) in there:
+            yield key
 
 
 def find(store: Store, prefix: str, number: int, listed: Collection[str]) -> tuple[str, bytes] | None:

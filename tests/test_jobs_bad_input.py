@@ -1,10 +1,13 @@
 """Every bad input is one message with its place and exit code, before anything is rendered or written."""
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -361,13 +364,16 @@ def test_a_place_that_is_a_file_is_told_before_rendering(
     assert (tmp_path / "films").read_text() == "mine"
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError])
+DISK_BROKEN = partial(OSError, errno.EIO)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, TimeoutError, DISK_BROKEN])
 def test_a_store_that_cannot_be_reached_after_all_patience_is_no_error_in_the_tool(
     settings: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    error: type[OSError],
+    error: Callable[[str], OSError],
 ) -> None:
     def gone(*_: object) -> bool:
         raise error("the server is gone")

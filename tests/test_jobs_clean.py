@@ -18,6 +18,7 @@ from jobs.enrol import sweep
 from manifests.store import Store, open_store
 
 WEEK_S = 168 * 3600.0
+KINDS = {"checkpoint", "unfinished", "segment", "artefact"}
 
 
 def aged(store: Store, key: str, seconds: float = 2 * WEEK_S) -> None:
@@ -51,6 +52,8 @@ def store(tmp_path):
     checkpoint = {"key": "checkpoints/dd04/000002.safetensors", "artefact": artefact(store, b"of a bundle")}
     body = {"inputs": inputs, "adapters": [artefact(store, b"lora")], "checkpoint": checkpoint}
     store.put_marker("jobs/night/quarantine/rain/s1/000001.json", body)
+    for name in ("seg-000000001", "seg-000000002", "seg-000000101", "upto-000000100"):
+        store.put_new(f"jobs/night/ledger/drv=000001/{name}.parquet", b"events")
     artefact(store, b"young", seconds=60.0)
     artefact(store, b"left over")
     for name, seconds in (("old", 2 * WEEK_S), ("new", 60.0)):
@@ -79,6 +82,7 @@ def told(capsys, store, *words):
 
 def test_what_nobody_needs_is_found_and_nothing_else(store):
     kept = {("checkpoint", "aa01"), ("checkpoint", "cc03"), ("unfinished", "old.tmp")}
+    kept |= {("segment", "seg-000000002.parquet")}
     assert found(store) == kept | {("artefact", hash_of(store, b"left over"))}
 
 
@@ -98,7 +102,8 @@ def test_a_dry_run_says_what_would_go_and_takes_nothing(store, capsys):
     before = sorted(Path(store.url).rglob("*"))
     code, said = told(capsys, store, "--dry-run")
     assert code == 0 and sorted(Path(store.url).rglob("*")) == before
-    assert said.out.splitlines()[-1].startswith("would be removed: 1 artefact, 2 checkpoints, 1 unfinished")
+    counts = "1 artefact, 2 checkpoints, 1 segment, 1 unfinished"
+    assert said.out.splitlines()[-1].startswith(f"would be removed: {counts}")
     assert "no marker names it" in said.out and "336.0 h old" in said.out
 
 
@@ -106,7 +111,7 @@ def test_cleaning_takes_it_away_once_and_leaves_all_else_as_it_was(store, capsys
     gone = {("checkpoint", "aa01"), ("checkpoint", "cc03")}
     code, said = told(capsys, store, "-o", "json")
     facts = json.loads(said.out)
-    assert code == 0 and {each["kind"] for each in facts} == {"checkpoint", "unfinished", "artefact"}
+    assert code == 0 and {each["kind"] for each in facts} == KINDS
     assert sum(each["bytes"] for each in facts if each["kind"] == "artefact") == len(b"left over")
     assert not found(store) & gone and found(store) == set()
     for data in (b"latents", b"a film", b"of a bundle", b"text", b"lora", b"young"):
