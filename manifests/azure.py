@@ -15,7 +15,7 @@ from typing import Any
 
 import fsspec
 
-from manifests.bucket import PART, Stored, Upload
+from manifests.bucket import PART, Service, Stored
 from manifests.replies import UploadGone, meant
 
 MARK = "longtake_put"  # a name in C#, as all names of metadata there
@@ -26,8 +26,8 @@ COPYING_S = 0.2  # between two looks
 
 
 @dataclass(frozen=True)
-class Azure:
-    """A `manifests.bucket.Service`; `client` is a BlobServiceClient."""
+class Azure(Service):
+    """Azure Blob Storage; `client` is a BlobServiceClient."""
 
     client: Any
     bucket_word = "container"
@@ -99,12 +99,6 @@ class Azure:
 
     def remove(self, at: str) -> None:
         self._blob(at).delete_blob()
-
-    def uploads(self, root: str) -> Iterator[Upload]:
-        return iter(())
-
-    def abort(self, upload: Upload) -> None:
-        raise NotImplementedError("none are listed")
 
     def _blob(self, at: str) -> Any:
         container, _, key = at.partition("/")

@@ -75,10 +75,12 @@ class Service(Protocol):
         """The object is gone. May raise FileNotFoundError if it was not there."""
 
     def uploads(self, root: str) -> Iterator[Upload]:
-        """Those below bucket/prefix, where they are listed and paid for."""
+        """Those below bucket/prefix, of a service that keeps and lists them: most drop them themselves."""
+        return iter(())
 
     def abort(self, upload: Upload) -> None:
         """It is gone, with its parts."""
+        raise ValueError(f"{upload.at}: a service that lists uploads ends them too")
 
     def translated(self) -> AbstractContextManager[None]:
         """Inside, the client's errors become OSErrors."""

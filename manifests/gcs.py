@@ -17,7 +17,7 @@ from typing import Any
 
 from fsspec.asyn import sync
 
-from manifests.bucket import PART, Stored, Upload
+from manifests.bucket import PART, Service, Stored
 from manifests.replies import UploadGone, meant
 
 MARK = "longtake-put"
@@ -26,8 +26,8 @@ WAIT_S = {"sock_connect": 10.0, "sock_read": 60.0}  # gcsfs itself bounds whole 
 
 
 @dataclass(frozen=True)
-class GCS:
-    """A `manifests.bucket.Service`."""
+class GCS(Service):
+    """Google Cloud Storage by gcsfs."""
 
     fs: Any
     bucket_word = "bucket"
@@ -96,12 +96,6 @@ class GCS:
 
     def remove(self, at: str) -> None:
         self.fs.rm_file(at)
-
-    def uploads(self, root: str) -> Iterator[Upload]:
-        return iter(())
-
-    def abort(self, upload: Upload) -> None:
-        raise NotImplementedError("none are listed")
 
     def translated(self) -> AbstractContextManager[None]:
         return translated()
