@@ -34,6 +34,7 @@ class Part:
         self.setup, self.ranks = setup, setup.axes.ranks
         self.asked: Any = None
         self.most = self.room = self.allowed = setup.gangs
+        self.had, self.over = 0, False  # gangs when it last asked; whether the answer was fewer
         self.holding = Holding(frozenset())
         self.busy_s: dict[str, float] = {}
         self.actor = _actor()
@@ -48,6 +49,7 @@ class Part:
         self.holding = Holding(frozenset(hired), still, frozenset(forming), self.holding.parked)
         self._ask(now_s)
         go, come = rearranged(self.holding, self.allowed)
+        go = go if self.over else frozenset()  # else those have come since the question
         self.holding = replace(
             self.holding, yielding=self.holding.yielding | go, parked=self.holding.parked - come
         )
@@ -80,10 +82,11 @@ class Part:
                 return
             try:
                 self.allowed = max(ray.get(self.asked) // self.ranks, 1)
+                self.over = self.allowed < self.had
             except errors.RayActorError:  # its node is gone: whoever asks first starts it anew
-                self.actor, self.allowed = _actor(), self.most
+                self.actor, self.allowed, self.over = _actor(), self.most, False
         lately = sum(now_s - at_s < LULL_S for at_s in self.busy_s.values())
-        has = len(self.holding.hired - self.holding.yielding)
+        has = self.had = len(self.holding.hired - self.holding.yielding)
         wants = self.most if lately >= has else max(lately, 1)
         claim = Claim(self.setup.share, wants * self.ranks, has * self.ranks)
         self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.room * self.ranks)

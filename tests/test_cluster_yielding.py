@@ -47,6 +47,15 @@ def test_a_job_alone_keeps_all_and_gives_half_up_to_another_of_its_weight_and_ta
     assert not one.holding.parked
 
 
+def test_a_gang_that_comes_after_the_question_is_not_given_up_by_the_answer(part):
+    one = part("one")
+    until(lambda _: one.allowed == 1, lambda: one.look(gangs(0), ()))
+    assert one.look(gangs(0, 1, 2), gangs(0)) == (set(), set())
+    other = part("other")
+    until(lambda said, _: said[0], lambda: one.look(gangs(0, 1, 2), gangs(0)), lambda: other.look((), ()))
+    assert one.holding.yielding == gangs(1, 2), "it has work for one of them, and the other wants some"
+
+
 def test_a_job_of_few_gangs_keeps_them_beside_one_that_fills_the_cluster_and_a_lost_node_is_shared(part):
     few, fills = part("few"), part("fills")
     fills.most, few.room, fills.room = 12, 12, 12
