@@ -1,11 +1,12 @@
 """A real Ray cluster on this machine grows, loses its first node and grows again: `make chaos`.
 
 A job that took all there was takes what comes besides, in gangs of one rank and of two, and its films have
-the bits of a calm run.
+the bits of a calm run of such gangs.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from ray.cluster_utils import Cluster
 
 from cluster.crew import Setup
 from cluster.dispatch import Limits
-from cluster.events import Predicted
-from cluster.loop import render
+from cluster.events import FilmDone, Predicted
+from cluster.loop import Watch, render
 from cluster.remote import RayCrew
 from cluster.tasks import FilmTasks
 from engine.parallel.axes import Axes
@@ -71,11 +72,15 @@ class Farm:
 
 
 def test_a_job_takes_nodes_that_come_and_outlives_the_one_it_began_on_with_the_same_bits(
-    nodes, one_process, make_film, bits, tmp_path
+    nodes, make_film, bits, tmp_path
 ):
     farm = Farm(nodes)
     asked: dict[str, Any] = {"gangs": 0, "axes": Axes.of_gang(1, 1, nodes.ranks), "checkpoint_every": 2}
     setup = Setup(str(tmp_path / "store"), str(tmp_path / "identity"), device="cpu", **asked)
+
+    def rendered(films: Iterable[FilmTasks], setup: Setup, watch: Watch) -> list[FilmDone]:
+        store, limits = open_store(setup.store_url), Limits(max_losses=1)
+        return list(render(films, lambda: RayCrew(setup), store, limits, watch))
 
     def films() -> Iterator[FilmTasks]:
         """As many as it takes."""
@@ -84,8 +89,8 @@ def test_a_job_takes_nodes_that_come_and_outlives_the_one_it_began_on_with_the_s
             number += 1
             yield make_film(f"film {number}", 50, digest=f"film {number} {nodes.ranks}")
 
-    store = open_store(setup.store_url)
-    done = list(render(films(), lambda: RayCrew(setup), store, Limits(max_losses=1), farm))
+    done = rendered(films(), setup, farm)
     assert farm.acts is None, f"of {farm.awaited} not all have come to work"
-    calm = bits(one_process.render([make_film("calm", 50, digest=f"calm {nodes.ranks}")])["calm"])
-    assert all(bits(film) == calm for film in done)
+    elsewhere = replace(setup, store_url=str(tmp_path / "calm"))
+    (calm,) = rendered([make_film("calm", 50)], elsewhere, lambda event, state: None)
+    assert all(bits(film) == bits(calm) for film in done)
