@@ -58,6 +58,12 @@ class Setup:
     log: str = "text"
     share: float = 1.0
 
+    @property
+    def stages(self) -> list[str]:
+        """The names of all workers but gangs."""
+        counts = {"encode": 1, "conduct": self.conductors, "decode": self.decoders, "finish": self.finishers}
+        return [f"{role}-{number}" for role, count in counts.items() for number in range(count)]
+
 
 class Crew(Protocol):
     """What the loop needs of its workers."""

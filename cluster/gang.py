@@ -1,8 +1,11 @@
 """A gang: the ranks that predict one window together, on one node. Formed whole, replaced whole.
 
-Its processes share a placement group that outlives them, so a replaced gang takes the same place. Each
-forming has a prefix of its own in the rendezvous: a rank of the gang before it cannot join by being late.
+Its processes share a placement group that outlives them, so a replaced gang takes the same place, unless
+that was lost with its node. Each forming has a prefix of its own in the rendezvous: a rank of the gang before
+it cannot join by being late.
 """
+
+from collections.abc import Mapping
 
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
@@ -60,3 +63,13 @@ class Gang:
         """Give the gang's place back."""
         self.kill()
         remove_placement_group(self.place)
+
+
+def placeless(gangs: Mapping[str, Gang]) -> list[str]:
+    """Names of those whose place was lost with its node.
+
+    For these Ray looks for another one before all others and without a pause, which takes a core of its head
+    node until there is one. For a new gang it looks now and then.
+    """
+    states = {group: told["state"] for group, told in placement_group_table().items()}
+    return sorted(name for name, gang in gangs.items() if states.get(gang.place.id.hex()) == "RESCHEDULING")

@@ -4,7 +4,7 @@ Decides: whom Ray is asked. Does not decide: what follows from an answer (dispat
 """
 
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import ray
 
@@ -33,10 +33,15 @@ def draining_nodes() -> set[str]:
     return set(state.get_draining_nodes())
 
 
-def living_nodes(besides: Collection[str] = ()) -> list[dict[str, float]]:
-    """What every node of the cluster has, but for some, by their ids."""
+def living() -> dict[str, dict[str, float]]:
+    """What every node of the cluster has, by its id."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in besides]
+    return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+
+
+def living_nodes() -> list[dict[str, float]]:
+    """What every node of the cluster has."""
+    return list(living().values())
 
 
 def lives(node_id: str) -> bool:

@@ -42,9 +42,10 @@ from cluster.events import (
     Window,
     Yielding,
 )
-from cluster.gang import Gang
+from cluster.gang import Gang, placeless
+from cluster.ground import Ground
 from cluster.hiring import Hires
-from cluster.nodes import draining_nodes, lives, living_nodes, node_address
+from cluster.nodes import living_nodes, node_address
 from cluster.outcomes import Failure
 from cluster.pool import Pool
 from cluster.shots import ShotTask
@@ -70,17 +71,15 @@ class RayCrew:
         self.hires = Hires()
         self.nodes: dict[str, str] = {}  # worker -> the node it came to work on
         self.events: deque[Event] = deque()
-        self.draining: set[str] = set()  # nodes of which dispatch knows
+        self.ground = Ground()
         self.next_look_s = 0.0
         self.pool = Pool(self.setup, Part(self.setup) if setup.job_id else None, growing=setup.gangs == 0)
         self.rendezvous = start_rendezvous() if setup.axes.ranks > 1 else None
         self.place = ray.get(self.rendezvous.address.remote()) if self.rendezvous else (node_address(), 0)
         for gang in sorted(self.pool.names):
             self._found(gang)
-        counts = (1, setup.conductors, setup.decoders, setup.finishers)
-        for role, count in zip(("encode", "conduct", "decode", "finish"), counts, strict=True):
-            for number in range(count):
-                self._hire(f"{role}-{number}")
+        for worker in setup.stages:
+            self._hire(worker)
 
     def act(self, action: Action) -> None:
         """Begin a call, or forget one."""
@@ -144,12 +143,13 @@ class RayCrew:
         if time.monotonic() < self.next_look_s:
             return
         self.next_look_s = time.monotonic() + LOOK_S
-        gone = draining_nodes() - self.draining
-        self.draining |= gone
-        self.events += [Draining(host) for host in sorted(gone)]
-        going = {gang for gang in self.gangs if self.nodes.get(gang) in self.draining}
+        told, any_gone = self.ground.look()
+        self.events += [Draining(host) for host in told]
         forming = self.gangs.keys() & self.hires.keys()
-        there = room(self.setup, living_nodes(self.draining))
+        for gang in placeless(self.gangs) if any_gone or forming else ():
+            self._place(gang)
+        going = {gang for gang in self.gangs if self.nodes.get(gang) in self.ground.draining}
+        there = room(self.setup, self.ground.staying())
         hired = self.gangs.keys() - forming - going
         go, come = self.pool.look(there, going, hired, forming, self._busy_gangs() - forming)
         self.events += [Yielding(gang) for gang in sorted(go)]
@@ -169,6 +169,15 @@ class RayCrew:
         """Form a gang in a place of its own."""
         self.gangs[gang] = Gang(gang, self.setup, self.place)
         self._hire(gang)
+
+    def _place(self, gang: str) -> None:
+        """Give a gang a new place, whose node is gone; one that was idle is known to be lost only now."""
+        if gang not in self.hires:
+            self._lose(gang)
+            return
+        self.gangs[gang].disband()
+        del self.hires[gang]
+        self._found(gang)
 
     def _hire(self, worker: str) -> None:
         """Start a worker, in its predecessor's place if it had one."""
@@ -293,7 +302,7 @@ class RayCrew:
     def _gone(self, worker: str) -> Failure | None:
         """Whether a worker is lost with its node, if it is."""
         node = self.nodes.pop(worker, "")
-        return of_node(worker, node, self.draining, lives(node)) if node else None
+        return of_node(worker, node, self.ground.draining, self.ground.lives(node)) if node else None
 
     def _drop_calls(self, which: Callable[[Call], bool]) -> None:
         self.pending = {ref: call for ref, call in self.pending.items() if not which(call)}

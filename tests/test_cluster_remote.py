@@ -9,6 +9,7 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
+from cluster import ground, remote
 from cluster.crew import Setup
 from cluster.dispatch import Limits, State, decide
 from cluster.events import (
@@ -22,6 +23,7 @@ from cluster.events import (
     Replace,
     Yielding,
 )
+from cluster.ground import Ground
 from cluster.hiring import HIRES, PARKED_S, CrewError, Hires
 from cluster.identity import Model, Picture, Sampling
 from cluster.outcomes import Failure, Outcome
@@ -63,7 +65,6 @@ class Played:
 @pytest.fixture
 def played(monkeypatch):
     """A crew of two gangs and a conductor that is on its canvas's first step."""
-    from cluster import remote
     from cluster.canvases import Canvases
     from cluster.conductor import Turn
 
@@ -108,10 +109,13 @@ def played(monkeypatch):
     crew.setup, crew.events = Setup("/out", "/id"), deque()
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
     crew.pending, crew.canvases, crew.hires, crew.causes = {}, Canvases(), Hires(), {}
-    crew.draining, crew.next_look_s, crew.nodes = set(), float("inf"), {}
+    crew.ground, crew.next_look_s, crew.nodes = Ground(), float("inf"), {}
     crew.pool = Pool(replace(crew.setup, gangs=2), None, growing=False)
     crew.part, crew.place = None, ("here", 0)
     monkeypatch.setattr(remote.ray, "get", play.get)
+    monkeypatch.setattr(ground, "draining_nodes", set)
+    monkeypatch.setattr(ground, "living", lambda: {"node-a": {"CPU": 2.0}})
+    monkeypatch.setattr(remote, "placeless", lambda gangs: [])
     monkeypatch.setattr(remote, "StageHandle", lambda role, setup: Stage())
     monkeypatch.setattr(remote, "Gang", Gang)
     return crew, remote.errors, play
@@ -202,7 +206,7 @@ def test_a_worker_whose_node_is_gone_is_lost_with_its_node_and_one_that_died_alo
     played, monkeypatch
 ):
     crew, errors, play = played
-    monkeypatch.setattr("cluster.remote.lives", {"node-a"}.__contains__)
+    monkeypatch.setattr("cluster.ground.lives", {"node-a"}.__contains__)
     for worker, node in (("gang-0", "node-b"), ("gang-1", "node-a")):
         crew.nodes[worker] = node
         dead = play.ref(errors.RayActorError())
@@ -325,8 +329,8 @@ def test_a_job_ends_only_where_nobody_of_a_role_is_left(played):
 def test_a_node_that_is_about_to_go_is_told_once_and_not_asked_for_at_every_turn(played, monkeypatch):
     crew, _, _ = played
     looks = []
-    monkeypatch.setattr("cluster.remote.draining_nodes", lambda: looks.append(1) or {"node-b", "node-a"})
-    crew.draining, crew.next_look_s = {"node-a"}, 0.0
+    monkeypatch.setattr(ground, "draining_nodes", lambda: looks.append(1) or {"node-b", "node-a"})
+    crew.ground.draining, crew.next_look_s = {"node-a"}, 0.0
     crew._notice()
     crew._notice()
     assert list(crew.events) == [Draining("node-b")] and len(looks) == 1
@@ -335,10 +339,29 @@ def test_a_node_that_is_about_to_go_is_told_once_and_not_asked_for_at_every_turn
     assert list(crew.events) == [Draining("node-b")] and len(looks) == 2
 
 
+def test_a_gang_whose_place_went_with_its_node_gets_another_at_once_and_an_idle_one_is_found_out(
+    played, monkeypatch
+):
+    crew, _, _ = played
+    first, idle = crew.gangs["gang-0"], crew.gangs["gang-1"]
+    crew._hire("gang-0")
+    monkeypatch.setattr(remote, "placeless", lambda gangs: [name for name in gangs if gangs[name].made == ()])
+    monkeypatch.setattr(ground, "lives", lambda node: False)
+    crew.nodes["gang-1"], crew.next_look_s = "node-b", 0.0
+    crew._notice()
+    assert first.made is None and crew.gangs["gang-0"] is not first and crew.hires == {"gang-0": 1}
+    assert [call.worker for call in crew.pending.values()] == ["gang-0"], "nobody waits for the first one"
+    (lost,) = crew.events
+    assert (lost.worker, lost.failure.error_class) == ("gang-1", "NODE_LOST")
+    crew.act(Replace("gang-1"))
+    crew.next_look_s = 0.0
+    crew._notice()
+    assert idle.made is None and crew.gangs["gang-1"] is not idle
+
+
 def test_a_gang_that_another_job_gets_goes_once_it_is_idle_and_comes_back_in_a_place_of_its_own(
     played, monkeypatch
 ):
-    from cluster import remote
     from cluster.shares import Holding
     from cluster.yielding import Part
 
@@ -358,9 +381,8 @@ def test_a_gang_that_another_job_gets_goes_once_it_is_idle_and_comes_back_in_a_p
 
     part = Part.__new__(Part)
     part.setup, part.ranks, part.allowed, part.most, part.busy_s = crew.setup, 1, 1, 2, {}
-    part.holding = Holding(frozenset())
+    part.holding, part.over = Holding(frozenset()), True
     monkeypatch.setattr(Part, "_ask", lambda self, now_s: None)
-    monkeypatch.setattr(remote, "draining_nodes", set)
     monkeypatch.setattr(remote, "Gang", Place)
     for gang in crew.gangs.values():
         monkeypatch.setattr(type(gang), "disband", lambda self: gone.append(self), raising=False)

@@ -1,0 +1,42 @@
+"""The nodes of a cluster as a driver knows them: which stay, which are about to go, which it found dead.
+
+Ray takes a dead node for alive until some seconds after its death. Its room would be counted besides that of
+a node which has come in its stead.
+
+Decides: which nodes count. Does not decide: what becomes of who was there (remote, pool).
+"""
+
+import time
+
+from cluster.nodes import draining_nodes, lives, living
+
+UNNOTICED_S = 60.0  # after which Ray's word counts again of a node that was found dead
+
+
+class Ground:
+    """`draining` are the nodes that had notice, by their ids."""
+
+    def __init__(self) -> None:
+        self.draining: set[str] = set()
+        self._dead: dict[str, float] = {}  # nodes that were found so, and when
+        self._living: dict[str, dict[str, float]] = {}
+
+    def look(self) -> tuple[list[str], bool]:
+        """Nodes that had notice since the last look, and whether any has gone since."""
+        told, before = draining_nodes() - self.draining, self._living
+        self.draining |= told
+        self._living = living()
+        return sorted(told), not before.keys() <= self._living.keys()
+
+    def lives(self, node: str) -> bool:
+        """Whether a node lives, asked of itself."""
+        found = lives(node)
+        if not found:
+            self._dead[node] = time.monotonic()
+        return found
+
+    def staying(self) -> list[dict[str, float]]:
+        """What every node has that is there and stays."""
+        since_s = time.monotonic() - UNNOTICED_S
+        dead = {node for node, at_s in self._dead.items() if at_s > since_s}
+        return [has for node, has in self._living.items() if node not in self.draining | dead]
