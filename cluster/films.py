@@ -99,7 +99,9 @@ def admitted(
         tasks=state.tasks.update(needed),
         users=state.users.update({key: state.users.get(key, frozenset()) | {row} for key in needed}),
     )
-    state = _ranked(state, needed)
+    for key in needed:
+        rank = film.rank(key)
+        state = _moved(state, key, min(state.ranks.get(key, rank), rank))
     cut = state.cut if state.cut is not None and not begun and film.standing > state.cut.standing else None
     ending = state.closing or state.endings.get(row) or failure or (cut.failure if cut else None)
     if ending is not None and not made.is_done(results):
@@ -124,13 +126,13 @@ def reranked(state: State, row: str, priority: int) -> State:
 def _ranked(state: State, keys: Iterable[str]) -> State:
     """Tasks stand where the most urgent film that needs them puts them, their windows too."""
     for key in keys:
-        rank = min(state.films[row].rank(key) for row in state.users[key])
-        if state.ranks.get(key) != rank:
-            state = _moved(state, key, rank)
+        state = _moved(state, key, min(state.films[row].rank(key) for row in state.users[key]))
     return state
 
 
 def _moved(state: State, key: str, rank: Rank) -> State:
+    if state.ranks.get(key) == rank:
+        return state
     stood = key in state.ranks and _stands(state, key)
     state = _unqueued(state, key) if stood else state
     state = replace(state, ranks=state.ranks.set(key, rank))
@@ -213,6 +215,8 @@ def _released(state: State, row: str, keys: Iterable[str]) -> Step:
         if not users:
             state, dropped = _forgotten(state, key)
             actions += dropped
+        elif key not in state.results and state.ranks[key] == state.films[row].rank(key):
+            state = _ranked(state, [key])
     return state, actions
 
 

@@ -498,6 +498,10 @@ class Night:
         openings = {key: canvas.opening for key, canvas in self.state.canvases.items()}
         assert openings == {key: opened.opening for key, opened in self.canvases.items()}
         assert set(self.state.workers) == set(self.living)
+        films = self.state.films
+        for key, users in self.state.users.items():
+            if key not in self.state.results:
+                assert self.state.ranks[key] == min(films[row].rank(key) for row in users), "out of line"
 
     def check_end(self, rows):
         """Every film has ended and the state is as on the first day."""
