@@ -47,7 +47,7 @@ from cluster.hosts import did_well, forgiven, pair
 from cluster.ladder import eased
 from cluster.orders import CANCELLED
 from cluster.shots import ShotTask
-from cluster.staff import bench, hired, loaded, yielding
+from cluster.staff import bench, hired, left, loaded, relieved, yielding
 from cluster.state import GANG, ROLES, Canvas, Limits, State, Step, Worker
 from cluster.stopping import early
 from cluster.suspects import CONDUCTOR, in_line, passed, place
@@ -63,6 +63,9 @@ def decide(state: State, event: Event) -> Step:
     for wanting in (_overrun, _overspent, partial(pressed, event=event)):
         state, ends = followed(*wanting(state))
         actions += ends
+    if state.leaving:
+        state, replaced = relieved(state)
+        actions += replaced
     if state.held:
         return state, actions
     state, windows = _assign_windows(state)
@@ -181,6 +184,7 @@ def _drain(state: State, event: Draining) -> Step:
     """Shots move to conductors elsewhere, from where they are; calls under way end by themselves."""
     actions: list[Action] = []
     state = bench(replace(state, draining=state.draining | {event.host}), event.host)
+    state = left(state, event.host)
     for key, canvas in sorted(state.canvases.items()):
         if state.workers[canvas.conductor].host == event.host:
             state, dropped = put_back(state, key, save=True)

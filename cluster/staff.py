@@ -5,7 +5,8 @@ Decides: how busy each is. Does not decide: what they are given (dispatch).
 
 from dataclasses import replace
 
-from cluster.state import EMPTY, State, Worker, kept
+from cluster.events import Action, Replace
+from cluster.state import EMPTY, GANG, State, Step, Worker, kept
 
 
 def loaded(state: State, name: str, change: int) -> State:
@@ -28,7 +29,23 @@ def loaded(state: State, name: str, change: int) -> State:
 
 def hired(state: State, name: str, worker: Worker) -> State:
     """A worker is there, with nothing to do."""
-    return loaded(replace(state, workers=state.workers.set(name, worker)), name, 0)
+    state = loaded(replace(state, workers=state.workers.set(name, worker)), name, 0)
+    return left(state, worker.host) if worker.host in state.draining else state
+
+
+def left(state: State, host: str) -> State:
+    """Whoever works on a host that is about to go is to be replaced; for gangs, others come (pool)."""
+    names = {name for name, worker in state.workers.items() if worker.host == host and worker.role != GANG}
+    return replace(state, leaving=state.leaving | names)
+
+
+def relieved(state: State) -> Step:
+    """Workers that are to be replaced and have nothing to do begin anew elsewhere, before their host goes."""
+    actions: list[Action] = []
+    for name in sorted(name for name in state.leaving if not state.workers[name].load):
+        state = dismissed(state, name)
+        actions.append(Replace(name))
+    return state, actions
 
 
 def dismissed(state: State, name: str) -> State:
@@ -37,6 +54,7 @@ def dismissed(state: State, name: str) -> State:
     return replace(
         state,
         workers=state.workers.delete(name),
+        leaving=state.leaving - {name},
         yielding=state.yielding - {name},
         idle=kept(state.idle, worker.role, state.idle.get(worker.role, EMPTY).taken((worker.load, name))),
         busy=kept(state.busy, worker.role, state.busy.get(worker.role, 0) - worker.load),

@@ -161,6 +161,7 @@ class State:
     blamed: Map[str, tuple[Blame, ...]] = Map()  # host -> errors that may be its fault
     blocked: Map[str, float] = Map()  # host -> when it is forgiven
     draining: frozenset[str] = frozenset()  # hosts that are about to go
+    leaving: frozenset[str] = frozenset()  # workers there, but for gangs: replaced as soon as they are idle
     yielding: frozenset[str] = frozenset()  # gangs that are about to be given up
     holds: frozenset[str] = frozenset()  # why no work is given out
     paused_until_s: float = 0.0  # until then none is given out either
@@ -197,8 +198,9 @@ class State:
         """How many more films may be admitted."""
         if len(self.later) >= MOST_LATER:
             return 0
-        canary = self.limits.canary_films
-        return (canary if self.ended < canary else self.limits.max_films) - len(self.films)
+        canaries = self.limits.canary_films - self.ended  # that have not ended
+        most = min(canaries, self.limits.max_films) if canaries > 0 else self.limits.max_films
+        return most - len(self.films)
 
     @property
     def held(self) -> bool:

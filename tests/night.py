@@ -417,7 +417,9 @@ class Night:
             case Draw(made):
                 assert made.row_id not in self.state.films and made.row_id not in self.ended
             case Replace(worker):
-                assert worker not in self.living and self.staff[worker] not in self.hires
+                if worker in self.living:
+                    self.check_relieved(worker)
+                assert self.staff[worker] not in self.hires
                 self.hires.append(self.staff[worker])
             case FilmDone(made, results):
                 assert made.row_id not in self.ended, "a film ends once"
@@ -442,6 +444,15 @@ class Night:
         assert len(canvases) + len(calls) < self.living[worker].capacity, f"{worker} has its hands full"
         assert self.living[worker].host not in self.state.draining, "it is about to go"
         assert worker not in self.state.yielding, "it is about to be given up"
+
+    def check_relieved(self, worker):
+        """It is replaced while it lives, as its host is about to go and it has nothing to do."""
+        hired = self.living.pop(worker)
+        assert hired.role != "denoise" and hired.host in self.state.draining
+        assert worker not in [opened.conductor for opened in self.canvases.values()]
+        mine = [call for call in self.calls if worker_of(call) == worker]
+        assert all(isinstance(call, (Open, Advance)) for call in mine), "of canvases that are closed"
+        self.calls = [call for call in self.calls if call not in mine]
 
     def check_may_begin(self, task):
         """Somebody wants it, it can be done, it was not done, and nobody is at it."""

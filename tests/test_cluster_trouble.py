@@ -529,10 +529,16 @@ def test_the_breaker_leaves_a_job_alone_of_which_some_films_fail():
 
 def test_the_first_films_end_before_any_other_begins():
     made = [film(str(k), shot_task(f"s{k}", prompt=f"prompt {k}")) for k in range(5)]
-    night = night_of(made[0], made[1], canary_films=2, max_films=8)
+    night = night_of(*made[:3], canary_films=3, max_films=8)
     assert night.state.room == 0
+    night.run(stop=lambda: night.ended)
+    assert len(night.state.films) == 2 and night.state.room == 0, "no other takes its place"
     night.run()
     assert night.state.room == 8
+
+
+def test_no_more_of_the_first_films_are_under_way_at_once_than_of_others():
+    assert night_of(film("0", shot_task("s")), canary_films=20, max_films=8).state.room == 7
 
 
 def test_a_late_report_of_an_error_changes_nothing():
@@ -594,6 +600,31 @@ def test_a_host_that_is_about_to_go_is_emptied_and_gets_nothing_new():
     night.run().check_end(["1"])
     assert not failures(night)
     assert not night.died, "no work was lost"
+
+
+def test_the_only_conductor_is_replaced_at_once_where_its_host_is_about_to_go_and_its_shots_go_on():
+    shot = shot_task("s", 2)
+    night = night_of(film("1", shot))
+    night.run(stop=lambda: first(night, is_predicting(shot)))
+    conductor = night.canvases[shot.key].conductor
+    night.tell(Draining(night.living[conductor].host))
+    told = [action for action in night.log if isinstance(action, (Drop, Replace))]
+    assert isinstance(told[0], Drop) and told[0].save and Replace(conductor) in told[1:]
+    night.begin()
+    assert night.living[conductor].host not in night.state.draining and shot.key in night.canvases
+
+
+@pytest.mark.parametrize("role", ["encode", "decode", "finish"])
+def test_the_only_worker_of_a_role_ends_what_it_is_at_and_is_replaced_where_its_host_is_to_go(role):
+    night = night_of(film("1", shot_task("s")))
+    night.run(stop=lambda: first(night, lambda call: worker_of(call).startswith(role)))
+    call = first(night, lambda call: worker_of(call).startswith(role))
+    night.tell(Draining(night.living[call.worker].host))
+    assert Replace(call.worker) not in night.log, "it has something to do"
+    night.answer(call)
+    assert Replace(call.worker) in night.log
+    night.run().check_end(["1"])
+    assert not failures(night)
 
 
 def test_after_its_memory_ran_out_a_shot_is_tried_with_its_weights_further_away_and_never_the_same_again():
