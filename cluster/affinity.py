@@ -13,7 +13,7 @@ Decides: the pairing. Does not decide: the order of the line (films), or which h
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -23,8 +23,8 @@ from cluster.identity import Model
 from cluster.staff import forgotten
 from cluster.state import State
 
-AHEAD = 8  # of a line are looked at where all windows are of one model
-FAR = 512  # of it that are looked at where they are of several
+AHEAD = 8  # shots, or other tasks, in line of which one may be given out before those before it
+FAR = 512  # windows in line that are looked at for them
 STINT = 32  # windows that a loading of weights is worth
 SOON = 8  # windows that a gang predicts while another loads weights, until that is known
 
@@ -32,7 +32,7 @@ SOON = 8  # windows that a gang predicts while another loads weights, until that
 def pairing(state: State, idle: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
     """The place in line of a window, and the idle gang that is to predict it; None to wait."""
     if len(state.models) < 2 and len(state.having) < 2:
-        return pair(state, [window.shot for _, window in state.windows[:AHEAD]], idle)
+        return _paired(state, _heads(state) if state.blamed else [0], idle)
     ready = Counter(_model_of(state, window) for _, window in state.windows[:FAR])
     wanting = _not_served(state, ready)
     for _, gang in idle:  # all of them, as a window waits for whoever has its model
@@ -41,22 +41,36 @@ def pairing(state: State, idle: Sequence[tuple[int, str]]) -> tuple[int, str] | 
             return place, gang
     spare = sorted(idle[:FAR], key=lambda entry: _demand(state, entry[1]))
     free = [entry for entry in spare if not _demand(state, entry[1])]
-    for gangs, places in ((spare, wanting), (free, range(len(state.windows[:AHEAD])))):
-        shots = [state.windows[place][1].shot for place in places]
-        if gangs and shots and (found := pair(state, shots, gangs)):
-            return places[found[0]], found[1]
+    for gangs, places in ((spare, wanting), (free, _heads(state))):
+        if gangs and places and (found := _paired(state, places, gangs)):
+            return found
     return None
 
 
+def _paired(state: State, places: Sequence[int], gangs: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+    """Which window of these places goes to which of the gangs; None to wait."""
+    found = pair(state, [state.windows[place][1].shot for place in places], gangs)
+    return (places[found[0]], found[1]) if found else None
+
+
+def _heads(state: State, counts: Callable[[Window], bool] = lambda window: True) -> list[int]:
+    """The places of the first windows of the first shots in line, of windows that count.
+
+    One shot's windows stand side by side: where it avoids a host, so do all of them.
+    """
+    found: dict[str, int] = {}
+    for place, (_, window) in enumerate(islice(state.windows, FAR)):
+        if window.shot not in found and counts(window):
+            found[window.shot] = place
+        if len(found) == AHEAD:
+            break
+    return list(found.values())
+
+
 def _not_served(state: State, ready: Mapping[Model, int]) -> list[int]:
-    """The places of the first windows whose model too few gangs have, or whose shot avoids a host."""
+    """The places of windows whose model too few gangs have, or whose shot avoids a host."""
     few = {model for model, n in ready.items() if n > state.having.get(model, 0) * _soon(state, model)}
-    wanting = (
-        place
-        for place, (_, window) in enumerate(state.windows[:FAR])
-        if _model_of(state, window) in few or _is_blamed(state, window)
-    )
-    return list(islice(wanting, AHEAD))
+    return _heads(state, lambda window: _model_of(state, window) in few or _is_blamed(state, window))
 
 
 def _soon(state: State, model: Model) -> float:

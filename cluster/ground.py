@@ -29,7 +29,9 @@ class Ground:
         return sorted(told), not before.keys() <= self._living.keys()
 
     def lives(self, node: str) -> bool:
-        """Whether a node lives, asked of itself."""
+        """Whether a node lives, asked of itself, but not once more for each worker that was there."""
+        if node in self._found_dead():
+            return False
         found = lives(node)
         if not found:
             self._dead[node] = time.monotonic()
@@ -37,6 +39,9 @@ class Ground:
 
     def staying(self) -> list[dict[str, float]]:
         """What every node has that is there and stays."""
+        besides = self.draining | self._found_dead()
+        return [has for node, has in self._living.items() if node not in besides]
+
+    def _found_dead(self) -> set[str]:
         since_s = time.monotonic() - UNNOTICED_S
-        dead = {node for node, at_s in self._dead.items() if at_s > since_s}
-        return [has for node, has in self._living.items() if node not in self.draining | dead]
+        return {node for node, at_s in self._dead.items() if at_s > since_s}

@@ -47,6 +47,11 @@ class Hires(dict[str, int]):
         self.parked[worker] = time.monotonic() + PARKED_S
         return told
 
+    def forget(self, worker: str) -> None:
+        """Nobody waits for this one any more."""
+        self.pop(worker, None)
+        self.parked.pop(worker, None)
+
     def due(self) -> list[str]:
         """Those that are to be tried again, as if for the first time."""
         now_s = time.monotonic()

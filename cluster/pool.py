@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from cluster.crew import Setup
-from cluster.shares import Holding
+from cluster.shares import Change, Holding
 
 
 class Sharing(Protocol):
@@ -23,10 +23,8 @@ class Sharing(Protocol):
     most: int
     room: int
 
-    def look(
-        self, hired: Collection[str], busy: Collection[str], forming: Collection[str]
-    ) -> tuple[frozenset[str], frozenset[str]]:
-        """Gangs to be emptied now, and parked ones to form."""
+    def look(self, hired: Collection[str], busy: Collection[str], forming: Collection[str]) -> Change:
+        """What is to become of the gangs now."""
 
     def park(self, gangs: Collection[str]) -> None:
         """There may be gangs of these names besides."""
@@ -53,14 +51,14 @@ class Pool:
         hired: Collection[str],
         forming: Collection[str],
         busy: Collection[str],
-    ) -> tuple[frozenset[str], frozenset[str]]:
-        """Gangs to be emptied now, and those to form.
+    ) -> Change:
+        """Which gangs are to go, to come and to form no more.
 
         There is room for so many on nodes that stay; `going` are gangs on nodes that do not.
         """
         come = self._grown(room, len(going)) if self.growing else frozenset[str]()
         if self.part is None:
-            return frozenset(), come
+            return Change(come=come)
         self.part.most, self.part.room = self.most, room
         self.part.park(come)
         return self.part.look(hired, busy, forming)

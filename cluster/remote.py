@@ -151,9 +151,11 @@ class RayCrew:
         going = {gang for gang in self.gangs if self.nodes.get(gang) in self.ground.draining}
         there = room(self.setup, self.ground.staying())
         hired = self.gangs.keys() - forming - going
-        go, come = self.pool.look(there, going, hired, forming, self._busy_gangs() - forming)
-        self.events += [Yielding(gang) for gang in sorted(go)]
-        for gang in sorted(come):
+        change = self.pool.look(there, going, hired, forming, self._busy_gangs() - forming)
+        self.events += [Yielding(gang) for gang in sorted(change.go)]
+        for gang in sorted(change.stop):
+            self._unfound(gang)
+        for gang in sorted(change.come):
             self._found(gang)
 
     def _busy_gangs(self) -> set[str]:
@@ -170,13 +172,18 @@ class RayCrew:
         self.gangs[gang] = Gang(gang, self.setup, self.place)
         self._hire(gang)
 
+    def _unfound(self, gang: str) -> None:
+        """Form a gang no longer, which dispatch does not know yet."""
+        self._drop_calls(lambda call: call.worker == gang)
+        self.gangs.pop(gang).disband()
+        self.hires.forget(gang)
+
     def _place(self, gang: str) -> None:
         """Give a gang a new place, whose node is gone; one that was idle is known to be lost only now."""
         if gang not in self.hires:
             self._lose(gang)
             return
-        self.gangs[gang].disband()
-        del self.hires[gang]
+        self._unfound(gang)
         self._found(gang)
 
     def _hire(self, worker: str) -> None:

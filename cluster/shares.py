@@ -83,11 +83,23 @@ class Holding:
     parked: frozenset[str] = frozenset()
 
 
-def rearranged(holding: Holding, allowed: int) -> tuple[frozenset[str], frozenset[str]]:
-    """Gangs that should go besides those that are to, and parked ones that should come."""
-    staying = sorted(holding.hired - holding.yielding)
-    over = len(staying) - max(allowed, 1)
-    if over > 0:
-        return frozenset(staying[-over:]), frozenset()
-    wanting = max(-over - len(holding.forming), 0)
-    return frozenset(), frozenset(sorted(holding.parked)[:wanting])
+@dataclass(frozen=True)
+class Change:
+    """Gangs by name: those at work that are to go, parked ones to come, and forming ones to stop."""
+
+    go: frozenset[str] = frozenset()
+    come: frozenset[str] = frozenset()
+    stop: frozenset[str] = frozenset()
+
+
+def rearranged(holding: Holding, allowed: int) -> Change:
+    """What makes so many gangs, one at least, of those there are; none counts that is to go already."""
+    staying, forming = sorted(holding.hired - holding.yielding), sorted(holding.forming)
+    most = max(allowed, 1)
+    room = max(most - len(staying), 0)
+    wanting = max(room - len(forming), 0)
+    return Change(
+        go=frozenset(staying[most:]),
+        come=frozenset(sorted(holding.parked)[:wanting]),
+        stop=frozenset(forming[room:]),
+    )

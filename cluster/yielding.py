@@ -16,7 +16,7 @@ from ray import exceptions as errors
 
 from cluster.crew import Setup
 from cluster.outcomes import Failure
-from cluster.shares import GIVEN_UP, Claim, Holding, Shares, rearranged
+from cluster.shares import GIVEN_UP, Change, Claim, Holding, Shares, rearranged
 
 NAME, NAMESPACE = "longtake-shares", "longtake"
 LULL_S = 30.0  # for which a gang must have had nothing to do before it is not wanted
@@ -34,26 +34,28 @@ class Part:
         self.setup, self.ranks = setup, setup.axes.ranks
         self.asked: Any = None
         self.most = self.room = self.allowed = setup.gangs
-        self.had, self.over = 0, False  # gangs when it last asked; whether the answer was fewer
+        self.had, self.over = (
+            0,
+            False,
+        )  # gangs when it last asked, forming ones too; whether it may have fewer
         self.holding = Holding(frozenset())
         self.busy_s: dict[str, float] = {}
         self.actor = _actor()
 
-    def look(
-        self, hired: Collection[str], busy: Collection[str], forming: Collection[str] = ()
-    ) -> tuple[frozenset[str], frozenset[str]]:
-        """Gangs to be emptied now, of those that are `hired`, and parked ones to form."""
+    def look(self, hired: Collection[str], busy: Collection[str], forming: Collection[str] = ()) -> Change:
+        """What is to become of the gangs now."""
         now_s = time.monotonic()
-        self.busy_s |= dict.fromkeys(busy, now_s)
+        self.busy_s |= dict.fromkeys(set(busy) | (set(hired) - self.holding.hired), now_s)  # new ones too
         still = self.holding.yielding & set(hired)
         self.holding = Holding(frozenset(hired), still, frozenset(forming), self.holding.parked)
         self._ask(now_s)
-        go, come = rearranged(self.holding, self.allowed)
-        go = go if self.over else frozenset()  # else those have come since the question
-        self.holding = replace(
-            self.holding, yielding=self.holding.yielding | go, parked=self.holding.parked - come
-        )
-        return go, come
+        change = rearranged(self.holding, self.allowed)
+        if not self.over:  # what is too many has come since the question
+            change = Change(come=change.come)
+        self.over = False
+        parked = self.holding.parked - change.come | change.stop
+        self.holding = replace(self.holding, yielding=self.holding.yielding | change.go, parked=parked)
+        return change
 
     def park(self, gangs: Collection[str]) -> None:
         """There may be gangs of these names besides, which form as far as the job has a right to them."""
@@ -86,7 +88,8 @@ class Part:
             except errors.RayActorError:  # its node is gone: whoever asks first starts it anew
                 self.actor, self.allowed, self.over = _actor(), self.most, False
         lately = sum(now_s - at_s < LULL_S for at_s in self.busy_s.values())
-        has = self.had = len(self.holding.hired - self.holding.yielding)
+        has = len(self.holding.hired - self.holding.yielding)
+        self.had = has + len(self.holding.forming)
         wants = self.most if lately >= has else max(lately, 1)
         claim = Claim(self.setup.share, wants * self.ranks, has * self.ranks)
         self.asked = self.actor.tell.remote(self.setup.job_id, claim, self.room * self.ranks)

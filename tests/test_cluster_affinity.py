@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from immutables import Map
 
 from cluster.affinity import STINT, pairing
-from cluster.dispatch import Limits, State, Worker, decide
+from cluster.dispatch import Canvas, Limits, State, Worker, decide
 from cluster.events import (
     Admitted,
     Advance,
@@ -23,10 +23,12 @@ from cluster.events import (
     Ranked,
     Run,
     Turned,
+    Window,
     Yielding,
 )
 from cluster.line import Line
 from cluster.outcomes import Outcome
+from cluster.state import Blame
 from engine.parallel.axes import ALONE
 from tests.night import Night, film, first, night_of, shot_task, workers
 
@@ -94,6 +96,27 @@ def test_a_fresh_gang_takes_the_first_in_line_rather_than_one_that_would_have_to
             night.hire()
     calls = [call for call in night.calls if isinstance(call, Predict)]
     assert len(calls) == 2 and calls[0] == busy
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_long_shot_that_avoids_a_host_hides_no_other_from_the_gangs_there(models):
+    tasks = [shot_task(f"s{k}", model=f"m{k % models}") for k in range(4)]
+    canvases = Map({task.key: Canvas(task, "conduct-0", 1, (0, k, 0)) for k, task in enumerate(tasks)})
+    parts = [13, 13, 1, 1]
+    line = [
+        ((0, k, 0), Window(task.key, 1, 0, part)) for k, task in enumerate(tasks) for part in range(parts[k])
+    ]
+    avoided = frozenset(task.key for task in tasks[:2])
+    state = State(
+        Limits(),
+        canvases=canvases,
+        windows=Line(line),
+        models=Map({task.model: 1 for task in tasks}),
+        workers=Map({"here": Worker("denoise", 1, host="a"), "there": Worker("denoise", 1, 1, host="b")}),
+        blamed=Map({"a": (Blame("here", avoided),)}),
+    )
+    place, gang = pairing(state, [(0, "here")])
+    assert (state.windows[place][1].shot, gang) == (tasks[2].key, "here")
 
 
 def test_with_one_model_the_first_in_line_goes_first_as_ever():

@@ -55,8 +55,10 @@ def test_a_node_whose_link_was_cut_counts_again_after_a_while(nodes):
     nodes.die("a")
     known.look()
     assert not known.lives("a") and names(known) == set()
+    nodes.come("a")
+    assert not known.lives("a"), "it is not asked for each of its workers"
     nodes.now_s += UNNOTICED_S
-    assert names(known) == {"a"}
+    assert names(known) == {"a"} and known.lives("a")
 
 
 def test_a_node_with_notice_is_told_once_and_does_not_stay(nodes):

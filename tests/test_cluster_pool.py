@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cluster.crew import Setup
 from cluster.pool import Pool
-from cluster.shares import Holding, rearranged
+from cluster.shares import Change, Holding, rearranged
 
 SETUP = Setup("/store", "/identity")
 
@@ -23,7 +23,7 @@ def names(*numbers):
 def look(pool, room, going=()):
     """What is to come, where all others are at work."""
     hired = pool.names - set(going)
-    return pool.look(room, going, hired, (), hired)[1]
+    return pool.look(room, going, hired, (), hired).come
 
 
 def test_a_job_that_took_all_takes_what_comes_besides_and_once_only():
@@ -86,9 +86,9 @@ class Shared:
 
     def look(self, hired, busy, forming):
         self.holding = replace(self.holding, hired=frozenset(hired), forming=frozenset(forming))
-        go, come = rearranged(self.holding, self.allowed)
-        self.holding = replace(self.holding, parked=self.holding.parked - come)
-        return go, come
+        change = rearranged(self.holding, self.allowed)
+        self.holding = replace(self.holding, parked=self.holding.parked - change.come)
+        return change
 
     def park(self, gangs):
         self.holding = replace(self.holding, parked=self.holding.parked | gangs)
@@ -101,12 +101,12 @@ def test_what_comes_besides_is_shared_with_other_jobs_and_is_taken_as_far_as_the
     def turn(room, *hired):
         return pool.look(room, (), names(*hired), (), names(*hired))
 
-    assert turn(6, 0, 1) == (names(), names()) and part.most == 6, "nobody has been asked yet"
+    assert turn(6, 0, 1) == Change() and part.most == 6, "nobody has been asked yet"
     part.allowed = 4
-    assert turn(6, 0, 1) == (names(), names(2, 3)) and part.holding.parked == names(4, 5)
+    assert turn(6, 0, 1) == Change(come=names(2, 3)) and part.holding.parked == names(4, 5)
     assert not pool.keeps("gang-4") and pool.keeps("gang-2")
     part.allowed = 3
-    assert turn(6, 0, 1, 2, 3) == (names(3), names())
+    assert turn(6, 0, 1, 2, 3) == Change(go=names(3))
 
 
 def test_what_a_job_could_use_is_told_apart_from_what_there_is_room_for():

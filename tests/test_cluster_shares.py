@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cluster.events import Lost, Predict, Replace, Yielding
 from cluster.outcomes import Failure
-from cluster.shares import STALE_S, Claim, Holding, Shares, allowed, rearranged, targets
+from cluster.shares import STALE_S, Change, Claim, Holding, Shares, allowed, rearranged, targets
 from tests.night import film, night_of, shot_task, workers
 
 CLAIMS = st.dictionaries(
@@ -87,20 +87,19 @@ def test_gangs_go_and_come_back_until_there_are_as_many_as_allowed_and_one_at_le
 ):
     forming -= hired
     holding = Holding(hired, yielding & hired, forming, parked - hired - forming)
-    go, come = rearranged(holding, most)
+    change = rearranged(holding, most)
     staying = holding.hired - holding.yielding
-    assert go <= staying and come <= holding.parked and not (go and come)
-    after = len(staying) - len(go) + len(come)
-    on_their_way = min(len(forming), max(max(most, 1) - len(staying), 0))
-    assert after == max(most, 1) - on_their_way or (
-        after < max(most, 1) - on_their_way and come == holding.parked and not go
-    )
+    assert change.go <= staying and change.come <= holding.parked and change.stop <= holding.forming
+    assert not (change.go or change.stop) or not change.come
+    assert not change.go or change.stop == forming, "those at work stay before those that are on their way"
+    after = len(staying - change.go) + len(forming - change.stop) + len(change.come)
+    assert after == max(most, 1) or (after < max(most, 1) and change.come == holding.parked)
 
 
 def test_none_comes_in_the_place_of_one_that_is_on_its_way():
     holding = Holding(frozenset({"gang-0"}), forming=frozenset({"gang-1"}), parked=frozenset({"gang-2"}))
-    assert rearranged(holding, 2) == (frozenset(), frozenset())
-    assert rearranged(holding, 3) == (frozenset(), frozenset({"gang-2"}))
+    assert rearranged(holding, 2) == Change()
+    assert rearranged(holding, 3) == Change(come=frozenset({"gang-2"}))
 
 
 # What dispatch makes of it.
