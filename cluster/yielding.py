@@ -34,10 +34,8 @@ class Part:
         self.setup, self.ranks = setup, setup.axes.ranks
         self.asked: Any = None
         self.most = self.room = self.allowed = setup.gangs
-        self.had, self.over = (
-            0,
-            False,
-        )  # gangs when it last asked, forming ones too; whether it may have fewer
+        self.had = 0  # gangs, forming ones too, when it last asked
+        self.over = False  # whether it may have fewer than those
         self.holding = Holding(frozenset())
         self.busy_s: dict[str, float] = {}
         self.actor = _actor()
