@@ -40,7 +40,8 @@ class Line(Sequence[Entry]):
     def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
         """Quick at the head of the line, where it is looked at."""
         if isinstance(index, slice):
-            return tuple(islice(self, *index.indices(self._n)))
+            start, stop, step = index.indices(self._n)
+            return tuple(islice(self, start, stop, step)) if step > 0 else tuple(self)[index]
         at = index + self._n if index < 0 else index
         for entry in islice(self, max(at, 0), None) if at >= 0 else ():
             return entry

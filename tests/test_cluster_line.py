@@ -23,7 +23,7 @@ def test_a_line_is_the_sorted_list_of_what_was_put_and_not_taken(changes):
         assert list(line) == sorted(told) and len(line) == len(told)
         assert (entry in line) == (entry in told) and list(before) == was, "the old one is as it was"
     assert line == Line(told) and bool(line) == bool(told)
-    assert line[:5] == tuple(sorted(told)[:5])
+    assert line[:5] == tuple(sorted(told)[:5]) and line[::-1] == tuple(sorted(told)[::-1])
     assert [line[k] for k in range(-len(told), len(told))] == 2 * sorted(told)
 
 

@@ -1,6 +1,6 @@
 """Does dispatch keep a farm busy? A night of 10,000 GPUs, played event by event through the real decisions.
 
-    python tests/bench/bench_farm.py                a quarter of an hour on one core; exits 1 where a claim fails
+    python tests/bench/bench_farm.py                15 minutes on one core; exits 1 where a claim fails
     python tests/bench/bench_farm.py --scale 100    100 GPUs and 1,000 shots, in seconds
 
 Simulated are the workers alone: what they are given, `cluster.dispatch` decides, as in a real job. GPUs are
