@@ -148,7 +148,7 @@ def test_a_cancelled_job_ends_every_film_to_come_without_hiring_anybody(store):
 def test_films_that_were_skipped_are_made_once_they_are_ordered_again(store):
     films = [film("a", shot_task("s")), film("b", shot_task("t"))]
     skip = {"order": "skip", "rows": ["a", "b"]}
-    desk = Desk([skip], [{"order": "retry", "rows": ["a"]}, {"order": "cancel"}])
+    desk = Desk([skip], [], [{"order": "retry", "rows": ["a"]}, {"order": "cancel"}])
     done = [each.film.row_id for each in render(films, no_crew, store, Limits(), lambda e, s: None, desk)]
     assert done == ["a", "b", "a"] and desk.asked == [{"a"}]
 
