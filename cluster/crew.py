@@ -71,8 +71,8 @@ class Crew(Protocol):
     def act(self, action: Action) -> None:
         """Begin an action; what comes of it is told by `wait`."""
 
-    def wait(self) -> Sequence[Event]:
-        """Block until something has happened, a second at most, and say what."""
+    def wait(self, most_s: float = 1.0) -> Sequence[Event]:
+        """Block until something has happened, about so long at most, and say what; with 0 only look."""
 
     def close(self) -> None:
         """Let all workers go; what they were doing is lost."""

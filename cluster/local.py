@@ -73,10 +73,10 @@ class LocalCrew:
             case _:
                 raise NotImplementedError(f"a crew of one process is never asked for {action}")
 
-    def wait(self) -> Sequence[Event]:
+    def wait(self, most_s: float = WAIT_S) -> Sequence[Event]:
         """The next event; none only where every task waits to be tried again."""
         if not self.events:
-            time.sleep(WAIT_S)
+            time.sleep(min(WAIT_S, most_s))
             return []
         return [self.events.popleft()]
 

@@ -1,10 +1,10 @@
 """The loop: the only place where time passes. Events go to dispatch, its actions go to the crew."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from immutables import Map
 
@@ -18,6 +18,9 @@ from cluster.orders import event_of, selects
 from cluster.outcomes import Failure, Outcome
 from cluster.tasks import FilmTasks
 from manifests.store import Store, StoreError
+
+LOOK_S = 0.05  # between two looks at the crew while there are films to draw
+WAIT_S = 1.0  # for the crew, where there are none, so that signals are seen
 
 Watch = Callable[[Event, State], None]
 Refuse = Callable[[Iterable[Task]], Mapping[str, Failure]]  # which of a film's tasks cannot be done, and why
@@ -99,6 +102,42 @@ class Source:
             self.failed[film.film.row_id] = failures[0]
 
 
+class Hands:
+    """The crew: hired when a film first needs one, looked at every so often, let go at the end."""
+
+    def __init__(self, hire: Callable[[], Crew], spent: Callable[[], float]) -> None:
+        self._hire, self._spent = hire, spent
+        self._crew: Crew | None = None
+        self._began_s, self._next_s = time.monotonic(), -float("inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._crew is not None:
+            self._crew.close()
+
+    def news(self, needed: bool, idle: bool) -> list[Event]:
+        """What has happened, and what time it is: waited for if the loop is idle, else only if it is due."""
+        if needed and self._crew is None:
+            self._crew = self._hire()
+        if self._crew is None or not (idle or time.monotonic() >= self._next_s):
+            return []
+        happened = self._crew.wait(WAIT_S if idle else 0.0)
+        now_s = time.monotonic()
+        self._next_s = now_s + LOOK_S
+        return [*happened, Ticked(now_s - self._began_s, self._spent())]
+
+    def act(self, actions: Iterable[Action]) -> Iterator[FilmDone]:
+        """Have the crew act; the films that ended."""
+        for action in actions:
+            if isinstance(action, FilmDone):
+                yield action
+            elif not isinstance(action, Draw):
+                assert self._crew is not None, "work is given to hired workers only"
+                self._crew.act(action)
+
+
 def render(
     films: Iterable[FilmTasks],
     hire: Callable[[], Crew],
@@ -113,45 +152,33 @@ def render(
     """Yield every film when nothing is left to do for it, in the order in which they end.
 
     A crew is hired when a film needs one and let go at the end: what was done before needs none.
-    Films are drawn as there is room for them, so a manifest of any length costs the same memory. `watch` is
+    Films are drawn one at a time as there is room for them, so a manifest of any length costs the same
+    memory, and the crew and the clock are attended to also while films are drawn that are done. `watch` is
     told each event and the state that follows from it; `refuse` is asked of what is left to do of a film. A
     film that is ordered again is yielded again. `awaited` are the rows that others depend on, each with
     its fate (cluster.upstream), None if it is among the films. `spent` says how many GPU-seconds of the job's
     budgets were taken until now, by this run and those before it.
     """
     source = Source(films, desk or Unattended())
+    freed = deque[FilmTasks]()  # that need not wait for others any more
     state = upstream.first(State(limits, spent_gpu_s=spent()), awaited)
-    began = time.monotonic()
-    with ExitStack() as stack:
-        crew: Crew | None = None
+    with Hands(hire, spent) as hands:
         while True:
             events = source.ordered()
-            events += [_admitted(film, store, refuse) for film in source.draw(state.room)]
-            if not events:
-                if not state.films and not state.later:
+            drawn = [freed.popleft()] if freed else source.draw(min(state.room, 1))
+            events += [_admitted(film, store, refuse) for film in drawn]
+            if not events and not state.films:
+                if not state.later:
                     return
-                if not state.films:
-                    events = [upstream.stranded(state)]
-                else:
-                    crew = crew or stack.enter_context(closing(hire()))
-                    events = [*crew.wait(), Ticked(time.monotonic() - began, spent())]
-            for event in events:  # which may become more
+                events.append(upstream.stranded(state))
+            events += hands.news(needed=bool(state.films), idle=not events)
+            for event in events:
                 state, actions = decide(state, event)
                 watch(event, state)
-                events += [_admitted(each.film, store, refuse) for each in actions if isinstance(each, Draw)]
-                for film in _done(actions, crew):
+                freed += [each.film for each in actions if isinstance(each, Draw)]
+                for film in hands.act(actions):
                     source.ended(film)
                     yield film
-
-
-def _done(actions: Iterable[Action], crew: Crew | None) -> Iterator[FilmDone]:
-    """Have the crew act; the films that ended."""
-    for action in actions:
-        if isinstance(action, FilmDone):
-            yield action
-        elif not isinstance(action, Draw):
-            assert crew is not None, "work is given to hired workers only"
-            crew.act(action)
 
 
 def _admitted(film: FilmTasks, store: Store, refuse: Refuse) -> Admitted:

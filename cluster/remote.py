@@ -108,16 +108,16 @@ class RayCrew:
                 elif worker in self.gangs:  # there is another in its place by now
                     self.gangs.pop(worker).disband()
 
-    def wait(self) -> Sequence[Event]:
-        """What has happened, once something has or a second has passed."""
+    def wait(self, most_s: float = WAIT_S) -> Sequence[Event]:
+        """What has happened, once something has or so much time has passed."""
         self._give_up()
         self._notice()
         for worker in self.hires.due():
             self._found(worker) if worker in self.gangs else self._hire(worker)
         if not self.events and not self.pending:  # every task waits to be tried again
-            time.sleep(WAIT_S)
+            time.sleep(most_s)
         elif not self.events:
-            ready, _ = ray.wait(list(self.pending), timeout=WAIT_S, fetch_local=False)
+            ready, _ = ray.wait(list(self.pending), timeout=most_s, fetch_local=False)
             if ready:
                 every = list(self.pending)
                 ready, _ = ray.wait(every, num_returns=len(every), timeout=0, fetch_local=False)

@@ -38,9 +38,9 @@ class Noted:
         self._note(action)
         self._crew.act(action)
 
-    def wait(self) -> Sequence[Event]:
+    def wait(self, most_s: float = 1.0) -> Sequence[Event]:
         """What has happened."""
-        return self._crew.wait()
+        return self._crew.wait(most_s)
 
     def close(self) -> None:
         """Let all workers go."""

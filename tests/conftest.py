@@ -99,9 +99,9 @@ class Lent:
     def act(self, action: Action) -> None:
         self.crew.act(action)
 
-    def wait(self) -> list[Event]:
+    def wait(self, most_s: float = 1.0) -> list[Event]:
         news, self.news = self.news, []
-        for event in [] if news else self.crew.wait():
+        for event in [] if news else self.crew.wait(most_s):
             if isinstance(event, Hired):
                 self.standing[event.worker] = event
             if isinstance(event, Lost):

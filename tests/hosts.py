@@ -209,13 +209,13 @@ class Hosts:
             case Replace(worker):
                 self._hire(worker)
 
-    def wait(self) -> list[Event]:
+    def wait(self, most_s: float = WAIT_S) -> list[Event]:
         """What has happened, a moment later at most."""
         self.strike(self, self.n_events)
         now = time.monotonic()
         self.cut = {host: until for host, until in self.cut.items() if until > now}
         lines = {post.line: post for post in self.posts.values() if post.host not in self.cut}
-        ready = [lines[line] for line in first_of(list(lines), WAIT_S)]  # type: ignore[index]
+        ready = [lines[line] for line in first_of(list(lines), min(WAIT_S, most_s))]  # type: ignore[index]
         events = [event for post in ready for event in self._news(post)]
         events += [event for post in list(self.posts.values()) for event in self._silence(post, now)]
         self.n_events += len(events)

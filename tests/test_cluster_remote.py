@@ -261,6 +261,20 @@ def test_a_worker_that_is_late_is_lost_once_however_many_calls_it_owes(played, m
     assert "cluster.step_timeout_s" in lost.failure.hint and len(crew.pending) == 1
 
 
+def test_a_look_at_the_crew_waits_for_nothing_whether_calls_are_under_way_or_none(played, monkeypatch):
+    crew, _, play = played
+    waited = []
+    monkeypatch.setattr("cluster.remote.time.sleep", waited.append)
+    monkeypatch.setattr(
+        "cluster.remote.ray.wait", lambda refs, timeout, **_: waited.append(timeout) or ([], list(refs))
+    )
+    assert crew.wait(0.0) == []
+    crew.pending = {play.ref(): crew_call("gang-0", "key", bound_s=60.0)}
+    assert crew.wait(0.0) == [] and waited == [0.0, 0.0]
+    crew.wait()
+    assert waited[2] == 1.0
+
+
 def crew_call(worker, key, **more):
     from cluster.calls import Call
 

@@ -55,7 +55,7 @@ class Vain(Brisk):
         answer = Predicted(gang, window, Fared(CALL_S, "cpu", ALONE))
         return [Lost(self.conductor, NOTICE), answer]  # whose canvas nobody has open any more
 
-    def wait(self):
+    def wait(self, most_s=1.0):
         """What happened at once; then, after a while, how a call ended."""
         if not self.events and self.under_way:
             self.calls += 1

@@ -1,11 +1,14 @@
 """Claims about orders: given from anywhere through the store, understood or refused, done as a job runs."""
 
 import json
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.dispatch import Limits, State, decide
@@ -60,6 +63,92 @@ def test_of_people_who_order_at_once_each_has_a_number_of_its_own(store):
         numbers = list(pool.map(give, range(8)))
     assert sorted(numbers) == list(range(1, 9))
     assert {each["by"] for each in Orders(store, "night-1").new()} == {str(k) for k in range(8)}
+
+
+class Flaky:
+    """A store that notes what is read, and fails at some keys while it is away."""
+
+    def __init__(self, store):
+        self.store, self.away, self.read = store, set(), []
+
+    def read_marker(self, key):
+        self.read.append(key)
+        if key in self.away:
+            raise OSError("the store is away")
+        return self.store.read_marker(key)
+
+
+def key_of(number):
+    return f"jobs/night-1/control/{number:06}.json"
+
+
+def damaging(store, number, torn=b'{"order": "can'):
+    """A file that is no order lies where one of this number would."""
+    assert store.put_new(key_of(number), torn)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from([None, b'{"order": "can', b"[]", b"\xff\xfe", b'"pause"']), max_size=8))
+def test_damaged_orders_are_told_once_and_keep_no_other_from_being_given_and_read(torn):
+    clock, said = count(0, 10), Said()
+    with TemporaryDirectory() as folder, said:
+        store = open_store(folder)
+        seen = Flaky(store)
+        orders = Orders(seen, "night-1", clock=lambda: next(clock))
+        for number, data in enumerate(torn, 1):
+            if data is None:
+                assert give_order(store, "night-1", {"order": "pause"}) == number
+            else:
+                damaging(store, number, data)
+        found = [each["number"] for each in orders.new()]
+        assert found == [number for number, data in enumerate(torn, 1) if data is None]
+        last = give_order(store, "night-1", {"order": "cancel"})
+        assert last == len(torn) + 1, "the next free number"
+        assert [(each["number"], each["order"]) for each in orders.new()] == [(last, "cancel")]
+        assert orders.new() == [] and all(seen.read.count(key_of(k)) == 1 for k in range(1, last))
+    damaged = [number for number, data in enumerate(torn, 1) if data is not None]
+    assert len(said.lines) == len(damaged)
+    for number, line in zip(damaged, said.lines, strict=True):
+        assert f"order {number} is left out" in line and key_of(number) in line and "remove" not in line
+
+
+class Said(logging.Handler):
+    """What the driver is told meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+    def __enter__(self):
+        logging.getLogger("longtake").addHandler(self)
+
+    def __exit__(self, *_):
+        logging.getLogger("longtake").removeHandler(self)
+
+
+def test_orders_read_before_the_store_went_away_come_once_it_is_back_and_it_is_asked_no_sooner(store):
+    now, seen = 0.0, Flaky(store)
+    for name in ("pause", "resume", "cancel"):
+        give_order(store, "night-1", {"order": name})
+    orders = Orders(seen, "night-1", every_s=2.0, clock=lambda: now)
+    seen.away = {key_of(3)}
+    with pytest.raises(OSError):
+        orders.new()
+    n_read, now = len(seen.read), 1.9
+    assert orders.new() == [] and len(seen.read) == n_read
+    seen.away, now = set(), 2.0
+    assert [each["number"] for each in orders.new()] == [1, 2, 3]
+    assert seen.read.count(key_of(1)) == 1, "what was read is not read again"
+
+
+def test_a_cancel_gets_through_behind_a_damaged_order(store, capsys):
+    damaging(store, 1, b"{")
+    code, said = told(capsys, "cancel", "night-1", "--out", store.url)
+    assert code == 0 and said.out.startswith("order 2: night-1 ends")
+    assert [each["order"] for each in Orders(store, "night-1").new()] == ["cancel"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +237,7 @@ def test_a_cancelled_job_ends_every_film_to_come_without_hiring_anybody(store):
 def test_films_that_were_skipped_are_made_once_they_are_ordered_again(store):
     films = [film("a", shot_task("s")), film("b", shot_task("t"))]
     skip = {"order": "skip", "rows": ["a", "b"]}
-    desk = Desk([skip], [{"order": "retry", "rows": ["a"]}, {"order": "cancel"}])
+    desk = Desk([skip], [], [{"order": "retry", "rows": ["a"]}, {"order": "cancel"}])
     done = [each.film.row_id for each in render(films, no_crew, store, Limits(), lambda e, s: None, desk)]
     assert done == ["a", "b", "a"] and desk.asked == [{"a"}]
 

@@ -61,7 +61,7 @@ class Brisk:
         outcome = claim(self.store, task, Outcome(task.key, task.kind, files, dict(FACTS), 1.0))
         self.events.append(Done(task.key, worker, outcome))
 
-    def wait(self) -> list[Any]:
+    def wait(self, most_s: float = 1.0) -> list[Any]:
         """The next event."""
         return [self.events.popleft()] if self.events else []
 

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,10 @@ class Gangs:
             case Advance(_, task, opening, step):
                 self.news.put(Turned(task.key, opening, step + 1))
 
-    def wait(self) -> Sequence[Event]:
-        return [self.news.get()]
+    def wait(self, most_s: float = 1.0) -> Sequence[Event]:
+        with suppress(queue.Empty):
+            return [self.news.get(timeout=most_s)]
+        return []
 
     def close(self) -> None:
         for orders in self.orders.values():

@@ -87,7 +87,7 @@ def restart(manifest: Path, out: Path) -> None:
         def __init__(self, setup: Any) -> None:
             self.told = False
 
-        def wait(self) -> list[Any]:
+        def wait(self, most_s: float = 1.0) -> list[Any]:
             from cluster.events import Hired
 
             hired, self.told = [] if self.told else [Hired("encode", "encode")], True
