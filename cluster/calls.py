@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.events import Event, Window
+import ray
+
+from cluster.crew import judge
+from cluster.events import Event, Raised, Window
 from cluster.outcomes import Failure
 
 
@@ -29,6 +32,18 @@ class Call:
     def is_late(self) -> bool:
         """Whether it is waited for no longer."""
         return time.monotonic() - self.began > self.bound_s
+
+    def raised(self, cause: BaseException) -> Raised:
+        """That it raised, on a worker that lives."""
+        return Raised(self.key, self.worker, judge(cause), self.window)
+
+
+def answered(refs: list[Any], most_s: float) -> list[Any]:
+    """All that are answered, once one is or so much time has passed."""
+    ready, _ = ray.wait(refs, timeout=most_s, fetch_local=False)
+    if ready:
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+    return ready
 
 
 def hung(call: Call) -> Failure:

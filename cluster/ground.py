@@ -7,8 +7,11 @@ Decides: which nodes count. Does not decide: what becomes of who was there (remo
 """
 
 import time
+from collections.abc import Iterable
 
+from cluster.causes import of_node
 from cluster.nodes import draining_nodes, lives, living
+from cluster.outcomes import Failure
 
 UNNOTICED_S = 60.0  # after which Ray's word counts again of a node that was found dead
 
@@ -20,6 +23,7 @@ class Ground:
         self.draining: set[str] = set()
         self._dead: dict[str, float] = {}  # nodes that were found so, and when
         self._living: dict[str, dict[str, float]] = {}
+        self._nodes: dict[str, str] = {}  # worker -> the node it came to work on
 
     def look(self) -> tuple[list[str], bool]:
         """Nodes that had notice since the last look, and whether any has gone since."""
@@ -28,8 +32,21 @@ class Ground:
         self._living = living()
         return sorted(told), not before.keys() <= self._living.keys()
 
-    def lives(self, node: str) -> bool:
-        """Whether a node lives, asked of itself, but not once more for each worker that was there."""
+    def came(self, worker: str, node: str) -> None:
+        """A worker has come to work."""
+        self._nodes[worker] = node
+
+    def going(self, workers: Iterable[str]) -> set[str]:
+        """Those that are on nodes which are about to go."""
+        return {worker for worker in workers if self._nodes.get(worker) in self.draining}
+
+    def lost(self, worker: str) -> Failure | None:
+        """What to say of a worker that is gone, if its node is to blame."""
+        node = self._nodes.pop(worker, "")
+        return of_node(worker, node, self.draining, self._lives(node)) if node else None
+
+    def _lives(self, node: str) -> bool:
+        """Asked of itself, but not once more for each worker that was there."""
         if node in self._found_dead():
             return False
         found = lives(node)

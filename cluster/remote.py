@@ -9,16 +9,16 @@ call counts as hung (calls), or where windows lie meanwhile (canvases).
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import ray
 from ray import exceptions as errors
 
 from cluster.actors import Ref, StageHandle, start_rendezvous
-from cluster.calls import Call, hung
+from cluster.calls import Call, answered, hung
 from cluster.canvases import Canvases
-from cluster.causes import GONE, first_failure, is_collective, of_memory, of_node, of_peer
+from cluster.causes import GONE, first_failure, is_collective, of_memory, of_peer
 from cluster.conductor import Turn
 from cluster.crew import Setup, judge
 from cluster.dispatch import GANG
@@ -35,7 +35,6 @@ from cluster.events import (
     Open,
     Predict,
     Predicted,
-    Raised,
     Replace,
     Run,
     Turned,
@@ -69,7 +68,6 @@ class RayCrew:
         self.causes: dict[Call, BaseException] = {}  # a rank's own error, while its peers are still at it
         self.canvases = Canvases()
         self.hires = Hires()
-        self.nodes: dict[str, str] = {}  # worker -> the node it came to work on
         self.events: deque[Event] = deque()
         self.ground = Ground()
         self.next_look_s = 0.0
@@ -87,7 +85,7 @@ class RayCrew:
             case Run(worker, task):
                 ref, bound_s = self.stages[worker].run(task), self.setup.task_timeout_s
                 done = partial(Done, task.key, worker)
-                self._await([ref], Call(worker, task.key, done, bound_s=bound_s))
+                self.pending[ref] = Call(worker, task.key, done, bound_s=bound_s)
             case Open(worker, shot, opening):
                 self.canvases.open(shot.key, worker, opening)
                 self._turn(worker, shot, opening, self.stages[worker].open(shot, opening))
@@ -117,11 +115,7 @@ class RayCrew:
         if not self.events and not self.pending:  # every task waits to be tried again
             time.sleep(most_s)
         elif not self.events:
-            ready, _ = ray.wait(list(self.pending), timeout=most_s, fetch_local=False)
-            if ready:
-                every = list(self.pending)
-                ready, _ = ray.wait(every, num_returns=len(every), timeout=0, fetch_local=False)
-            for ref in ready:
+            for ref in answered(list(self.pending), most_s):
                 self._settle(ref)
             for worker, call in {call.worker: call for call in self.pending.values() if call.is_late}.items():
                 self._lose(worker, hung(call))
@@ -148,7 +142,7 @@ class RayCrew:
         forming = self.gangs.keys() & self.hires.keys()
         for gang in placeless(self.gangs) if any_gone or forming else ():
             self._place(gang)
-        going = {gang for gang in self.gangs if self.nodes.get(gang) in self.ground.draining}
+        going = self.ground.going(self.gangs)
         there = room(self.setup, self.ground.staying())
         hired = self.gangs.keys() - forming - going
         change = self.pool.look(there, going, hired, forming, self._busy_gangs() - forming)
@@ -174,7 +168,7 @@ class RayCrew:
 
     def _unfound(self, gang: str) -> None:
         """Form a gang no longer, which dispatch does not know yet."""
-        self._drop_calls(lambda call: call.worker == gang)
+        self._drop_calls(gang)
         self.gangs.pop(gang).disband()
         self.hires.forget(gang)
 
@@ -188,7 +182,7 @@ class RayCrew:
 
     def _hire(self, worker: str) -> None:
         """Start a worker, in its predecessor's place if it had one."""
-        self._drop_calls(lambda call: call.worker == worker)  # made of the predecessor after its death
+        self._drop_calls(worker)  # made of the predecessor after its death
         self.hires.begun(worker)
         if worker in self.gangs:
             refs, role, capacity = self.gangs[worker].form(), GANG, 1
@@ -199,10 +193,10 @@ class RayCrew:
             capacity = self.setup.canvases_per_conductor if role == "conduct" else 1
 
         def came(node: str | None) -> Event:
-            self.nodes[worker] = node or ""
+            self.ground.came(worker, node or "")
             return Hired(worker, role, capacity, node or "")
 
-        self._await(refs, Call(worker, "", came))
+        self.pending |= dict.fromkeys(refs, Call(worker, "", came))
 
     def _hire_again(self, worker: str, why: BaseException | None) -> None:
         """Start a worker anew that died before its first call, or leave it alone for a while."""
@@ -226,7 +220,7 @@ class RayCrew:
             self.canvases.turn(shot, opening, turn.step, requests)
             return Turned(shot.key, opening, turn.step)
 
-        self._await([head], Call(worker, shot.key, answer, bound_s=self.setup.step_timeout_s))
+        self.pending[head] = Call(worker, shot.key, answer, bound_s=self.setup.step_timeout_s)
 
     def _predict(self, gang: str, shot: ShotTask, window: Window) -> None:
         """Ask all ranks of a gang at once; the request is kept until one gang has answered."""
@@ -236,11 +230,8 @@ class RayCrew:
             self.canvases.predicted(window, prediction, fared.gpu_s)
             return Predicted(gang, window, fared)
 
-        self._await(fared, Call(gang, shot.key, answer, window, self.setup.step_timeout_s))
-
-    def _await(self, refs: Iterable[Ref], call: Call) -> None:
-        for ref in refs:
-            self.pending[ref] = call
+        call = Call(gang, shot.key, answer, window, self.setup.step_timeout_s)
+        self.pending |= dict.fromkeys(fared, call)
 
     def _settle(self, ref: Ref) -> None:
         """Turn one answer into an event; of a gang's answers the last one, or the first that is bad."""
@@ -262,7 +253,7 @@ class RayCrew:
             if call in self.pending.values():
                 return
             if call in self.causes:  # its peers were through before it failed
-                self._raise(call, self.causes.pop(call))
+                self.events.append(call.raised(self.causes.pop(call)))
                 return
             self.hires.pop(call.worker, None)
             self.events.append(call.answer(value))
@@ -282,11 +273,7 @@ class RayCrew:
                 self.causes[call] = cause
         else:
             self.causes.pop(call, None)
-            self._raise(call, cause)
-
-    def _raise(self, call: Call, cause: BaseException) -> None:
-        """Report a call that raised on a worker that lives."""
-        self.events.append(Raised(call.key, call.worker, judge(cause), call.window))
+            self.events.append(call.raised(cause))
 
     def _told(self, call: Call) -> Failure | None:
         """What a rank said of itself, where the error or the end of another was noticed first."""
@@ -296,7 +283,7 @@ class RayCrew:
 
     def _lose(self, worker: str, failure: Failure | None = None, why: BaseException | None = None) -> None:
         """Report a worker lost, once, and see to it that nothing of it lives on."""
-        self._drop_calls(lambda call: call.worker == worker)
+        self._drop_calls(worker)
         if worker in self.gangs:
             self.gangs[worker].kill()
         else:
@@ -304,13 +291,8 @@ class RayCrew:
         if worker in self.hires:  # it never came to work, so dispatch does not know it
             self._hire_again(worker, why)
         else:
-            self.events.append(Lost(worker, failure or self._gone(worker)))
+            self.events.append(Lost(worker, failure or self.ground.lost(worker)))
 
-    def _gone(self, worker: str) -> Failure | None:
-        """Whether a worker is lost with its node, if it is."""
-        node = self.nodes.pop(worker, "")
-        return of_node(worker, node, self.ground.draining, self.ground.lives(node)) if node else None
-
-    def _drop_calls(self, which: Callable[[Call], bool]) -> None:
-        self.pending = {ref: call for ref, call in self.pending.items() if not which(call)}
-        self.causes = {call: cause for call, cause in self.causes.items() if not which(call)}
+    def _drop_calls(self, worker: str) -> None:
+        self.pending = {ref: call for ref, call in self.pending.items() if call.worker != worker}
+        self.causes = {call: cause for call, cause in self.causes.items() if call.worker != worker}

@@ -55,7 +55,7 @@ class Striker:
         at_work = any(call.worker == "gang-1" and call.window for call in self.crew.pending.values())
         if self.predicted >= 3 and at_work and not self.struck:
             self.struck = True
-            self.strike(self.crew.nodes["gang-1"])
+            self.strike(self.crew.gangs["gang-1"].node())
 
     def strike(self, node_id: str) -> None:
         """The rank stops at work, so that it cannot answer before its node has gone, and ends with that."""

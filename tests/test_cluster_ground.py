@@ -36,13 +36,20 @@ def names(known):
     return {has["name"] for has in known.staying()}
 
 
+def loses(known, node):
+    """Whether a worker that came to this node, and is gone, is lost with it."""
+    known.came("worker", node)
+    failure = known.lost("worker")
+    return failure is not None and failure.error_class == "NODE_LOST"
+
+
 def test_a_node_that_was_found_dead_counts_no_more_though_ray_takes_it_for_alive(nodes):
     known = Ground()
     nodes.come("a", "b")
     assert known.look() == ([], False) and names(known) == {"a", "b"}
     nodes.die("a")
     assert names(known) == {"a", "b"}, "nobody has asked it"
-    assert not known.lives("a") and known.lives("b")
+    assert loses(known, "a") and not loses(known, "b")
     nodes.come("c")
     assert known.look() == ([], False) and names(known) == {"b", "c"}
     del nodes.table["a"]
@@ -54,11 +61,11 @@ def test_a_node_whose_link_was_cut_counts_again_after_a_while(nodes):
     nodes.come("a")
     nodes.die("a")
     known.look()
-    assert not known.lives("a") and names(known) == set()
+    assert loses(known, "a") and names(known) == set()
     nodes.come("a")
-    assert not known.lives("a"), "it is not asked for each of its workers"
+    assert loses(known, "a"), "it is not asked for each of its workers"
     nodes.now_s += UNNOTICED_S
-    assert names(known) == {"a"} and known.lives("a")
+    assert names(known) == {"a"} and not loses(known, "a")
 
 
 def test_a_node_with_notice_is_told_once_and_does_not_stay(nodes):
@@ -66,6 +73,12 @@ def test_a_node_with_notice_is_told_once_and_does_not_stay(nodes):
     nodes.come("a", "b")
     nodes.told = {"b"}
     assert known.look() == (["b"], False) and known.draining == {"b"} and names(known) == {"a"}
+    for worker, node in (("gang-0", "a"), ("gang-1", "b")):
+        known.came(worker, node)
+    assert known.going(["gang-0", "gang-1", "gang-2"]) == {"gang-1"}
+    assert known.lost("gang-1").error_class == "PREEMPTED" and known.lost("gang-1") is None, (
+        "it is known once"
+    )
     assert known.look() == ([], False)
     nodes.told, nodes.table = set(), {"a": nodes.table["a"]}
     assert known.look() == ([], True) and known.draining == {"b"}

@@ -109,7 +109,7 @@ def played(monkeypatch):
     crew.setup, crew.events = Setup("/out", "/id"), deque()
     crew.stages, crew.gangs = {"conduct-0": Stage()}, {"gang-0": Gang(), "gang-1": Gang()}
     crew.pending, crew.canvases, crew.hires, crew.causes = {}, Canvases(), Hires(), {}
-    crew.ground, crew.next_look_s, crew.nodes = Ground(), float("inf"), {}
+    crew.ground, crew.next_look_s = Ground(), float("inf")
     crew.pool = Pool(replace(crew.setup, gangs=2), None, growing=False)
     crew.part, crew.place = None, ("here", 0)
     monkeypatch.setattr(remote.ray, "get", play.get)
@@ -208,7 +208,7 @@ def test_a_worker_whose_node_is_gone_is_lost_with_its_node_and_one_that_died_alo
     crew, errors, play = played
     monkeypatch.setattr("cluster.ground.lives", {"node-a"}.__contains__)
     for worker, node in (("gang-0", "node-b"), ("gang-1", "node-a")):
-        crew.nodes[worker] = node
+        crew.ground.came(worker, node)
         dead = play.ref(errors.RayActorError())
         crew.pending[dead] = crew_call(worker, "key")
         crew._settle(dead)
@@ -361,7 +361,8 @@ def test_a_gang_whose_place_went_with_its_node_gets_another_at_once_and_an_idle_
     crew._hire("gang-0")
     monkeypatch.setattr(remote, "placeless", lambda gangs: [name for name in gangs if gangs[name].made == ()])
     monkeypatch.setattr(ground, "lives", lambda node: False)
-    crew.nodes["gang-1"], crew.next_look_s = "node-b", 0.0
+    crew.ground.came("gang-1", "node-b")
+    crew.next_look_s = 0.0
     crew._notice()
     assert first.made is None and crew.gangs["gang-0"] is not first and crew.hires == {"gang-0": 1}
     assert [call.worker for call in crew.pending.values()] == ["gang-0"], "nobody waits for the first one"
