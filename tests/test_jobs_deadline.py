@@ -115,7 +115,7 @@ def watched(store, minutes, n_films=2):
 
 
 def paced(state):
-    return Pace(10, ((0.0, 0), (600.0, 10)))
+    return Pace(10, ((0.0, 0), (600.0, 10)), gangs=1)
 
 
 def test_a_job_that_will_be_late_says_so_once_and_again_when_that_has_changed(tmp_path, capsys, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_job_that_will_be_late_says_so_once_and_again_when_that_has_changed(tm
         watch.event(Ticked(600.0), late)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "7 min after its deadline" in said[0]
-    watch.event(Ticked(600.0), replace(state, pace=Pace(10, ((0.0, 0), (60.0, 60)))))
+    watch.event(Ticked(600.0), replace(state, pace=Pace(10, ((0.0, 0), (600.0, 600)))))
     assert "before its deadline" in capsys.readouterr().err
 
 
