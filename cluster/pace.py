@@ -2,8 +2,8 @@
 
 A job's pace is of all its gangs together. It is measured over minutes of steady work: work was given out, and
 about as many gangs were there. So it is not known while gangs come at first, nor right after a pause or the
-loss of many. The loading of weights before the first prediction is no part of it. What comes after the last
-prediction (decoding, joining, voice, signing) takes what it took so far.
+loss of many. The loading of weights before a gang's first prediction is no part of it. What comes after the
+last prediction (decoding, joining, voice, signing) takes what it took so far.
 
 Decides: the prediction. Does not decide: what is done about it (dropping).
 """
@@ -25,13 +25,15 @@ TAIL = ("segment", "master", "version")  # what follows a film's last prediction
 class Pace:
     """Predictions so far, some moments with their number then, and per kind how many tasks took how long.
 
-    The moments are of steady work with so many gangs, the last ones. `best` is of one gang a second.
+    The moments are the last ones of steady work with so many gangs, after `loaded` predictions, by when each
+    has made one. `best` is of one gang a second.
     """
 
     predicted: int = 0
     marks: tuple[tuple[float, int], ...] = ()
     took: Map[str, tuple[int, float]] = Map()
     gangs: int = 0
+    loaded: int = 0
     best: float = 0.0  # as many marks as are kept are what it is measured over
 
     def more(self, n: int) -> "Pace":
@@ -40,9 +42,9 @@ class Pace:
 
     def at(self, now_s: float, gangs: int, held: bool) -> "Pace":
         """As time passes, with so many gangs there; while no work is given out nothing is measured."""
-        if held or not self.predicted or abs(gangs - self.gangs) > STEADY * self.gangs:
-            return replace(self, marks=(), gangs=gangs) if self.marks or gangs != self.gangs else self
-        if self.marks and now_s - self.marks[-1][0] < MARK_S:
+        if held or abs(gangs - self.gangs) > STEADY * self.gangs:
+            return replace(self, marks=(), gangs=gangs, loaded=self.predicted + gangs)
+        if self.predicted < self.loaded or (self.marks and now_s - self.marks[-1][0] < MARK_S):
             return self
         marks = (*self.marks[-MARKS + 1 :], (now_s, self.predicted))
         return replace(self, marks=marks, gangs=max(gangs, self.gangs))._with_best()

@@ -106,7 +106,7 @@ class Night:
         self.alone = set()  # piece, class: at which a worker was lost that was at nothing else
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
         self.spent_gpu_s = 0.0  # by gangs that answered
-        self.window_s = 10.0  # that a window takes, where there is a deadline
+        self.window_s = 60.0  # that a window takes, where there is a deadline
         self.held, self.cut = set(), set()  # reasons; rows that were ended
         self.told = []  # every event
         self.refused = {}  # tasks that are known to be impossible when their film is admitted

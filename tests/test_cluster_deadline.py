@@ -48,6 +48,8 @@ class Hours:
         self.state, self.films, self.now_s = State(Limits(**limits)), deque(films), 0.0
         self.queue, self.order, self.had = list[tuple](), count(), set[str]()
         self.done, self.dropped = dict[str, float](), dict[str, float]()  # row -> when
+        self.foretold = list[tuple[float, float]]()  # when, and the end that was
+        total = sum(task.course.n_predictions for each in films for task in shots_of(each))
         for hired in workers(gangs=0, canvases=99, encoders=9, decoders=9, finishers=9):
             self.tell(hired)
         for at_s, event in happens:
@@ -62,6 +64,9 @@ class Hours:
             else:
                 self.tell(event)
             self.tell(Ticked(self.now_s))
+            ends_in_s = self.state.pace.ends_in_s(total - self.state.pace.predicted)
+            if ends_in_s is not None:
+                self.foretold.append((self.now_s, self.now_s + ends_in_s))
 
     def later(self, seconds, event):
         heappush(self.queue, (self.now_s + seconds, next(self.order), event))
@@ -82,6 +87,10 @@ class Hours:
                     self.later(0.05, Turned(task.key, opening, step + 1))
                 case Advance(worker, task) | Run(worker, task):
                     self.later(0.05, Done(task.key, worker, Outcome(task.key, task.kind, {})))
+
+
+def shots_of(made):
+    return [task for task in made.tasks.values() if task.kind == "shot"]
 
 
 @cache
@@ -145,6 +154,26 @@ def test_a_film_for_which_there_is_time_is_begun_though_a_longer_one_was_dropped
     ended = Hours(night, come(0.0, 0.0), deadline_h=2, max_canvases=1, max_films=2)
     assert ended.dropped.keys() == {"1"} and ended.done.keys() == {"0", "2"}
     assert ended.done["2"] < 2 * HOUR
+
+
+def check_foretold(night, by=0.25):
+    """What was foretold was not far off, as a share of the time that was left."""
+    end_s = max(night.done.values())
+    worst = max((abs(told_s - end_s) / max(end_s - at_s, 600) for at_s, told_s in night.foretold), default=0)
+    assert worst < by and len(night.foretold) > 100, worst
+
+
+def test_the_end_is_foretold_from_steady_work_alone():
+    coming = Hours([made(k, 9) for k in range(28)], come(0.0, *[150.0] * 19), deadline_h=8)
+    check_foretold(coming)
+    assert 450 < coming.foretold[0][0] < 600
+    lost = [(1000.0, Lost(f"denoise-{k}")) for k in range(2)]
+    again = come(1000.0 + HOUR, 1000.0 + HOUR, first=2)
+    outage = Hours([made(k, 9) for k in range(4)], [*come(0.0, 0.0), *lost, *again], deadline_h=8)
+    before = [told for told in outage.foretold if told[0] < 1010]
+    assert before and not [told for told in outage.foretold if 1010 < told[0] < 1000 + HOUR + 300]
+    outage.foretold = [told for told in outage.foretold if told[0] > 1010]
+    check_foretold(outage)
 
 
 @settings(max_examples=40, deadline=None)
