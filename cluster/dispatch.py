@@ -16,7 +16,7 @@ from dataclasses import replace
 from immutables import Map
 
 from cluster.affinity import AHEAD, opened, pairing, timed, with_model
-from cluster.dropping import SOFT, closed, overdue, overspent, pressed
+from cluster.dropping import SOFT, overdue, overspent, pressed
 from cluster.events import (
     Action,
     Admitted,
@@ -59,7 +59,7 @@ __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 def decide(state: State, event: Event) -> Step:
     """Take up one event, then give every idle worker what it can do."""
     state, actions = followed(*_HANDLERS[type(event)](state, event))
-    for wanting in (_overrun, _overspent, overdue):
+    for wanting in (_overrun, overspent, overdue):
         state, ends = followed(*wanting(state))
         actions += ends
     if state.held:
@@ -202,14 +202,6 @@ def _overrun(state: State) -> Step:
     if state.closing is not None or (failure := early(state)) is None:
         return state, []
     return _end(state, Ended(None, failure))
-
-
-def _overspent(state: State) -> Step:
-    """No film is begun after a soft budget."""
-    soft_gpu_s = state.limits.soft_gpu_s
-    if state.spent_gpu_s < soft_gpu_s or (state.cut is not None and state.cut.code == SOFT):
-        return state, []
-    return closed(state, overspent(state.spent_gpu_s, soft_gpu_s))
 
 
 _HANDLERS: dict[type, Callable[..., Step]] = {

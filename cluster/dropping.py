@@ -65,10 +65,18 @@ def overdue(state: State) -> Step:
     """No film is begun after the deadline."""
     if state.cut is not None or state.held or state.now_s < state.limits.deadline_s:
         return state, []
-    return closed(state, _late())
+    return _closed(state, _late())
 
 
-def closed(state: State, failure: Failure) -> Step:
+def overspent(state: State) -> Step:
+    """No film is begun after a soft budget."""
+    soft_gpu_s = state.limits.soft_gpu_s
+    if state.spent_gpu_s < soft_gpu_s or (state.cut is not None and state.cut.code == SOFT):
+        return state, []
+    return _closed(state, _spent(state.spent_gpu_s, soft_gpu_s))
+
+
+def _closed(state: State, failure: Failure) -> Step:
     """No film is begun any more: those that were go on, all others end, and so do those to come."""
     unbegun = [row for row, film in state.films.items() if not film.begun]
     return _dropped(replace(state, cut=failure), sorted(unbegun), failure)
@@ -99,7 +107,7 @@ def _late(late_s: float | None = None) -> Failure:
     return Failure(DEADLINE, message, hint, "DROPPED")
 
 
-def overspent(spent_gpu_s: float, soft_gpu_s: float) -> Failure:
+def _spent(spent_gpu_s: float, soft_gpu_s: float) -> Failure:
     """With which films end that a soft budget leaves no room for."""
     message = f"not begun: the job's gangs took {spent_gpu_s:,.0f} of the {soft_gpu_s:,.0f} GPU-seconds"
     hint = "raise cluster.soft_gpu_s, or longtake budget --soft, and retry; what is done stays done"
