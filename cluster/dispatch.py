@@ -12,12 +12,11 @@ Does not decide: how a worker is reached, started or found dead (crew), or what 
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from immutables import Map
 
 from cluster.affinity import AHEAD, opened, pairing, timed, with_model
-from cluster.dropping import SOFT, closed, overspent, pressed
+from cluster.dropping import SOFT, overdue, overspent, pressed
 from cluster.events import (
     Action,
     Admitted,
@@ -60,7 +59,7 @@ __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 def decide(state: State, event: Event) -> Step:
     """Take up one event, then give every idle worker what it can do."""
     state, actions = followed(*_HANDLERS[type(event)](state, event))
-    for wanting in (_overrun, _overspent, partial(pressed, event=event)):
+    for wanting in (_overrun, overspent, overdue):
         state, ends = followed(*wanting(state))
         actions += ends
     if state.leaving:
@@ -69,7 +68,7 @@ def decide(state: State, event: Event) -> Step:
     if state.held:
         return state, actions
     state, windows = _assign_windows(state)
-    state, tasks = _assign_tasks(state)
+    state, tasks = followed(*_assign_tasks(state))
     return state, [*actions, *windows, *tasks]
 
 
@@ -77,7 +76,13 @@ def decide(state: State, event: Event) -> Step:
 
 
 def _admit(state: State, event: Admitted) -> Step:
-    return received(state, event.film, event.results)
+    """A film for which a canvas is free is begun as soon as its prompts are there, and weighed now."""
+    state, actions = received(state, event.film, event.results)
+    row = event.film.row_id
+    if row not in state.films or state.held or not _has_room(state):
+        return state, actions
+    state, ends = pressed(state, [row])
+    return state, [*actions, *ends]
 
 
 def _hire(state: State, event: Hired) -> Step:
@@ -127,7 +132,7 @@ def _tick(state: State, event: Ticked) -> Step:
     spent_gpu_s = max(state.spent_gpu_s, event.spent_gpu_s)
     state = replace(state, now_s=max(state.now_s, event.now_s), spent_gpu_s=spent_gpu_s)
     state = woken(forgiven(state))
-    return replace(state, pace=state.pace.at(state.now_s, state.held)), []
+    return replace(state, pace=state.pace.at(state.now_s, state.gangs, state.held)), []
 
 
 # Orders, of a person or of a limit.
@@ -163,7 +168,7 @@ def _budget(state: State, event: Budgeted) -> Step:
     """A hard budget, or a soft one, which opens the job again to films that have not come yet."""
     if not event.soft:
         return replace(state, limits=replace(state.limits, budget_gpu_s=event.gpu_s)), []
-    opened = state.cut is not None and state.cut.failure.code == SOFT
+    opened = state.cut is not None and state.cut.code == SOFT
     limits = replace(state.limits, soft_gpu_s=event.gpu_s)
     return replace(state, limits=limits, cut=None if opened else state.cut), []
 
@@ -201,14 +206,6 @@ def _overrun(state: State) -> Step:
     if state.closing is not None or (failure := early(state)) is None:
         return state, []
     return _end(state, Ended(None, failure))
-
-
-def _overspent(state: State) -> Step:
-    """No film is begun after a soft budget."""
-    soft_gpu_s = state.limits.soft_gpu_s
-    if state.spent_gpu_s < soft_gpu_s or (state.cut is not None and state.cut.failure.code == SOFT):
-        return state, []
-    return closed(state, overspent(state.spent_gpu_s, soft_gpu_s))
 
 
 _HANDLERS: dict[type, Callable[..., Step]] = {
@@ -261,8 +258,8 @@ def _assign_tasks(state: State) -> Step:
             if found is None:
                 break
             at, worker = found
-            state, begin = _begin(state, keys[at], worker)
-            actions.append(begin)
+            state, more = _begin_in_time(state, keys[at], worker)
+            actions += more
     return state, actions
 
 
@@ -281,6 +278,16 @@ def _assign_suspects(state: State) -> Step:
 
 def _has_room(state: State) -> bool:
     return len(state.canvases) + state.undecoded < state.limits.max_canvases
+
+
+def _begin_in_time(state: State, key: str, worker: str) -> Step:
+    """Begin a task, unless it would begin films for which there is no time: they end, and all behind them."""
+    if isinstance(state.tasks[key], ShotTask):
+        state, ends = pressed(state, state.users[key])
+        if ends:
+            return state, ends
+    state, begin = _begin(state, key, worker)
+    return state, [begin]
 
 
 def _begin(state: State, key: str, worker: str, alone: bool = False) -> tuple[State, Action]:

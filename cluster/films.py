@@ -91,7 +91,8 @@ def admitted(
     holders = state.holders.update({key: state.holders.get(key, 0) + 1 for key in made.tasks})
     state = replace(state, admissions=order + 1, results=results, holders=holders)
     needed = made.unfinished(results)
-    begun = not any(isinstance(task, ShotTask) and key not in results for key, task in needed.items())
+    shots = [key for key, task in needed.items() if isinstance(task, ShotTask) and key not in results]
+    begun = not shots or any(key in state.running for key in shots)
     film = Film(made, order, state.urgent.get(row, made.priority), frozenset(needed), begun)
     state = replace(
         state,
@@ -102,8 +103,7 @@ def admitted(
     for key in needed:
         rank = film.rank(key)
         state = _moved(state, key, min(state.ranks.get(key, rank), rank))
-    cut = state.cut if state.cut is not None and not begun and film.standing > state.cut.standing else None
-    ending = state.closing or state.endings.get(row) or failure or (cut.failure if cut else None)
+    ending = state.closing or state.endings.get(row) or failure or (None if begun else state.cut)
     if ending is not None and not made.is_done(results):
         state, more = ended(state, row, ending)
     else:

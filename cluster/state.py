@@ -63,14 +63,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Films whose standing is behind this one are begun no more."""
-
-    standing: tuple[float, int]
-    failure: Failure
-
-
-@dataclass(frozen=True)
 class Canvas:
     """An open shot: who conducts it, alone or not, and the parts of its step that are to be predicted."""
 
@@ -111,7 +103,7 @@ class Worker:
 class Film:
     """A film under way: when it was admitted, how urgent it is, and which of its tasks are still needed.
 
-    It is begun once one of its shots is, or where none is left to render.
+    It is begun once one of its shots is, for another film too, or where none is left to render.
     """
 
     made: FilmTasks
@@ -167,8 +159,7 @@ class State:
     paused_until_s: float = 0.0  # until then none is given out either
     ruin: Failure | None = None  # what makes it pointless to go on with any film
     closing: Failure | None = None  # with which every film ends from now on
-    cut: Cut | None = None  # for want of time or money
-    weigh_s: float = 0.0  # when films are next held against the deadline
+    cut: Failure | None = None  # with which every film ends that is not begun
     pace: Pace = field(default_factory=Pace)
     endings: Map[str, Failure] = Map()  # row -> with which it ends when it is admitted
     urgent: Map[str, int] = Map()  # row -> its priority, as a person ordered
@@ -201,6 +192,11 @@ class State:
         canaries = self.limits.canary_films - self.ended  # that have not ended
         most = min(canaries, self.limits.max_films) if canaries > 0 else self.limits.max_films
         return most - len(self.films)
+
+    @property
+    def gangs(self) -> int:
+        """How many gangs there are to predict: at work, or ready for it."""
+        return self.busy.get(GANG, 0) + len(self.idle.get(GANG, EMPTY))
 
     @property
     def held(self) -> bool:

@@ -115,6 +115,8 @@ class DeadlineWatch:
             self._stood(now, stands_s, state)
         elif self._deadline and (ends_in_s := forecast(self._progress, state.pace)) is not None:
             self._say(now, now + timedelta(seconds=ends_in_s), self._deadline)
+        elif self._deadline:  # what was foretold before an outage holds no more
+            self._note(now, {"predicted_end": None, "stands_since": None})
 
     def film(self, film: FilmDone) -> None:
         """A film has ended."""

@@ -44,6 +44,7 @@ from cluster.events import (
 from cluster.identity import Model, Picture, Sampling
 from cluster.outcomes import Failure, Outcome
 from cluster.shots import ShotTask
+from cluster.state import Film
 from cluster.tasks import FilmTasks, MasterTask, SegmentTask, VersionTask
 from engine.parallel.axes import ALONE
 from engine.phases import Stitch
@@ -105,7 +106,7 @@ class Night:
         self.alone = set()  # piece, class: at which a worker was lost that was at nothing else
         self.clock, self.not_before, self.paused = 0.0, {}, 0.0
         self.spent_gpu_s = 0.0  # by gangs that answered
-        self.window_s = 10.0  # that a window takes, where there is a deadline
+        self.window_s = 60.0  # that a window takes, where there is a deadline
         self.held, self.cut = set(), set()  # reasons; rows that were ended
         self.told = []  # every event
         self.refused = {}  # tasks that are known to be impossible when their film is admitted
@@ -360,11 +361,11 @@ class Night:
         match event:
             case Done(key, _, _) if self.wants(key):
                 self.known.add(key)
-        begun = {row for row, film in self.state.films.items() if film.begun}
+        before = self.state
         self.state, actions = decide(self.state, event)
         if isinstance(event, Admitted) and event.film.row_id not in self.state.later:  # drawn again then
             self.known |= event.results.keys() - self.refused.keys()
-        self.check_dropped(begun, actions)
+        self.check_dropped(before, actions)
         for action in actions:
             self.check(action)
             self.log.append(action)
@@ -428,13 +429,17 @@ class Night:
                     for task in made.wanted:
                         self.check_result(made, task, results[task.key])
 
-    def check_dropped(self, begun, actions):
+    def check_dropped(self, before, actions):
         """No film that was begun is dropped, and none stays that is not and stands behind a dropped one."""
-        for action in [action for action in actions if isinstance(action, FilmDone)]:
-            if any(getattr(result, "error_class", "") == "DROPPED" for result in action.results.values()):
-                assert action.film.row_id not in begun, "it was begun"
-                standing = self.state.cut.standing
-                assert all(f.begun or f.standing < standing for f in self.state.films.values())
+        for made in [
+            action.film for action in actions if isinstance(action, FilmDone) and is_dropped(action)
+        ]:
+            priority = before.urgent.get(made.row_id, made.priority)
+            film = before.films.get(made.row_id, Film(made, before.admissions, priority))
+            assert not film.begun
+            assert all(f.begun or f.standing < film.standing for f in self.state.films.values())
+            known = self.state.cut is not None or self.state.pace.best_per_s is not None
+            assert known and min(self.limits.deadline_s, self.state.limits.soft_gpu_s) < math.inf
 
     def check_can_take(self, worker, role):
         """A worker lives, does such work, and has a hand free for a call, or a conductor for a canvas."""
@@ -471,8 +476,7 @@ class Night:
             assert task.key in self.known and result.key == task.key
             return
         if result.error_class == "DROPPED":
-            assert self.state.cut is not None
-            return
+            return  # as checked when it was
         if result.error_class == "UPSTREAM":
             assert not all(map(self.is_done, made.depends_on)), "all that it depends on are done"
             return
@@ -519,11 +523,16 @@ class Night:
         assert self.ended.keys() == set(rows)
         kept = ("workers", "idle", "openings", "admissions", "ended", "failed", "now_s", "paused_until_s")
         kept += ("blamed", "blocked", "draining", "holds", "endings", "urgent", "closing", "ruin")
-        kept += ("awaited", "fates", "cut", "pace", "weigh_s", "spent_gpu_s", "loaded", "having", "loading")
+        kept += ("awaited", "fates", "cut", "pace", "spent_gpu_s", "loaded", "having", "loading")
         kept += ("yielding", "limits")
         fresh = State(self.state.limits)
         assert replace(self.state, **{name: getattr(fresh, name) for name in kept}) == fresh
         assert self.state.ended == len(self.ended)
+
+
+def is_dropped(end):
+    """Whether a film that has ended was dropped."""
+    return any(getattr(result, "error_class", "") == "DROPPED" for result in end.results.values())
 
 
 def worker_of(call):

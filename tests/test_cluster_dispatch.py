@@ -34,6 +34,7 @@ from tests.night import (
     film,
     first,
     is_call,
+    is_dropped,
     is_predicting,
     night_of,
     piece_of,
@@ -88,7 +89,7 @@ LIMITS = st.builds(
     max_films=st.integers(1, 4),
     max_tries=st.integers(1, 3),
     max_losses=st.integers(1, 4),
-    deadline_s=st.sampled_from([math.inf, 60.0, 300.0]),
+    deadline_s=st.sampled_from([math.inf, 60.0, 600.0, 900.0]),
     soft_gpu_s=st.sampled_from([math.inf, math.inf, 5.0, 30.0]),
 )
 CALM = LIMITS.map(lambda limits: replace(limits, deadline_s=math.inf, soft_gpu_s=math.inf))
@@ -114,6 +115,16 @@ def test_such_nights_have_every_event_and_errors_and_losses_of_every_class():
     assert {event.failure.error_class for event in told if isinstance(event, Raised)} == CLASSES.keys()
     lost = {event.failure and event.failure.error_class for event in told if isinstance(event, Lost)}
     assert lost == {None, *CLASSES}
+
+
+def test_in_such_nights_films_are_dropped_after_their_deadline_and_before():
+    rng, dropped = random.Random(7), Counter()
+    made = [a_film(k, [shot], (), 20, ()) for k, shot in enumerate(SHOTS)]
+    for deadline_s in 40 * [600.0, 900.0]:
+        limits = Limits(max_films=4, max_canvases=1, deadline_s=deadline_s)
+        night = Night(made, workers(2, 2, 2), limits, rng.randbytes(500), 2).run()
+        dropped.update("passed" in str(end.results) for end in night.ended.values() if is_dropped(end))
+    assert dropped[True] >= 10 and dropped[False] >= 10, dropped
 
 
 @settings(max_examples=100, deadline=None)

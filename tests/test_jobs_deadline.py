@@ -115,7 +115,7 @@ def watched(store, minutes, n_films=2):
 
 
 def paced(state):
-    return Pace(10, ((0.0, 0), (600.0, 10)))
+    return Pace(10, ((0.0, 0), (600.0, 10)), gangs=1)
 
 
 def test_a_job_that_will_be_late_says_so_once_and_again_when_that_has_changed(tmp_path, capsys, monkeypatch):
@@ -129,11 +129,12 @@ def test_a_job_that_will_be_late_says_so_once_and_again_when_that_has_changed(tm
         watch.event(Ticked(600.0), late)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "7 min after its deadline" in said[0]
-    watch.event(Ticked(600.0), replace(state, pace=Pace(10, ((0.0, 0), (60.0, 60)))))
+    watch.event(Ticked(600.0), replace(state, pace=Pace(10, ((0.0, 0), (600.0, 600)))))
     assert "before its deadline" in capsys.readouterr().err
 
 
-def test_the_forecast_stands_in_status_while_the_job_runs(tmp_path, capsys):
+def test_the_forecast_stands_in_status_while_the_job_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(deadline_module, "NOTE_S", 0.0)
     store = open_store(str(tmp_path))
     begin(store, "night")
     watch, state = watched(store, minutes=5)
@@ -143,6 +144,18 @@ def test_the_forecast_stands_in_status_while_the_job_runs(tmp_path, capsys):
     assert "  deadline  predicted to end at" in (said := capsys.readouterr().out) and "7 min after" in said
     assert main(["status", "night", "--out", store.url, "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["forecast"]["predicted_end"]
+
+
+def test_what_was_foretold_is_taken_back_while_no_pace_is_known(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(deadline_module, "NOTE_S", 0.0)
+    store = open_store(str(tmp_path))
+    begin(store, "night")
+    watch, state = watched(store, minutes=5)
+    watch.event(Ticked(600.0), replace(state, pace=paced(state)))
+    for gangs, told_ in ((1, "7 min after"), (9, "when the job will end cannot be told")):
+        watch.event(Ticked(610.0), replace(state, pace=paced(state).at(610.0, gangs, held=False)))
+        assert main(["status", "night", "--out", store.url]) == 0
+        assert told_ in capsys.readouterr().out
 
 
 def test_a_job_whose_deadline_has_passed_is_refused_before_anything_is_written(tmp_path, capsys):
