@@ -59,12 +59,9 @@ __all__ = ["GANG", "ROLES", "Canvas", "Limits", "State", "Worker", "decide"]
 def decide(state: State, event: Event) -> Step:
     """Take up one event, then give every idle worker what it can do."""
     state, actions = followed(*_HANDLERS[type(event)](state, event))
-    for wanting in (_overrun, overspent, overdue):
+    for wanting in (_overrun, overspent, overdue, relieved):
         state, ends = followed(*wanting(state))
         actions += ends
-    if state.leaving:
-        state, replaced = relieved(state)
-        actions += replaced
     if state.held:
         return state, actions
     state, windows = _assign_windows(state)
@@ -188,8 +185,7 @@ def _rank(state: State, event: Ranked) -> Step:
 def _drain(state: State, event: Draining) -> Step:
     """Shots move to conductors elsewhere, from where they are; calls under way end by themselves."""
     actions: list[Action] = []
-    state = bench(replace(state, draining=state.draining | {event.host}), event.host)
-    state = left(state, event.host)
+    state = left(bench(replace(state, draining=state.draining | {event.host}), event.host), event.host)
     for key, canvas in sorted(state.canvases.items()):
         if state.workers[canvas.conductor].host == event.host:
             state, dropped = put_back(state, key, save=True)
@@ -299,7 +295,5 @@ def _begin(state: State, key: str, worker: str, alone: bool = False) -> tuple[St
     canvas = Canvas(task, worker, opening, state.ranks[key], alone=alone)
     state = opened(state, task.model)
     state = loaded(state, worker, state.workers[worker].capacity - 1) if alone else state
-    return (
-        replace(state, openings=opening, canvases=state.canvases.set(key, canvas)),
-        Open(worker, task, opening),
-    )
+    state = replace(state, openings=opening, canvases=state.canvases.set(key, canvas))
+    return state, Open(worker, task, opening)

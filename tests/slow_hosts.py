@@ -25,8 +25,9 @@ from tests.netns import Host, Switch, switch, wait_for
 from tests.test_jobs_crash import FILM, PROFILE
 
 ROOT = Path(__file__).parent.parent
-STEPS = int(os.environ.get("LONGTAKE_HOSTS_STEPS", "400"))
 CUT_S = 30.0
+LONG_S = 5 * CUT_S  # that the film takes one process, so that there is a middle to it
+TRIED = 20, 120  # steps, by which it is found how many those are
 BOUND_S = 600.0  # from the driver's start to its end, on two cores
 UP_S = 240.0  # in which hosts of a busy machine come up
 JOB = "hosts"
@@ -101,37 +102,52 @@ def _listens(host: Host) -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
+@dataclass
+class Job:
+    """A film of two shots of several windows, and the words of the command that renders it."""
+
+    words: list[str]
+    n_steps: int
+
+    def of(self, n_steps: int) -> "Job":
+        """The film with so many steps."""
+        return Job([*self.words, f"profiles.chalk.sampling.n_steps={n_steps}"], n_steps)
+
+    def run_calmly(self, out: Path) -> float:
+        """Render it in one process; the seconds that takes."""
+        began = time.monotonic()
+        command = [sys.executable, "-m", "jobs", *self.words, "--local", "--out", str(out)]
+        done = subprocess.run(command, env=surroundings(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return time.monotonic() - began
+
+    def steps_of(self, out: Path) -> int:
+        """The steps behind a checkpoint or a marker, of both shots."""
+        saved: dict[str, int] = {}
+        for path in (out / "checkpoints").rglob("*"):
+            if path.stem.isdigit():
+                saved[path.parent.name] = max(saved.get(path.parent.name, 0), int(path.stem))
+        done = {path.stem for path in (out / "done" / "shot").rglob("*.json")}
+        return len(done) * self.n_steps + sum(step for key, step in saved.items() if key not in done)
+
+
 @pytest.fixture
-def job(tiny_folder: Path, tmp_path: Path) -> list[str]:
-    """The film: two shots of several windows, and so many steps that there is a middle."""
+def job(tiny_folder: Path, tmp_path: Path) -> Job:
+    """A film of so many steps that it takes LONG_S on this machine."""
     path = tmp_path / "film.yaml"
     path.write_text(FILM.replace("duration_s: 2", "duration_s: 6"), encoding="utf-8")
     own: dict[str, Any] = {f"profiles.chalk.{key}": value for key, value in PROFILE.items()}
-    own |= {"profiles.chalk.sampling.n_steps": STEPS, "profiles.chalk.model.folder": tiny_folder}
-    own |= {"identity": tmp_path / "identity", "cluster.device": "cpu", "cluster.checkpoint_every": 2}
-    return ["run", str(path), "--job-id", JOB, *(f"{key}={value}" for key, value in own.items())]
-
-
-def run_calmly(job: list[str], out: Path) -> None:
-    command = [sys.executable, "-m", "jobs", *job, "--local", "--out", str(out)]
-    done = subprocess.run(command, env=surroundings(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    own |= {"profiles.chalk.model.folder": tiny_folder, "identity": tmp_path / "identity"}
+    own |= {"cluster.device": "cpu", "cluster.checkpoint_every": 2}
+    job = Job(["run", str(path), "--job-id", JOB, *(f"{key}={value}" for key, value in own.items())], 0)
+    few, more = (job.of(n).run_calmly(tmp_path / f"tried-{n}") for n in TRIED)
+    return job.of(round(LONG_S * (TRIED[1] - TRIED[0]) / (more - few)))
 
 
 def pictures(store: Store) -> dict[str, Any]:
     """The artefacts of every shot's latents and every segment, by task."""
     keys = [key for kind in ("shot", "segment") for key in store.list_keys(f"done/{kind}")]
     return {key: (store.read_marker(key) or {})["files"] for key in keys}
-
-
-def steps_of(out: Path) -> int:
-    """The steps behind a checkpoint or a marker, of both shots."""
-    saved: dict[str, int] = {}
-    for path in (out / "checkpoints").rglob("*"):
-        if path.stem.isdigit():
-            saved[path.parent.name] = max(saved.get(path.parent.name, 0), int(path.stem))
-    done = {path.stem for path in (out / "done" / "shot").rglob("*.json")}
-    return len(done) * STEPS + sum(step for key, step in saved.items() if key not in done)
 
 
 @dataclass
@@ -161,24 +177,24 @@ class Night:
 
 
 def test_a_film_outlives_a_host_a_link_and_newcomers_with_the_same_bits(
-    cluster: Cluster, job: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calm, out = tmp_path / "calm", tmp_path / "out"
-    run_calmly(job, calm)
+    job.run_calmly(calm)
     head, _, second, third = cluster.network.hosts
     address = ["--address", f"{head.address}:{PORT}", "--out", str(out), "cluster.gangs=3"]
     log = (tmp_path / "driver.log").open("wb")
     began = time.monotonic()
-    command = head.entered([sys.executable, "-m", "jobs", *job, *address])
+    command = head.entered([sys.executable, "-m", "jobs", *job.words, *address])
     driver = subprocess.Popen(command, env=surroundings(), stdout=log, stderr=log)
     night, told = Night(cluster, driver, out, set()), dict[str, float]()
     try:
-        night.until("a tenth is done", lambda: steps_of(out) > STEPS // 5, BOUND_S)
+        night.until("a tenth is done", lambda: job.steps_of(out) > job.n_steps // 5, BOUND_S)
         told["power off"] = time.monotonic() - began
         night.dark.add(third.number)
         third.power_off()
-        before = steps_of(out)
-        night.until("it goes on without a host", lambda: steps_of(out) > before + 4, BOUND_S)
+        before = job.steps_of(out)
+        night.until("it goes on without a host", lambda: job.steps_of(out) > before + 4, BOUND_S)
         told["link cut"] = time.monotonic() - began
         cluster.network.cut(second)
         newcomer = cluster.add()
