@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 CUT_S = 30.0
 LONG_S = 5 * CUT_S  # that the film takes one process, so that there is a middle to it
 TRIED = 20, 120  # steps, by which it is found how many those are
+MOST_STEPS = 1000
 BOUND_S = 600.0  # from the driver's start to its end, on two cores
 UP_S = 240.0  # in which hosts of a busy machine come up
 JOB = "hosts"
@@ -109,10 +110,6 @@ class Job:
     words: list[str]
     n_steps: int
 
-    def of(self, n_steps: int) -> "Job":
-        """The film with so many steps."""
-        return Job([*self.words, f"profiles.chalk.sampling.n_steps={n_steps}"], n_steps)
-
     def run_calmly(self, out: Path) -> float:
         """Render it in one process; the seconds that takes."""
         began = time.monotonic()
@@ -133,15 +130,21 @@ class Job:
 
 @pytest.fixture
 def job(tiny_folder: Path, tmp_path: Path) -> Job:
-    """A film of so many steps that it takes LONG_S on this machine."""
-    path = tmp_path / "film.yaml"
-    path.write_text(FILM.replace("duration_s: 2", "duration_s: 6"), encoding="utf-8")
-    own: dict[str, Any] = {f"profiles.chalk.{key}": value for key, value in PROFILE.items()}
-    own |= {"profiles.chalk.model.folder": tiny_folder, "identity": tmp_path / "identity"}
-    own |= {"cluster.device": "cpu", "cluster.checkpoint_every": 2}
-    job = Job(["run", str(path), "--job-id", JOB, *(f"{key}={value}" for key, value in own.items())], 0)
-    few, more = (job.of(n).run_calmly(tmp_path / f"tried-{n}") for n in TRIED)
-    return job.of(round(LONG_S * (TRIED[1] - TRIED[0]) / (more - few)))
+    """A film of so many steps, and of shots so long, that it takes LONG_S on this machine."""
+
+    def made(n_steps: int, times: int = 1) -> Job:
+        path = tmp_path / "film.yaml"
+        path.write_text(FILM.replace("duration_s: 2", f"duration_s: {6 * times}"), encoding="utf-8")
+        own: dict[str, Any] = {f"profiles.chalk.{key}": value for key, value in PROFILE.items()}
+        own |= {"profiles.chalk.sampling.n_steps": n_steps, "profiles.chalk.model.folder": tiny_folder}
+        own |= {"identity": tmp_path / "identity", "cluster.device": "cpu", "cluster.checkpoint_every": 2}
+        words = ["run", str(path), "--job-id", JOB, *(f"{key}={value}" for key, value in own.items())]
+        return Job(words, n_steps)
+
+    few_s, more_s = (made(n).run_calmly(tmp_path / f"tried-{n}") for n in TRIED)
+    n_steps = round(LONG_S * (TRIED[1] - TRIED[0]) / (more_s - few_s))
+    times = -(-n_steps // MOST_STEPS)
+    return made(n_steps // times, times)
 
 
 def pictures(store: Store) -> dict[str, Any]:
