@@ -59,9 +59,7 @@ def spent(store: Store, job_id: str, runs: Mapping[int, Runs]) -> Findings:
         said = (ended.get(epoch, {}).get("gpu") or {}).get("used_s", 0.0) if epoch in came_through else None
         if bill is None:
             if said:
-                yield Broken(
-                    "spent", where, f"the bill is gone; its driver's last word has {said:,.3f} GPU-s"
-                )
+                yield Broken("spent", where, f"the bill is gone, which had {said:,.3f} GPU-seconds")
             continue
         if said is not None and abs(said - bill["used_s"]) > _SLACK_S:
             what = f"the bill has {bill['used_s']:,.3f} GPU-seconds, its driver's last word {said:,.3f}"
