@@ -26,6 +26,7 @@ IN_RUNS = {"LATE", "REDONE", "TRIED"}  # wasted, and yet answered
 _SLACK_S, _ROUNDED_S = 1e-3, 1e-6  # of sums, and of each window
 _RUN = ["worker", "windows", "gpu_s"]
 _NUMBER = re.compile(r"(\d{6,})\.json$")
+_NOTE = re.compile(r"/spent/(\d{6,})/\d{9,}\.json$")
 Marked = dict[int, dict[str, Any]]  # by driver
 
 
@@ -64,7 +65,7 @@ def spent(store: Store, job_id: str, runs: Mapping[int, Runs]) -> Findings:
         if said is not None and abs(said - bill["used_s"]) > _SLACK_S:
             what = f"the bill has {bill['used_s']:,.3f} GPU-seconds, its driver's last word {said:,.3f}"
             yield Broken("spent", where, what)
-        if abs(bill["wasted_s"] - sum(bill["wasted_by"].values())) > _SLACK_S:
+        if abs(bill.get("wasted_s", 0.0) - sum(bill.get("wasted_by", {}).values())) > _SLACK_S:
             yield Broken("spent", where, "what was wasted is not the sum of its causes")
         if epoch in runs and (what := _unlike(bill, runs[epoch], epoch in came_through)):
             yield Broken("spent", where, what)
@@ -82,7 +83,7 @@ def _unlike(bill: Mapping[str, Any], runs: Runs, is_whole: bool) -> str:
 
 def _unanswered_s(bill: Mapping[str, Any]) -> float:
     """What may have no run in the ledger."""
-    return float(sum(s for cause, s in bill["wasted_by"].items() if cause not in IN_RUNS))
+    return float(sum(s for cause, s in bill.get("wasted_by", {}).items() if cause not in IN_RUNS))
 
 
 def overshot(store: Store, job_id: str, runs: Mapping[int, Runs]) -> Findings:
@@ -127,7 +128,8 @@ def _noted(store: Store, job_id: str) -> Marked:
     """The last note of each driver of what it had taken until then."""
     notes: dict[int, str] = {}
     for key in store.list_keys(f"jobs/{job_id}/spent"):  # sorted, so the last of each driver comes last
-        notes[int(key.split("/")[3])] = key
+        if match := _NOTE.search(key):
+            notes[int(match[1])] = key
     return {epoch: note for epoch, key in notes.items() if (note := store.read_marker(key)) is not None}
 
 

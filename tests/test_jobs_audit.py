@@ -301,6 +301,10 @@ def test_a_budget_is_of_all_runs_of_a_job_of_which_it_is_known_that_they_came_be
     ((rule, where, what),) = broken(store)
     assert (rule, where) == ("budget", "jobs/night/bill/000003.json")
     assert "after 12.000 GPU-seconds of earlier runs this one took 3.000 of a budget of 7.500" in what
+    Path(store.url, "jobs/night/bill/000002.json").unlink()
+    Path(store.url, "jobs/night/ended/000002.json").unlink()
+    store.put_marker("jobs/night/spent/000002/000000007.json", {"used_s": 1.5})
+    assert "after 11.500 GPU-seconds" in broken(store)[0][2], "of one that was killed its last note"
     change(store, "driver/epoch-000003.json", host="elsewhere")
     assert broken(store) == [], "what came before a driver of another host is not known for sure"
 
