@@ -140,8 +140,8 @@ class Diary:
         yield row
 
     def _predicted(self, now_s: float, event: Predicted) -> Iterator[Row]:
-        gang, began_s = self.windows.pop(event.window, (event.gang, now_s))
-        if event.fared is None or gang != event.gang:
+        gang, began_s = event.gang, self._ended(event.gang, event.window)
+        if event.fared is None or began_s is None:
             return
         ended_s = min(now_s, began_s + event.fared.seconds)  # the rest of the time its answer was on its way
         turn = Turns(event.window.shot, began_s, ended_s, event.fared.seconds, 1, event.fared.gpu_s)
@@ -150,6 +150,12 @@ class Diary:
             yield self._ran(gang)
             run = None
         self.runs[gang] = run.and_(turn) if run else turn
+
+    def _ended(self, gang: str, window: Window) -> float | None:
+        """Since when a gang was at a window that it now leaves; None if it was given up, which was told."""
+        if self.windows.get(window, ("",))[0] != gang:
+            return None
+        return self.windows.pop(window)[1]
 
     def _goes_on(self, run: Turns, turn: Turns) -> bool:
         grain_s, length_s = self.grain_s, run.ended_s - run.began_s
@@ -170,9 +176,9 @@ class Diary:
         if event.window is None:
             if (attempt := self.attempts.pop((worker, key), None)) is not None:
                 row |= {"began_s": attempt.began_s, "attempt": attempt.number, "kind": attempt.kind}
-        elif event.window in self.windows:
+        elif (began_s := self._ended(worker, event.window)) is not None:
             yield from self._flushed(worker)
-            row |= {"began_s": self.windows.pop(event.window)[1], "kind": "shot", "shot": key}
+            row |= {"began_s": began_s, "kind": "shot", "shot": key}
             row["attempt"] = self.numbers.get(key)
         yield row | {"seconds": now_s - row["began_s"] if "began_s" in row else None}
 

@@ -15,14 +15,15 @@ from jobs.places import opened, reading
 from jobs.status import known_job, latest
 
 if TYPE_CHECKING:
-    from cluster.audit import Broken, Unchecked
+    from cluster.unsound import Broken, Unchecked
 
     Found = Sequence[tuple[str, Broken | Unchecked]]  # with its job
 
 
 def audit_job(arguments: argparse.Namespace) -> int:
     """Print what is broken of jobs, then exit 4, and what cannot be checked, which alone is exit 7."""
-    from cluster.audit import Broken, audit
+    from cluster.audit import audit
+    from cluster.unsound import Broken
 
     store, found = opened(arguments.out), []
     with reading(arguments.out):
@@ -44,7 +45,8 @@ def audit_job(arguments: argparse.Namespace) -> int:
 
 def _lines(found: "Found", n_broken: int) -> Iterator[str]:
     """Each finding, and a verdict on all jobs together."""
-    from cluster.audit import RULES, Broken
+    from cluster.audit import RULES
+    from cluster.unsound import Broken
 
     for job, each in found:
         kind = "" if isinstance(each, Broken) else "not checked: "

@@ -122,18 +122,21 @@ class Finished:
         return _read(self._store, key)
 
 
-def listed_rows(store: Store, job_id: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def listed_rows(
+    store: Store, job_id: str, columns: Sequence[str], *, newest_first: bool = False
+) -> Iterator[dict[str, Any]]:
     """These columns of all films' rows of results that any driver listed, those of later drivers last.
 
-    Raises StoreError (damaged), OSError.
+    In the memory of a segment. Raises StoreError (damaged), OSError.
     """
     found = [
-        (match[1], key)
+        (int(match[1]), key)
         for key in store.list_keys(f"jobs/{job_id}/finished")
         if (match := _SEGMENT.search(key))
     ]
-    for _, key in sorted(found):
-        yield from _read(store, key).select(columns).to_pylist()
+    for _, key in sorted(found, reverse=newest_first):
+        rows = _read(store, key).select(columns).to_pylist()
+        yield from reversed(rows) if newest_first else rows
 
 
 def _read(store: Store, key: str) -> pa.Table:

@@ -89,17 +89,23 @@ def read_results(store: Store, key: str = "results.parquet") -> pa.Table:
     """The rows, page checksums verified. Raises StoreError (absent, damaged, other version), OSError."""
     data, where = store.read(key), f"{store.url}/{key}"
     if data is None:
-        raise StoreError("there are no results", where, "check the path; they are written as a job ends")
+        raise _absent(where)
     return unseal(data, RESULTS, where)
 
 
 def iter_results(store: Store, key: str = "results.parquet") -> Iterator[dict[str, Any]]:
-    """The rows one by one, in the memory of some. Raises as ``read_results``."""
-    data, where = store.read(key), f"{store.url}/{key}"
-    if data is None:
-        raise StoreError("there are no results", where, "check the path; they are written as a job ends")
-    for table in unsealed(data, RESULTS, where):
-        yield from table.to_pylist()
+    """The rows one by one, in the memory of some; the file lies on disk meanwhile. As ``read_results``."""
+    where = f"{store.url}/{key}"
+    with tempfile.TemporaryDirectory(prefix="longtake-results-") as folder:
+        path = Path(folder, "results.parquet")
+        if not store.fetch(key, path):
+            raise _absent(where)
+        for table in unsealed(path, RESULTS, where):
+            yield from table.to_pylist()
+
+
+def _absent(where: str) -> StoreError:
+    return StoreError("there are no results", where, "check the path; they are written as a job ends")
 
 
 def _batches(rows: Iterator[Mapping[str, Any]]) -> Iterator[pa.RecordBatch]:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -28,8 +29,11 @@ def unseal(data: bytes, schema: pa.Schema, where: str) -> pa.Table:
     return table
 
 
-def unsealed(data: bytes, schema: pa.Schema, where: str) -> Iterator[pa.Table]:
-    """The same, a row group at a time: the table itself may be too large. Raises as ``unseal``."""
+def unsealed(data: bytes | Path, schema: pa.Schema, where: str) -> Iterator[pa.Table]:
+    """The same, a row group at a time: the table itself, and even its file, may be too large for memory.
+
+    Raises as ``unseal``.
+    """
     with _sound(where):
         file = _opened(data)
     _check_version(file.schema_arrow, schema, where)
@@ -40,8 +44,9 @@ def unsealed(data: bytes, schema: pa.Schema, where: str) -> Iterator[pa.Table]:
         yield table
 
 
-def _opened(data: bytes) -> pq.ParquetFile:
-    return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+def _opened(data: bytes | Path) -> pq.ParquetFile:
+    source = data if isinstance(data, Path) else io.BytesIO(data)
+    return pq.ParquetFile(source, page_checksum_verification=True)
 
 
 @contextmanager

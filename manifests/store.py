@@ -164,6 +164,18 @@ class Store:
         _check_key(key)
         return self._place.read(key)
 
+    def fetch(self, key: str, path: Path) -> bool:
+        """``path`` is a file with the bytes at ``key``; False if there are none. Constant memory.
+
+        Raises ValueError (bad key), OSError, after which ``path`` may hold some of them.
+        """
+        _check_key(key)
+        try:
+            self._place.fetch(key, path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     def put_marker(self, key: str, body: Mapping[str, object]) -> bool:
         """As ``put_new`` with ``body`` as JSON.
 

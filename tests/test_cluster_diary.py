@@ -5,8 +5,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.account import closed
+from cluster.audit_spent import IN_RUNS
 from cluster.diary import GRAIN_S, LONGEST, ROWS_A_S, Diary
-from cluster.events import Fared, Hired, Lost, Predict, Predicted, Window
+from cluster.events import Fared, Hired, Lost, Predict, Predicted, Raised, Window
+from cluster.outcomes import Failure
+from cluster.tally import US
 from engine.parallel.axes import ALONE
 from manifests.ledger import EVENTS, KINDS
 from tests.night import film, shot_task
@@ -48,6 +52,17 @@ def test_every_row_fits_the_ledger_and_no_worker_is_at_two_things_at_once(tape, 
     assert len(lost) == night.n_lost
 
 
+@settings(deadline=None, max_examples=100)
+@given(TAPE, st.integers(0, 12))
+def test_runs_come_to_what_the_bill_has_but_for_calls_without_an_answer(tape, troubles):
+    night = Written(*three(), tape=tape, troubles=troubles).run()
+    runs = [row for row in (*night.written, *night.diary.close(night.seconds)) if row["event"] == "ran"]
+    job, told_us = closed(night.account, night.seconds), US * sum(row["gpu_s"] for row in runs)
+    unanswered_us = sum(us for cause, us in job.job.wasted.items() if cause not in IN_RUNS)
+    slack_us = 1 + sum(row["windows"] for row in runs)
+    assert job.used_us - unanswered_us - slack_us <= told_us <= job.used_us + slack_us
+
+
 def rows_of(*steps, gangs=1):
     """The runs of one gang, of (shot, its start, seconds)."""
     diary = Diary()
@@ -58,6 +73,20 @@ def rows_of(*steps, gangs=1):
         rows += diary.note(began_s + seconds, Predicted("gang-0", window, Fared(seconds, "cpu", ALONE)))
     rows += diary.close(steps[-1][1] + steps[-1][2])
     return [row for row in rows if row["event"] == "ran"]
+
+
+def test_what_comes_of_a_gang_that_was_given_up_is_no_run_and_ends_nobody_elses_call():
+    diary, window = Diary(), Window(SHOTS["one"].key, 1, 0, 0)
+    answer, slow = Fared(2.0, "cpu", ALONE), Failure("E801_STORE", "the store is slow", "", "TRANSIENT")
+    told = [Predict("gang-0", SHOTS["one"], window), Lost("gang-0"), Predicted("gang-0", window, answer)]
+    told += [Predict("gang-1", SHOTS["one"], window), Predicted("gang-0", window, answer)]
+    told += [Raised(SHOTS["one"].key, "gang-0", slow, window), Predicted("gang-1", window, answer)]
+    rows = [row for now_s, what in enumerate(told) for row in diary.note(float(now_s), what)]
+    rows += diary.close(9.0)
+    assert [(row["event"], row["worker"]) for row in rows if row["event"] in ("cut", "ran")] == [
+        ("cut", "gang-0"),
+        ("ran", "gang-1"),
+    ]
 
 
 def test_windows_of_one_shot_are_one_run_until_the_gang_rests():

@@ -1,11 +1,12 @@
 """Claims about budgets: all that gangs take counts, in all runs of a job, and who raises one goes on."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
 import jobs.books
+from cluster.audit import audit
 from cluster.events import Drop, Fared, Hired, Lost, Open, Predict, Predicted, Raised, Replace, Turned
 from cluster.outcomes import Failure
 from engine.parallel.axes import ALONE
@@ -98,6 +99,7 @@ def test_calls_that_are_lost_failed_or_late_count_and_end_the_job(vain, how):
     result, calls = rendered(how, "cluster.budget_gpu_s=3600")
     assert (result.status, result.exit_code, calls) == ("stopped", 8, 4)
     assert result.gpu.used_s == 4 * CALL_S and "4,000 of 3,600 GPU-seconds" in why(store, result)
+    assert list(audit(store, result.job_id, asdict(result))) == [], "the ledger has it, or nobody answered"
 
 
 def test_a_job_that_is_begun_again_begins_with_what_its_earlier_runs_took(vain):

@@ -121,7 +121,7 @@ def test_empty_body_is_refused_because_some_stores_overwrite_with_it(store: Stor
     assert store.read("commit/a") is None
 
 
-def test_listing_and_reading_see_only_keys_that_exist(store: Store) -> None:
+def test_listing_and_reading_see_only_keys_that_exist(store: Store, tmp_path: Path) -> None:
     for key in ("commit/b/2", "commit/a/drv=1", "committed/3"):
         assert store.put_new(key, b"x")
     store.put_artefact(b"frame")
@@ -129,6 +129,10 @@ def test_listing_and_reading_see_only_keys_that_exist(store: Store) -> None:
     assert store.list_keys("absent") == []
     assert store.read_marker("absent") is None
     assert store.read("committed/3/below") is None
+    assert not store.fetch("absent", tmp_path / "copy") and not store.fetch(
+        "committed/3/below", tmp_path / "copy"
+    )
+    assert store.fetch("committed/3", tmp_path / "copy") and (tmp_path / "copy").read_bytes() == b"x"
 
 
 def test_names_that_are_no_keys_are_left_out_of_a_listing(store: Store) -> None:
