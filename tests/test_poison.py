@@ -4,7 +4,7 @@ The workers are processes on five hosts (tests.hosts). The whole, where LONGTAKE
 films of 12 steps with two of each kind, 1 %; otherwise 40 of 4 steps with one of each. What is wasted is
 counted in predictions, and in GPU-seconds as the job's own bill has them. How long a gang that hangs is
 waited for is a setting, and of no film: those seconds are held against the number of waits, all others
-against what the gangs took.
+against what the gangs took. In the whole form, where a wait is little beside a film, all of them are.
 
 No row can fill the store: one that is full is of the whole job, which then stops (test_cluster_storm).
 """
@@ -93,3 +93,6 @@ def hold_to_account(gpu: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     print(f"{waits:.1f} waits for a row that hangs, {hung_s / gpu['used_s']:.1%}; of the rest {share:.1%}")
     assert 3 <= waits < 6.5, gpu
     assert share < WASTE + LOADING, gpu
+    reported = gpu["wasted_s"] / gpu["used_s"]
+    print(f"as the job reports it, {reported:.1%} of the GPU-seconds were wasted")
+    assert reported < WASTE or not WHOLE, gpu
