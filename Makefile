@@ -47,7 +47,7 @@ $(AZURITE):
 	@command -v node >/dev/null && command -v npm >/dev/null || { echo "make clouds needs node and npm for Azurite: apt install npm"; exit 1; }
 	npm install --prefix .venv/azurite --no-audit --no-fund --loglevel=error azurite@3.35.0
 
-# A film on four hosts in network namespaces that lose power and links; root, about five minutes.
+# A film on four hosts in network namespaces that lose power and links; root, about ten minutes.
 hosts: setup
 	$(PY) -m pytest -s tests/slow_hosts.py
 

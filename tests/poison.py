@@ -21,7 +21,7 @@ import torch
 from engine.tensors import pack, unpack
 
 # In the whole form more, so that the bound of a call is to a film as it is in earnest: a small part of it.
-WINDOW_S = 0.4 if "LONGTAKE_CHAOS_SEEDS" in os.environ else 0.1
+WINDOW_S = 0.25 if "LONGTAKE_CHAOS_SEEDS" in os.environ else 0.1
 
 
 def steady(work: Callable[..., Any], rank: Any, request: Any) -> Any:
