@@ -57,6 +57,7 @@ def test_files_that_it_names_exist(path):
     assert outside or (ROOT / path).exists(), f"README names {path}"
 
 
-def test_its_picture_exists():
-    (picture,) = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", README)
-    assert (ROOT / picture).stat().st_size < 400_000
+def test_its_pictures_exist():
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", README)
+    assert len(pictures) == 2
+    assert all((ROOT / picture).stat().st_size < 400_000 for picture in pictures)
