@@ -13,11 +13,9 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster import audit_films, audit_spent
 from cluster.audit_spent import Runs
@@ -25,7 +23,7 @@ from cluster.leftovers import finished_checkpoints
 from cluster.once import found, marker_key
 from cluster.unsound import Broken, Findings, Unchecked
 from manifests.finished import listed_rows
-from manifests.ledger import FINAL, iter_events
+from manifests.ledger import FINAL, iter_events, of_kinds
 from manifests.names import Names
 from manifests.store import Corrupt, Store, StoreError
 
@@ -87,7 +85,7 @@ def _sums(store: Store, job_id: str, told: Told) -> Findings:
         yield Broken("spent", f"jobs/{job_id}/bill", str(error))
 
 
-def _noting(events: Iterator[pa.Table], runs: dict[int, Runs]) -> Iterator[pa.Table]:
+def _noting(events: Iterator[Any], runs: dict[int, Runs]) -> Iterator[Any]:
     """The pieces of the ledger, each of one driver; what its gangs took is noted in `runs`."""
     for table in events:
         runs.setdefault(table["driver_epoch"][0].as_py(), Runs()).add(table)
@@ -97,14 +95,12 @@ def _noting(events: Iterator[pa.Table], runs: dict[int, Runs]) -> Iterator[pa.Ta
 _TASK = ["kind", "task_key", "row_id"]
 
 
-def _done(events: Iterator[pa.Table]) -> Iterator[Task]:
+def _done(events: Iterator[Any]) -> Iterator[Task]:
     """The tasks that the ledger tells as done, each once, as it is first told."""
     met = Names()
     for table in events:
-        table = table.filter(pc.is_in(table["event"], pa.array(FINAL))).select(_TASK)
-        table = table.filter(pc.is_valid(table["task_key"]))
-        fresh = met.meet(table["task_key"].to_pylist())
-        for row in table.filter(pa.array(fresh)).to_pylist():
+        rows = [row for row in of_kinds(table, FINAL, _TASK) if row["task_key"] is not None]
+        for row in compress(rows, met.meet([row["task_key"] for row in rows])):
             yield Task(row["kind"], row["task_key"], row["row_id"])
 
 

@@ -17,9 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.compute as pc
-
 from cluster.unsound import Broken, Findings
+from manifests.ledger import of_kinds
 from manifests.store import Store
 
 IN_RUNS = {"LATE", "REDONE", "TRIED"}  # wasted, and yet answered
@@ -40,7 +39,7 @@ class Runs:
 
     def add(self, table: Any) -> None:
         """Take in events of this driver."""
-        for run in table.filter(pc.equal(table["event"], "ran")).select(_RUN).to_pylist():
+        for run in of_kinds(table, ["ran"], _RUN):
             gpu_s = run["gpu_s"] or 0.0
             self.gpu_s, self.windows = self.gpu_s + gpu_s, self.windows + (run["windows"] or 0)
             self.last[run["worker"]] = self.last.get(run["worker"], (0.0, 0.0))[1], gpu_s

@@ -17,7 +17,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -184,6 +184,11 @@ class Folded:
 
     tasks: pa.Table
     totals: Totals
+
+
+def of_kinds(events: pa.Table, kinds: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """These columns of the events of these kinds."""
+    return list(events.filter(pc.is_in(events["event"], pa.array(kinds))).select(columns).to_pylist())
 
 
 def fold(events: pa.Table | Iterable[pa.Table]) -> Folded:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from manifests.bucket import Bucket
 from manifests.full import writing
+from manifests.keys import artefact_key, check_key, is_key
 from manifests.measured import Measured, Told
 from manifests.opening import place_of
 from manifests.patience import PATIENT_S
@@ -30,8 +30,6 @@ __all__ = ["Corrupt", "Store", "StoreError", "Unreadable", "open_store"]
 
 _CHUNK = 1 << 20
 _READS = 3  # before bytes that came over a network count as damaged where they lie
-_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]*")
-_HASH = re.compile(r"[0-9a-f]{64}")
 _Read = TypeVar("_Read")
 
 
@@ -90,7 +88,7 @@ class Store:
                 digest.update(chunk)
                 out.write(chunk)
             out.flush()
-            key, staged = _artefact_key(digest.hexdigest()), os.fstat(out.fileno())
+            key, staged = artefact_key(digest.hexdigest()), os.fstat(out.fileno())
             # Read-only, because a published film is this very file, and editors write where they may.
             os.fchmod(out.fileno(), staged.st_mode & 0o444)
             if self._place.size(key) not in (None, staged.st_size):
@@ -100,7 +98,7 @@ class Store:
 
     def read_artefact(self, hash: str) -> bytes:
         """Returns bytes that have this hash. Raises Corrupt, FileNotFoundError, or ValueError (no hash)."""
-        key = _artefact_key(hash)
+        key = artefact_key(hash)
 
         def read() -> bytes:
             data = self._place.read(key)
@@ -116,7 +114,7 @@ class Store:
 
         Raises Corrupt, FileNotFoundError, ValueError (no hash) or OSError.
         """
-        key = _artefact_key(hash)
+        key = artefact_key(hash)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{uuid.uuid4().hex}.part")  # beside it, so that one rename publishes
 
@@ -133,7 +131,7 @@ class Store:
 
     def has_artefact(self, hash: str) -> int | None:
         """The artefact's size in bytes, or None if there is none. Raises ValueError (no hash), OSError."""
-        return self._place.size(_artefact_key(hash))
+        return self._place.size(artefact_key(hash))
 
     def publish(self, hash: str, key: str) -> None:
         """``key``, such as ``films/water.hi-IN.mp4``, shows the artefact; an older one is replaced at once.
@@ -141,9 +139,9 @@ class Store:
         On disk both are names of one file, which is read-only: copy it before editing it.
         Raises FileNotFoundError (no such artefact; ``key`` is as before), ValueError (bad key), OSError.
         """
-        _check_key(key)
+        check_key(key)
         with writing(self.place):
-            self._place.show(_artefact_key(hash), key)
+            self._place.show(artefact_key(hash), key)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Something exists at ``key``. True: we created it with ``data``; False: it was there, untouched.
@@ -152,7 +150,7 @@ class Store:
         to whom a key belongs, put an owner in ``data`` and compare.
         Raises ValueError (bad key, or empty: some stores overwrite with those), OSError (safe to retry).
         """
-        _check_key(key)
+        check_key(key)
         if not data:
             raise ValueError(f"nothing to put at {key!r}: 0 bytes")
         with self._staged() as out:
@@ -161,7 +159,7 @@ class Store:
 
     def read(self, key: str) -> bytes | None:
         """The bytes at ``key``, or None if there are none. Raises ValueError (bad key), OSError."""
-        _check_key(key)
+        check_key(key)
         return self._place.read(key)
 
     def fetch(self, key: str, path: Path) -> bool:
@@ -169,7 +167,7 @@ class Store:
 
         Raises ValueError (bad key), OSError, after which ``path`` may hold some of them.
         """
-        _check_key(key)
+        check_key(key)
         try:
             self._place.fetch(key, path)
         except (FileNotFoundError, NotADirectoryError):
@@ -185,7 +183,7 @@ class Store:
 
     def read_marker(self, key: str) -> dict[str, Any] | None:
         """The marker's body, or None if there is none. Raises Unreadable, ValueError (bad key), OSError."""
-        _check_key(key)
+        check_key(key)
         return _read_again(lambda: self._marker(key))
 
     def _marker(self, key: str) -> dict[str, Any] | None:
@@ -210,12 +208,12 @@ class Store:
 
         Names that are no keys, such as ``.DS_Store`` and ``.nfs…``, are not ours and are left out.
         """
-        _check_key(prefix.removesuffix("/"))
-        return [key for key in self._place.keys(prefix.removesuffix("/")) if _is_key(key)]
+        check_key(prefix.removesuffix("/"))
+        return [key for key in self._place.keys(prefix.removesuffix("/")) if is_key(key)]
 
     def remove(self, key: str) -> None:
         """Nothing is at ``key``: for checkpoints and other scratch, never for markers. Raises as ``read``."""
-        _check_key(key)
+        check_key(key)
         self._place.remove(key)
 
     def probe(self, need_bytes: int = 0) -> float:
@@ -286,20 +284,3 @@ def _check_hash(expected: str, source: BinaryIO) -> None:
         digest.update(chunk)
     if digest.hexdigest() != expected:
         raise Corrupt(expected, digest.hexdigest())
-
-
-def _artefact_key(name: str) -> str:
-    if not _HASH.fullmatch(name):
-        raise ValueError(f"not a BLAKE2b-256 hex digest: {name!r}")
-    return f"cas/{name[:2]}/{name}"
-
-
-def _check_key(key: str) -> None:
-    """Raises ValueError unless ``key`` stays inside the tree, away from artefacts and staging."""
-    if not _is_key(key):
-        raise ValueError(f"bad key {key!r}: relative, [A-Za-z0-9._=/-], no '..' or dot first, not cas/")
-
-
-def _is_key(key: str) -> bool:
-    parts = key.split("/")
-    return ".." not in key and parts[0] != "cas" and all(_SEGMENT.fullmatch(part) for part in parts)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import manifests.stream
 from manifests.assets import ASSETS
 from manifests.findings import Finding
+from manifests.keys import check_key
 from manifests.schema import SCHEMA
 from manifests.sizes import Sizes
-from manifests.store import _check_key, open_store
+from manifests.store import open_store
 from manifests.times import whole_frames
 from manifests.validate import Limits, validate
 
@@ -216,7 +217,7 @@ IDS = st.text("aZ0._-/=", max_size=6) | st.text("a.", min_size=126, max_size=130
 def test_id_validates_exactly_when_the_store_takes_its_keys(name: str) -> None:
     def is_key(key: str) -> bool:
         try:
-            _check_key(key)
+            check_key(key)
         except ValueError:
             return False
         return True
