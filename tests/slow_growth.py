@@ -23,6 +23,9 @@ from engine.parallel.axes import Axes
 from manifests.store import open_store
 
 SMALL: dict[str, Any] = {"object_store_memory": 10**8}
+# Where the new node is there before the driver knows that the first is dead, there is room for one gang more,
+# and either of the two has the new place.
+INSTEAD = {"gang-3": "gang-0"}
 BOUND_S = 600.0  # in which all of it must have happened, on two cores
 
 
@@ -62,7 +65,7 @@ class Farm:
 
     def __call__(self, event: Any, state: Any) -> None:
         if isinstance(event, Predicted) and event.fared is not None:
-            self.awaited.discard(event.gang)
+            self.awaited.discard(INSTEAD.get(event.gang, event.gang))
         if not self.awaited and self.acts is not None:
             act, self.awaited = next(self.acts, (None, set[str]()))
             if act is None:
