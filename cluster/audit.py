@@ -79,8 +79,7 @@ def audit(store: Store, job_id: str, ended: dict[str, Any] | None) -> Findings:
 
 def _sums(store: Store, job_id: str, told: Told) -> Findings:
     try:
-        yield from audit_spent.spent(store, job_id, told.runs)
-        yield from audit_spent.overshot(store, job_id, told.runs)
+        yield from audit_spent.sums(store, job_id, told.runs)
     except StoreError as error:
         yield Broken("spent", f"jobs/{job_id}/bill", str(error))
 

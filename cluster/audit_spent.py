@@ -50,9 +50,15 @@ class Runs:
         return _SLACK_S + _ROUNDED_S * self.windows
 
 
-def spent(store: Store, job_id: str, runs: Mapping[int, Runs]) -> Findings:
-    """Of every driver's bill whether it says what the ledger and its driver's last word do."""
+def sums(store: Store, job_id: str, runs: Mapping[int, Runs]) -> Findings:
+    """What is wrong with the bills and the budget of a job, by the runs of each driver. Raises StoreError."""
     bills, ended = _marked(store, f"jobs/{job_id}/bill"), _marked(store, f"jobs/{job_id}/ended")
+    yield from _spent(job_id, runs, bills, ended)
+    yield from _overshot(store, job_id, runs, bills, ended)
+
+
+def _spent(job_id: str, runs: Mapping[int, Runs], bills: Marked, ended: Marked) -> Findings:
+    """Of every driver's bill whether it says what the ledger and its driver's last word do."""
     came_through = {each for each, word in ended.items() if word.get("results")}
     for epoch in sorted(bills.keys() | came_through):
         where, bill = f"jobs/{job_id}/bill/{epoch:06}.json", bills.get(epoch)
@@ -85,13 +91,12 @@ def _unanswered_s(bill: Mapping[str, Any]) -> float:
     return float(sum(s for cause, s in bill.get("wasted_by", {}).items() if cause not in IN_RUNS))
 
 
-def overshot(store: Store, job_id: str, runs: Mapping[int, Runs]) -> Findings:
+def _overshot(store: Store, job_id: str, runs: Mapping[int, Runs], bills: Marked, ended: Marked) -> Findings:
     """Of drivers that came through, whether they took no more than their budget and what was under way.
 
     Under way is no more than the last two calls of each gang: one may be given out in the turn in which the
     budget is found to be reached. Of calls without an answer it is not known how long each was: all count.
     """
-    bills, ended = _marked(store, f"jobs/{job_id}/bill"), _marked(store, f"jobs/{job_id}/ended")
     before, ordered_s = _before(store, job_id, bills), list(_ordered_s(store, job_id))
     for epoch, record in _marked(store, f"jobs/{job_id}/limits").items():
         set_s = (record.get("hard") or {}).get("gpu_s")

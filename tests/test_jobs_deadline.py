@@ -133,12 +133,19 @@ def test_a_job_that_will_be_late_says_so_once_and_again_when_that_has_changed(tm
     assert "before its deadline" in capsys.readouterr().err
 
 
-def test_the_forecast_stands_in_status_while_the_job_runs(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def foretold(tmp_path, monkeypatch):
+    """The store of a job that runs, its watch that has foretold an end, and its state."""
     monkeypatch.setattr(deadline_module, "NOTE_S", 0.0)
     store = open_store(str(tmp_path))
     begin(store, "night")
     watch, state = watched(store, minutes=5)
     watch.event(Ticked(600.0), replace(state, pace=paced(state)))
+    return store, watch, state
+
+
+def test_the_forecast_stands_in_status_while_the_job_runs(foretold, capsys):
+    store, *_ = foretold
     capsys.readouterr()
     assert main(["status", "night", "--out", store.url]) == 0
     assert "  deadline  predicted to end at" in (said := capsys.readouterr().out) and "7 min after" in said
@@ -146,12 +153,8 @@ def test_the_forecast_stands_in_status_while_the_job_runs(tmp_path, capsys, monk
     assert json.loads(capsys.readouterr().out)["forecast"]["predicted_end"]
 
 
-def test_what_was_foretold_is_taken_back_while_no_pace_is_known(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(deadline_module, "NOTE_S", 0.0)
-    store = open_store(str(tmp_path))
-    begin(store, "night")
-    watch, state = watched(store, minutes=5)
-    watch.event(Ticked(600.0), replace(state, pace=paced(state)))
+def test_what_was_foretold_is_taken_back_while_no_pace_is_known(foretold, capsys):
+    store, watch, state = foretold
     for gangs, told_ in ((1, "7 min after"), (9, "when the job will end cannot be told")):
         watch.event(Ticked(610.0), replace(state, pace=paced(state).at(610.0, gangs, held=False)))
         assert main(["status", "night", "--out", store.url]) == 0
